@@ -1,0 +1,3 @@
+//! The `ampoule` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The evaluator: resolved expressions to values and derivations.

@@ -1,0 +1,1 @@
+//! Images: store closures projected into OCI layouts, archives and registries.

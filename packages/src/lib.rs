@@ -1,0 +1,1 @@
+//! Packages: Debian's indexes, dependency resolution and lock files.

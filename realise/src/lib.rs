@@ -1,0 +1,1 @@
+//! The realiser: fetches, sandboxed builds, and the scheduler.

@@ -1,0 +1,1 @@
+//! The store: paths, formats and the objects themselves.
