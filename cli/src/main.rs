@@ -1,3 +1,27 @@
-//! The `ampoule` command.
+//! The `ampoule` command: evaluates `.img` files, realises what they describe, and pours it into
+//! images.
+//!
+//! One file in `commands/` for each command; each calls one library function and prints. What
+//! looks like logic here belongs to a crate below.
 
-fn main() {}
+mod args;
+mod commands;
+mod config;
+mod error;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = args::Cli::parse();
+    let ui = ui::Ui::new(args.global.color_choice(), args.global.verbosity(), args.global.json);
+    match commands::run(args, ui) {
+        Ok(status) => ExitCode::from(status as u8),
+        Err((ui, error)) => {
+            ui.error(&error);
+            ExitCode::from(error.status as u8)
+        }
+    }
+}

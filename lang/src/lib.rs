@@ -1,1 +1,3 @@
 //! The language: text to resolved expressions.
+
+pub mod near;

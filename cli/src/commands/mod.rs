@@ -1,0 +1,27 @@
+//! The commands, one file each.
+
+mod completions;
+mod config;
+
+use clap::Subcommand;
+
+use crate::args::Cli;
+use crate::error::{CliError, ExitStatus};
+use crate::ui::Ui;
+
+/// Every command. The order is that of `--help`.
+#[derive(Subcommand)]
+pub enum Command {
+    Config(config::Args),
+    Completions(completions::Args),
+}
+
+/// Runs the command; an error comes back with the `Ui` to print it.
+pub fn run(args: Cli, ui: Ui) -> Result<ExitStatus, (Ui, CliError)> {
+    let global = args.global;
+    let result = match args.command {
+        Command::Config(args) => config::run(&args, &global, &ui),
+        Command::Completions(args) => completions::run(&args),
+    };
+    result.map_err(|error| (ui, error))
+}
