@@ -265,7 +265,7 @@ fn resolve_path(path: &str, dir: &Path) -> String {
 fn unknown_key(name: &str, place: &str) -> CliError {
     let error = CliError::usage(format!("there is no setting `{name}` ({place})"));
     match near_name(name, KEYS.iter().map(|key| key.name)) {
-        Some(near) => error.hint(format!("use `{near}`, which is spelled nearly so")),
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
         None => error.hint("run `ampoule config show` for all settings"),
     }
 }
