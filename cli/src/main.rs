@@ -8,6 +8,8 @@ mod args;
 mod commands;
 mod config;
 mod error;
+#[cfg(test)]
+mod reference;
 mod ui;
 
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 
 mod completions;
 mod config;
+mod man;
 
 use clap::Subcommand;
 
@@ -14,6 +15,7 @@ use crate::ui::Ui;
 pub enum Command {
     Config(config::Args),
     Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Runs the command; an error comes back with the `Ui` to print it.
@@ -22,6 +24,7 @@ pub fn run(args: Cli, ui: Ui) -> Result<ExitStatus, (Ui, CliError)> {
     let result = match args.command {
         Command::Config(args) => config::run(&args, &global, &ui),
         Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     };
     result.map_err(|error| (ui, error))
 }
