@@ -1,0 +1,189 @@
+//! Downloads that go on where they were cut.
+//!
+//! The first answer's entity tag (or its date, if it has no strong tag) is kept; a try
+//! after a cut asks for the rest with `Range` and `If-Range`. A server that knows
+//! ranges and still has the same file sends the rest (206); any other sends all of
+//! it again (200), and the sink is told to start over. Progress renews the number of
+//! tries: a long download over a bad line ends, a server that gives nothing does not
+//! keep us.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
+
+use crate::client::Client;
+use crate::error::{NetError, NetErrorKind};
+use crate::request::Request;
+use crate::response::Response;
+use crate::retry::pause;
+
+/// Where a download goes.
+pub trait Sink {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// What ends the download.
+    fn take(&mut self, bytes: &[u8]) -> std::io::Result<()>;
+
+    /// Forgets what was taken: the server starts from the first byte again.
+    ///
+    /// # Errors
+    /// What ends the download.
+    fn start_over(&mut self) -> std::io::Result<()>;
+
+    /// Learns how many bytes the whole has, when the server says.
+    fn announced(&mut self, _size_bytes: u64) {}
+
+    /// Learns that a pause begins before the next try, and why.
+    fn waits(&mut self, _time: Duration, _reason: &NetError) {}
+}
+
+/// What to download.
+#[derive(Clone, Debug)]
+pub struct Download {
+    /// The request; its method is GET.
+    pub request: Request,
+    /// Ends the download at more than these bytes.
+    pub limit_bytes: Option<u64>,
+}
+
+/// What came.
+#[derive(Clone, Debug)]
+pub struct Downloaded {
+    /// The URL that answered, without secrets.
+    pub url: String,
+    /// How many bytes the sink took.
+    pub size_bytes: u64,
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Content-Encoding`, unless it is `identity`. The bytes are as they came.
+    pub content_encoding: Option<String>,
+    /// How many requests it took.
+    pub attempts: u32,
+    /// How often it went on in the middle.
+    pub resumed: u32,
+}
+
+/// What is known of the file between two tries.
+#[derive(Default)]
+struct State {
+    received_bytes: u64,
+    validator: Option<String>,
+    resumed: u32,
+}
+
+impl Client {
+    /// Downloads into `sink`, going on after cuts where the server allows it.
+    ///
+    /// # Errors
+    /// When the tries are used up, the last error; a status that will not pass, at once.
+    pub fn download(&self, download: &Download, sink: &mut dyn Sink) -> Result<Downloaded, NetError> {
+        let mut state = State::default();
+        let (mut attempts, mut fruitless) = (0, 0);
+        loop {
+            attempts += 1;
+            let before = state.received_bytes;
+            let error = match self.download_once(download, &mut state, sink) {
+                Ok(done) => return Ok(Downloaded { attempts, resumed: state.resumed, ..done }),
+                Err(error) => error.tried(attempts),
+            };
+            fruitless = if state.received_bytes > before { 1 } else { fruitless + 1 };
+            let asked = match *error.kind {
+                NetErrorKind::Status { retry_after, .. } => retry_after,
+                _ => None,
+            };
+            // Thirty is for servers that cut after every few bytes: each try is progress.
+            let again = error.passes() && attempts < 30 && download.request.retries;
+            let Some(time) = pause(self.config(), fruitless, asked).filter(|_| again) else {
+                return Err(error);
+            };
+            sink.waits(time, &error);
+            self.wait(time, &download.request)?;
+        }
+    }
+
+    fn download_once(
+        &self,
+        download: &Download,
+        state: &mut State,
+        sink: &mut dyn Sink,
+    ) -> Result<Downloaded, NetError> {
+        let mut request = download.request.clone();
+        if let (1.., Some(validator)) = (state.received_bytes, &state.validator) {
+            request = request
+                .header(RANGE, &format!("bytes={}-", state.received_bytes))
+                .header(IF_RANGE, validator);
+        }
+        let response = self.send_once(&request)?;
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE && state.received_bytes > 0 {
+            // Shorter than before: another file. The next try asks for all of it.
+            state.validator = None;
+            return Err(response.error(NetErrorKind::Cut {
+                received_bytes: state.received_bytes,
+                announced_bytes: None,
+                reason: "the file changed on the server".to_owned(),
+            }));
+        }
+        let mut response = response.error_for_status()?;
+        let sink_error = |response: &Response, error: std::io::Error| {
+            response.error(NetErrorKind::Sink { reason: error.to_string() })
+        };
+        if response.status() == StatusCode::PARTIAL_CONTENT {
+            if range_start(&response) != Some(state.received_bytes) {
+                state.validator = None;
+                let reason = "the server sent another range than asked for".to_owned();
+                return Err(response.error(NetErrorKind::Cut {
+                    received_bytes: state.received_bytes,
+                    announced_bytes: None,
+                    reason,
+                }));
+            }
+            state.resumed += 1;
+        } else {
+            if state.received_bytes > 0 {
+                sink.start_over().map_err(|e| sink_error(&response, e))?;
+                state.received_bytes = 0;
+            }
+            state.validator = validator(&response);
+        }
+        let total = response.content_length().map(|len| len.saturating_add(state.received_bytes));
+        if let Some(total) = total {
+            sink.announced(total);
+        }
+        if let Some(limit_bytes) =
+            download.limit_bytes.filter(|limit| total.is_some_and(|total| total > *limit))
+        {
+            return Err(response.error(NetErrorKind::TooLarge { limit_bytes }));
+        }
+        while let Some(chunk) = response.next_chunk()? {
+            state.received_bytes += chunk.len() as u64;
+            if let Some(limit_bytes) = download.limit_bytes.filter(|limit| state.received_bytes > *limit) {
+                return Err(response.error(NetErrorKind::TooLarge { limit_bytes }));
+            }
+            sink.take(&chunk).map_err(|e| sink_error(&response, e))?;
+        }
+        Ok(Downloaded {
+            url: response.shown_url(),
+            size_bytes: state.received_bytes,
+            content_type: response.header(CONTENT_TYPE).map(str::to_owned),
+            content_encoding: response
+                .header(CONTENT_ENCODING)
+                .filter(|e| *e != "identity")
+                .map(str::to_owned),
+            attempts: 0,
+            resumed: 0,
+        })
+    }
+}
+
+/// Returns what says that the file is the same one: a strong entity tag, else a date.
+fn validator(response: &Response) -> Option<String> {
+    let tag = response.header(ETAG).filter(|tag| !tag.starts_with("W/"));
+    tag.or_else(|| response.header(LAST_MODIFIED)).map(str::to_owned)
+}
+
+/// Returns where a partial answer starts: `bytes 100-199/200`.
+fn range_start(response: &Response) -> Option<u64> {
+    response.header(CONTENT_RANGE)?.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}
