@@ -1,3 +1,24 @@
-//! The language: text to resolved expressions.
+//! Source text to resolved expressions: the language of ampoule, which is Nix's.
+//!
+//! ```text
+//! bytes ─lexer→ tokens ─grammar→ ast ─resolve→ resolved
+//! ```
+//!
+//! Nothing here reads a file or prints: callers bring the bytes as a
+//! [`source::Source`] and get a tree, or [`diagnostic::Diagnostic`]s.
 
+pub mod ast;
+pub mod diagnostic;
 pub mod near;
+pub mod source;
+pub mod span;
+pub mod symbol;
+
+mod parse;
+
+pub use ast::Ast;
+pub use diagnostic::Diagnostic;
+pub use parse::{ParseOptions, Parsed, parse, parse_with};
+pub use source::{FileId, Position, Source, SourceMap};
+pub use span::{FileSpan, Span, Spanned};
+pub use symbol::{Symbol, sym};

@@ -1,0 +1,245 @@
+//! Interned names: 4 bytes each, compared by number.
+//!
+//! There is one interner for the process. Making a symbol takes the lock of one
+//! of 64 shards; reading its text takes no lock (two loads). Texts live as long as the
+//! process. A text is bytes and not `str`: attribute names may be any string.
+//!
+//! Symbols of [`sym`] have fixed numbers, so that they can stand in patterns.
+
+use std::cmp::Ordering;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{LazyLock, Mutex, OnceLock};
+
+use hashbrown::HashTable;
+use rustc_hash::FxHasher;
+
+/// An interned name.
+///
+/// Equal texts have equal symbols. The derived order is that of first use in this
+/// process and must not be shown to anyone; [`Symbol::cmp_text`] is the order of texts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Symbol(u32);
+
+impl Symbol {
+    /// Returns the symbol of `text`.
+    pub fn intern(text: impl AsRef<[u8]>) -> Self {
+        INTERNER.intern(text.as_ref())
+    }
+
+    /// Returns the symbol of `text` if someone made it before.
+    pub fn lookup(text: impl AsRef<[u8]>) -> Option<Self> {
+        INTERNER.lookup(text.as_ref())
+    }
+
+    /// Returns its text.
+    pub fn as_bytes(self) -> &'static [u8] {
+        INTERNER.text(self)
+    }
+
+    /// Returns its text; bytes that are no UTF-8 become U+FFFD.
+    pub fn as_str(self) -> std::borrow::Cow<'static, str> {
+        String::from_utf8_lossy(self.as_bytes())
+    }
+
+    /// Compares the texts.
+    pub fn cmp_text(self, other: Self) -> Ordering {
+        if self == other { Ordering::Equal } else { self.as_bytes().cmp(other.as_bytes()) }
+    }
+
+    /// Returns its number: dense from 0 in order of first use.
+    pub const fn index(self) -> u32 {
+        self.0
+    }
+
+    /// Returns the symbol of a number that [`Symbol::index`] gave.
+    pub const fn from_index(index: u32) -> Self {
+        Self(index)
+    }
+}
+
+impl std::fmt::Debug for Symbol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}`", self.as_str())
+    }
+}
+
+impl std::fmt::Display for Symbol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.as_str())
+    }
+}
+
+const SHARDS: usize = 64;
+/// Chunk `k` holds `FIRST_CHUNK << k` texts, so that 20 chunks reach 2^32.
+const FIRST_CHUNK: u32 = 4096;
+const CHUNKS: usize = 21;
+
+type Chunk = Box<[OnceLock<&'static [u8]>]>;
+
+struct Interner {
+    shards: [Mutex<Shard>; SHARDS],
+    chunks: [OnceLock<Chunk>; CHUNKS],
+    next: AtomicU32,
+}
+
+#[derive(Default)]
+struct Shard {
+    table: HashTable<(u32, Symbol)>,
+    /// Rest of the block that short texts are copied to.
+    block: &'static mut [u8],
+}
+
+static INTERNER: LazyLock<Interner> = LazyLock::new(Interner::with_known);
+
+impl Interner {
+    fn with_known() -> Self {
+        let interner = Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            chunks: std::array::from_fn(|_| OnceLock::new()),
+            next: AtomicU32::new(0),
+        };
+        for (index, text) in sym::TEXTS.iter().enumerate() {
+            let symbol = interner.intern(text.as_bytes());
+            assert_eq!(symbol.0 as usize, index, "`{text}` stands twice in the table of known symbols");
+        }
+        interner
+    }
+
+    fn intern(&self, text: &[u8]) -> Symbol {
+        let (shard, hash) = self.shard(text);
+        let mut shard = shard.lock().expect("no holder of this lock panics");
+        if let Some(&(_, symbol)) =
+            shard.table.find(u64::from(hash), |&(h, s)| h == hash && self.text(s) == text)
+        {
+            return symbol;
+        }
+        let symbol = Symbol(self.next.fetch_add(1, Relaxed));
+        assert!(symbol.0 != u32::MAX, "fewer than 2^32 names");
+        let kept = shard.keep(text);
+        let (chunk, index) = locate(symbol);
+        let chunk = self.chunks[chunk]
+            .get_or_init(|| (0..(FIRST_CHUNK as usize) << chunk).map(|_| OnceLock::new()).collect());
+        chunk[index].set(kept).expect("each number is given once");
+        shard.table.insert_unique(u64::from(hash), (hash, symbol), |&(h, _)| u64::from(h));
+        symbol
+    }
+
+    fn lookup(&self, text: &[u8]) -> Option<Symbol> {
+        let (shard, hash) = self.shard(text);
+        let shard = shard.lock().expect("no holder of this lock panics");
+        let found = shard.table.find(u64::from(hash), |&(h, s)| h == hash && self.text(s) == text);
+        found.map(|&(_, symbol)| symbol)
+    }
+
+    fn text(&self, symbol: Symbol) -> &'static [u8] {
+        let (chunk, index) = locate(symbol);
+        self.chunks[chunk].get().expect("a symbol has a text")[index].get().expect("a symbol has a text")
+    }
+
+    fn shard(&self, text: &[u8]) -> (&Mutex<Shard>, u32) {
+        let mut hasher: FxHasher = rustc_hash::FxBuildHasher.build_hasher();
+        hasher.write(text);
+        let hash = hasher.finish();
+        let hash = (hash ^ (hash >> 32)) as u32;
+        (&self.shards[hash as usize % SHARDS], hash.rotate_right(6).wrapping_mul(0x9E37_79B1))
+    }
+}
+
+impl Shard {
+    /// Copies `text` to where it stays.
+    fn keep(&mut self, text: &[u8]) -> &'static [u8] {
+        const BLOCK_BYTES: usize = 16 << 10;
+        if text.len() > 1024 {
+            return Box::leak(text.into());
+        }
+        if self.block.len() < text.len() {
+            self.block = Box::leak(vec![0; BLOCK_BYTES].into_boxed_slice());
+        }
+        let (kept, rest) = std::mem::take(&mut self.block).split_at_mut(text.len());
+        self.block = rest;
+        kept.copy_from_slice(text);
+        kept
+    }
+}
+
+/// Returns chunk and place in it.
+fn locate(symbol: Symbol) -> (usize, usize) {
+    let shifted = symbol.0 / FIRST_CHUNK + 1;
+    let chunk = shifted.ilog2();
+    let first = ((1u32 << chunk) - 1).wrapping_mul(FIRST_CHUNK);
+    (chunk as usize, (symbol.0 - first) as usize)
+}
+
+macro_rules! known_symbols {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// Symbols with fixed numbers.
+        pub mod sym {
+            #![allow(missing_docs, reason = "each is named after its text")]
+            use super::Symbol;
+
+            #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "used for counting only")]
+            enum Number { $($name,)* }
+            pub(super) const TEXTS: &[&str] = &[$($text,)*];
+            $($(#[$doc])* pub const $name: Symbol = Symbol(Number::$name as u32);)*
+        }
+    };
+}
+
+// Whoever needs one more adds a line.
+known_symbols! {
+    EMPTY = "";
+    OR = "or";
+    BODY = "body";
+    CUR_POS = "__curPos";
+    SUB = "__sub";
+    MUL = "__mul";
+    DIV = "__div";
+    LESS_THAN = "__lessThan";
+    FIND_FILE = "__findFile";
+    NIX_PATH = "__nixPath";
+    BUILTINS = "builtins";
+    TRUE = "true";
+    FALSE = "false";
+    NULL = "null";
+    NAME = "name";
+    VALUE = "value";
+    TYPE = "type";
+    OUT_PATH = "outPath";
+    DRV_PATH = "drvPath";
+    FUNCTOR = "__functor";
+    TO_STRING = "__toString";
+    OVERRIDES = "__overrides";
+    FILE = "file";
+    LINE = "line";
+    COLUMN = "column";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_texts_have_equal_symbols() {
+        let many: Vec<_> = (0..20_000).map(|i| Symbol::intern(format!("name-{i}"))).collect();
+        for (i, &symbol) in many.iter().enumerate() {
+            assert_eq!(symbol, Symbol::intern(format!("name-{i}")));
+            assert_eq!(symbol.as_bytes(), format!("name-{i}").as_bytes());
+        }
+        assert_eq!(Symbol::intern("or"), sym::OR);
+        assert_eq!(Symbol::intern(vec![b'x'; 5000]).as_bytes().len(), 5000);
+        assert_eq!(Symbol::lookup("nobody made this one before"), None);
+        assert_eq!(Symbol::intern(b"\xff").as_bytes(), b"\xff");
+    }
+
+    #[test]
+    fn threads_agree() {
+        let texts: Vec<_> = (0..5_000).map(|i| format!("shared-{i}")).collect();
+        let of_threads: Vec<Vec<Symbol>> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| texts.iter().map(Symbol::intern).collect())).collect();
+            threads.into_iter().map(|t| t.join().expect("no panic")).collect()
+        });
+        assert!(of_threads.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}
