@@ -1,0 +1,516 @@
+//! Store paths: `/nix/store/HASH-NAME`.
+//!
+//! [`StoreDir`] is the logical store directory, the one that stands in hashes and in the files
+//! themselves; where the objects really lie is [`StoreRoot`](crate::StoreRoot)'s business.
+//! Having a [`StorePath`] tells you that
+//!
+//! * its hash part is 32 digits of Nix's base 32,
+//! * its name is 1 to 211 of the characters `0-9a-zA-Z+-._?=`,
+//! * and neither it nor its first dash-separated component is `.` or `..`, so that it is one
+//!   plain file name whatever is done with it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::base32;
+use crate::hash::{Hash, Hasher};
+use crate::{ContentAddress, HashAlgo, Method};
+
+/// Digits in the hash part of a store path.
+pub const HASH_PART_LEN: usize = 32;
+/// Bytes that the hash part stands for.
+pub const HASH_LEN_BYTES: usize = 20;
+/// Longest name of a store path, in bytes.
+pub const MAX_NAME_LEN: usize = 211;
+
+/// Text that is not a store path, in Nix's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// Too few characters for a hash, a dash and a name.
+    #[error("'{0}' is too short to be a valid store path")]
+    TooShort(String),
+    /// A hash part with a character that is no digit.
+    #[error("store path '{path}' contains illegal base-32 character '{found}'")]
+    BadDigit {
+        /// The base name.
+        path: String,
+        /// The character.
+        found: char,
+    },
+    /// No dash after the hash part.
+    #[error("store path '{0}' has no '-' after its hash")]
+    NoDash(String),
+    /// The name breaks a rule.
+    #[error("path '{path}' is not a valid store path: {error}")]
+    BadName {
+        /// The base name.
+        path: String,
+        /// The rule.
+        error: NameError,
+    },
+    /// The path lies elsewhere.
+    #[error("path '{0}' is not in the Nix store")]
+    NotInStore(String),
+    /// A derivation was asked for, and the name does not end in `.drv`.
+    #[error("'{0}' is not a derivation: its name does not end in '.drv'")]
+    NotDerivation(String),
+    /// A content address of this kind cannot have references.
+    #[error("fixed output derivation '{0}' is not allowed to refer to other store paths")]
+    ReferencesNotAllowed(String),
+    /// Text is always hashed with SHA-256.
+    #[error("text '{name}' must be hashed with 'sha256', not '{algo}'")]
+    TextNotSha256 {
+        /// Name of the object.
+        name: String,
+        /// What was asked for.
+        algo: HashAlgo,
+    },
+    /// A store directory must be an absolute, normal path.
+    #[error("store directory '{0}' is not an absolute path without '.', '..' or double slashes")]
+    BadStoreDir(String),
+}
+
+/// A name that no store object can have, in Nix's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing there.
+    #[error("name must not be empty")]
+    Empty,
+    /// More than 211 bytes.
+    #[error("name '{0}' must be no longer than 211 characters")]
+    TooLong(String),
+    /// `.` or `..`.
+    #[error("name '{0}' is not valid")]
+    Dots(String),
+    /// `.-…` or `..-…`.
+    #[error("name '{name}' is not valid: first dash-separated component must not be '{first}'")]
+    DotsThenDash {
+        /// The name.
+        name: String,
+        /// `.` or `..`.
+        first: &'static str,
+    },
+    /// A character outside of `0-9a-zA-Z+-._?=`.
+    #[error("name '{name}' contains illegal character '{found}'")]
+    IllegalCharacter {
+        /// The name.
+        name: String,
+        /// The character.
+        found: char,
+    },
+}
+
+/// Checks that `name` can be the name of a store object.
+///
+/// # Errors
+/// [`NameError`] says which rule it breaks.
+pub fn check_name(name: &str) -> Result<(), NameError> {
+    let owned = || name.to_owned();
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > MAX_NAME_LEN {
+        return Err(NameError::TooLong(owned()));
+    }
+    if name == "." || name == ".." {
+        return Err(NameError::Dots(owned()));
+    }
+    if name.starts_with(".-") {
+        return Err(NameError::DotsThenDash { name: owned(), first: "." });
+    }
+    if name.starts_with("..-") {
+        return Err(NameError::DotsThenDash { name: owned(), first: ".." });
+    }
+    let is_legal = |c: &char| c.is_ascii_alphanumeric() || "+-._?=".contains(*c);
+    match name.chars().find(|c| !is_legal(c)) {
+        Some(found) => Err(NameError::IllegalCharacter { name: owned(), found }),
+        None => Ok(()),
+    }
+}
+
+/// The base name of a store object: 32 digits, a dash, a name.
+///
+/// Ordered by its bytes, which is the order in which Nix writes sets of paths. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StorePath(Arc<str>);
+
+/// A [`StorePath`] whose name ends in `.drv`. Which of the two a function takes says whether it
+/// wants a derivation or any object.
+pub type DrvPath = StorePath;
+
+impl StorePath {
+    /// Parses `HASH-NAME`.
+    ///
+    /// # Errors
+    /// [`PathError`], in Nix's words.
+    pub fn parse(base_name: &str) -> Result<Self, PathError> {
+        check_base_name(base_name)?;
+        Ok(Self(base_name.into()))
+    }
+
+    /// Parses the file name `HASH-NAME` as a directory listing gives it.
+    ///
+    /// # Errors
+    /// [`PathError`]; a name that is not UTF-8 has an illegal character.
+    pub fn from_file_name(name: &[u8]) -> Result<Self, PathError> {
+        match std::str::from_utf8(name) {
+            Ok(text) => Self::parse(text),
+            Err(_) => {
+                let path = String::from_utf8_lossy(name).into_owned();
+                let error =
+                    NameError::IllegalCharacter { name: path.clone(), found: char::REPLACEMENT_CHARACTER };
+                Err(PathError::BadName { path, error })
+            }
+        }
+    }
+
+    /// Returns the path with this hash part and name.
+    ///
+    /// # Errors
+    /// [`PathError::BadName`].
+    pub fn from_parts(hash: &[u8; HASH_LEN_BYTES], name: &str) -> Result<Self, PathError> {
+        let mut base = String::with_capacity(HASH_PART_LEN + 1 + name.len());
+        base32::encode_into(hash, &mut base);
+        base.push('-');
+        base.push_str(name);
+        match check_name(name) {
+            Ok(()) => Ok(Self(base.into())),
+            Err(error) => Err(PathError::BadName { path: base, error }),
+        }
+    }
+
+    /// Returns `HASH-NAME`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the 32 digits in front.
+    #[must_use]
+    pub fn hash_part(&self) -> &str {
+        &self.0[..HASH_PART_LEN]
+    }
+
+    /// Returns what follows the dash.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0[HASH_PART_LEN + 1..]
+    }
+
+    /// Returns whether the name ends in `.drv`.
+    #[must_use]
+    pub fn is_derivation(&self) -> bool {
+        self.name().ends_with(".drv")
+    }
+
+    /// Returns the name without `.drv`.
+    ///
+    /// # Errors
+    /// [`PathError::NotDerivation`].
+    pub fn derivation_name(&self) -> Result<&str, PathError> {
+        self.name().strip_suffix(".drv").ok_or_else(|| PathError::NotDerivation(self.0.to_string()))
+    }
+}
+
+fn check_base_name(base_name: &str) -> Result<(), PathError> {
+    let owned = || base_name.to_owned();
+    if base_name.len() < HASH_PART_LEN + 1 {
+        return Err(PathError::TooShort(owned()));
+    }
+    if let Some((_, found)) = base_name
+        .char_indices()
+        .find(|(at, c)| *at < HASH_PART_LEN && !(c.is_ascii() && base32::is_digit(*c as u8)))
+    {
+        return Err(PathError::BadDigit { path: owned(), found });
+    }
+    if base_name.as_bytes()[HASH_PART_LEN] != b'-' {
+        return Err(PathError::NoDash(owned()));
+    }
+    check_name(&base_name[HASH_PART_LEN + 1..]).map_err(|error| PathError::BadName { path: owned(), error })
+}
+
+impl fmt::Display for StorePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for StorePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::str::FromStr for StorePath {
+    type Err = PathError;
+    fn from_str(s: &str) -> Result<Self, PathError> {
+        Self::parse(s)
+    }
+}
+
+/// The logical store directory, which is part of every hash. `/nix/store` unless a store says
+/// otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreDir(Arc<str>);
+
+impl Default for StoreDir {
+    fn default() -> Self {
+        Self("/nix/store".into())
+    }
+}
+
+impl StoreDir {
+    /// Checks and takes an absolute directory.
+    ///
+    /// # Errors
+    /// [`PathError::BadStoreDir`].
+    pub fn new(dir: &str) -> Result<Self, PathError> {
+        let is_normal = |part: &str| !part.is_empty() && part != "." && part != "..";
+        match dir.strip_prefix('/') {
+            Some(rest) if rest.split('/').all(is_normal) && !dir.contains('\0') => Ok(Self(dir.into())),
+            _ => Err(PathError::BadStoreDir(dir.to_owned())),
+        }
+    }
+
+    /// Returns the directory, without a slash at the end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the whole path of an object.
+    #[must_use]
+    pub fn print(&self, path: &StorePath) -> String {
+        let mut out = String::with_capacity(self.0.len() + 1 + path.0.len());
+        self.print_into(path, &mut out);
+        out
+    }
+
+    /// Appends the whole path of an object to `out`.
+    pub fn print_into(&self, path: &StorePath, out: &mut String) {
+        out.push_str(&self.0);
+        out.push('/');
+        out.push_str(&path.0);
+    }
+
+    /// Parses a whole path that names an object itself, nothing inside of it.
+    ///
+    /// # Errors
+    /// [`PathError`], in Nix's words.
+    pub fn parse(&self, path: &str) -> Result<StorePath, PathError> {
+        match self.strip(path) {
+            Some(base) if !base.contains('/') => StorePath::parse(base),
+            _ => Err(PathError::NotInStore(path.to_owned())),
+        }
+    }
+
+    /// Parses a path at or below an object: the object, and the rest, empty or beginning with a
+    /// slash.
+    ///
+    /// # Errors
+    /// [`PathError`], in Nix's words.
+    pub fn split<'a>(&self, path: &'a str) -> Result<(StorePath, &'a str), PathError> {
+        let base = self.strip(path).ok_or_else(|| PathError::NotInStore(path.to_owned()))?;
+        let (base, rest) = base.split_at(base.find('/').unwrap_or(base.len()));
+        Ok((StorePath::parse(base)?, rest))
+    }
+
+    /// Returns whether `path` lies below the store directory.
+    #[must_use]
+    pub fn contains(&self, path: &str) -> bool {
+        self.strip(path).is_some_and(|rest| !rest.is_empty())
+    }
+
+    fn strip<'a>(&self, path: &'a str) -> Option<&'a str> {
+        path.strip_prefix(&*self.0)?.strip_prefix('/')
+    }
+
+    /// Returns the path of an object of this `kind` (`text:…`, `source:…`, `output:…`).
+    ///
+    /// # Errors
+    /// [`PathError::BadName`].
+    pub(crate) fn make_path(&self, kind: &str, inner: &Hash, name: &str) -> Result<StorePath, PathError> {
+        let mut fingerprint = String::with_capacity(kind.len() + 74 + self.0.len() + name.len());
+        fingerprint.push_str(kind);
+        fingerprint.push_str(":sha256:");
+        inner.base16_into(&mut fingerprint);
+        fingerprint.push(':');
+        fingerprint.push_str(&self.0);
+        fingerprint.push(':');
+        fingerprint.push_str(name);
+        StorePath::from_parts(&compress(&Hash::sha256(fingerprint.as_bytes())), name)
+    }
+
+    fn make_kind(&self, kind: &str, references: &References<'_>) -> String {
+        let mut out = kind.to_owned();
+        for path in &references.others {
+            out.push(':');
+            self.print_into(path, &mut out);
+        }
+        if references.has_self {
+            out.push_str(":self");
+        }
+        out
+    }
+
+    /// Returns the path of a text with these references (`builtins.toFile`, `.drv` files).
+    ///
+    /// # Errors
+    /// [`PathError::BadName`].
+    pub fn text_path<'a>(
+        &self,
+        name: &str,
+        contents: &[u8],
+        references: impl IntoIterator<Item = &'a StorePath>,
+    ) -> Result<StorePath, PathError> {
+        self.text_path_of(name, &Hash::sha256(contents), &References::new(references, false))
+    }
+
+    fn text_path_of(&self, name: &str, hash: &Hash, refs: &References<'_>) -> Result<StorePath, PathError> {
+        self.make_path(&self.make_kind("text", refs), hash, name)
+    }
+
+    /// Returns the path of an object with this content address and no references.
+    ///
+    /// # Errors
+    /// [`PathError`].
+    pub fn fixed_path(&self, name: &str, address: &ContentAddress) -> Result<StorePath, PathError> {
+        self.fixed_path_with(name, address, &References::default())
+    }
+
+    /// Returns the path of an object with this content address and these references.
+    ///
+    /// Only [`Method::Text`] and [`Method::Nar`] with SHA-256 can have references.
+    ///
+    /// # Errors
+    /// [`PathError`].
+    pub fn fixed_path_with(
+        &self,
+        name: &str,
+        address: &ContentAddress,
+        references: &References<'_>,
+    ) -> Result<StorePath, PathError> {
+        let hash = &address.hash;
+        match address.method {
+            Method::Text if hash.algo() != HashAlgo::Sha256 => {
+                Err(PathError::TextNotSha256 { name: name.to_owned(), algo: hash.algo() })
+            }
+            Method::Text => self.text_path_of(name, hash, references),
+            Method::Nar if hash.algo() == HashAlgo::Sha256 => {
+                self.make_path(&self.make_kind("source", references), hash, name)
+            }
+            Method::Flat | Method::Nar if !references.is_empty() => {
+                Err(PathError::ReferencesNotAllowed(name.to_owned()))
+            }
+            Method::Flat | Method::Nar => {
+                let mut inner = Hasher::new(HashAlgo::Sha256);
+                inner.update(format!("fixed:out:{}:{}:", address.method_algo(), hash.to_base16()).as_bytes());
+                self.make_path("output:out", &inner.finish(), name)
+            }
+        }
+    }
+
+    /// Returns the path of output `output` of the input-addressed derivation called `name`.
+    ///
+    /// `modulo` is the derivation's hash with outputs masked. See [`crate::Derivation`].
+    ///
+    /// # Errors
+    /// [`PathError::BadName`].
+    pub fn output_path(&self, name: &str, output: &str, modulo: &Hash) -> Result<StorePath, PathError> {
+        self.make_path(&format!("output:{output}"), modulo, &output_name(name, output))
+    }
+}
+
+impl fmt::Display for StoreDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an object refers to: others, sorted, and perhaps itself.
+#[derive(Clone, Debug, Default)]
+pub struct References<'a> {
+    others: Vec<&'a StorePath>,
+    has_self: bool,
+}
+
+impl<'a> References<'a> {
+    /// Sorts and keeps each path once.
+    pub fn new(others: impl IntoIterator<Item = &'a StorePath>, has_self: bool) -> Self {
+        let mut others: Vec<_> = others.into_iter().collect();
+        others.sort_unstable();
+        others.dedup();
+        Self { others, has_self }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.others.is_empty() && !self.has_self
+    }
+}
+
+/// Returns the name of the store path of an output: `NAME`, or `NAME-OUTPUT` unless it is `out`.
+#[must_use]
+pub fn output_name(derivation_name: &str, output: &str) -> String {
+    if output == "out" { derivation_name.to_owned() } else { format!("{derivation_name}-{output}") }
+}
+
+/// Folds a hash to the 20 bytes of a store path.
+pub(crate) fn compress(hash: &Hash) -> [u8; HASH_LEN_BYTES] {
+    let mut out = [0; HASH_LEN_BYTES];
+    for (at, byte) in hash.as_bytes().iter().enumerate() {
+        out[at % HASH_LEN_BYTES] ^= byte;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_149_names() {
+        let digits = "0".repeat(32);
+        let check = |name: &str, expected: &str| {
+            let error = StorePath::parse(&format!("{digits}-{name}")).unwrap_err().to_string();
+            assert_eq!(error, format!("path '{digits}-{name}' is not a valid store path: {expected}"));
+        };
+        check("../x", "name '../x' contains illegal character '/'");
+        check("a b", "name 'a b' contains illegal character ' '");
+        check("..", "name '..' is not valid");
+        check(".", "name '.' is not valid");
+        check(".-x", "name '.-x' is not valid: first dash-separated component must not be '.'");
+        check("..-x", "name '..-x' is not valid: first dash-separated component must not be '..'");
+        check("", "name must not be empty");
+        check("a\0", "name 'a\0' contains illegal character '\0'");
+        let long = "a".repeat(212);
+        check(&long, &format!("name '{long}' must be no longer than 211 characters"));
+        assert!(StorePath::parse(&format!("{digits}-{}", &long[1..])).is_ok());
+        assert!(StorePath::parse(&format!("{digits}-.x")).is_ok());
+    }
+
+    #[test]
+    fn hash_parts_are_checked() {
+        assert_eq!(
+            StorePath::parse("euot0000000000000000000000000000-x").unwrap_err().to_string(),
+            "store path 'euot0000000000000000000000000000-x' contains illegal base-32 character 'e'"
+        );
+        assert!(StorePath::parse("foo").is_err());
+        assert!(StorePath::parse("000000000000000000000000000000000x").is_err());
+        assert!(StorePath::parse("0000000000000000000000000000000\u{e9}-x").is_err());
+        assert!(StorePath::from_file_name(&[0xff; 40]).is_err());
+    }
+
+    #[test]
+    fn store_dir_takes_apart_what_it_prints() {
+        let dir = StoreDir::default();
+        let path = StorePath::parse("1cif0kzjly0k4gxq2d7bm0x9df2924df-a").unwrap();
+        assert_eq!(dir.parse(&dir.print(&path)).unwrap(), path);
+        let inside = format!("{}/bin/x", dir.print(&path));
+        assert_eq!(dir.split(&inside).unwrap(), (path, "/bin/x"));
+        assert!(dir.parse(&inside).is_err());
+        assert!(dir.parse("/nix/storeX/1cif0kzjly0k4gxq2d7bm0x9df2924df-a").is_err());
+        for bad in ["", "nix", "/", "/a/../b", "/a//b", "/a/", "/a/./b"] {
+            assert!(StoreDir::new(bad).is_err(), "{bad}");
+        }
+    }
+}
