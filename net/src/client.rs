@@ -120,6 +120,12 @@ impl Client {
             .map_err(|reason| NetError::new(NetErrorKind::Roots { reason: reason.clone() }, url.to_owned()))
     }
 
+    /// Returns the engine's handle; a response that is read exists only with an engine.
+    pub(crate) fn handle(&self) -> Option<tokio::runtime::Handle> {
+        let engine = self.shared.engine.get()?.as_ref().ok()?;
+        engine.runtime.as_ref().map(|runtime| runtime.handle().clone())
+    }
+
     /// One request, one answer.
     fn exchange(&self, step: &Step, request: &Request) -> Result<Response, NetError> {
         let asked = shown(&request.url);
@@ -176,7 +182,7 @@ impl Client {
                 chain: Vec::new(),
                 authenticated: step.credentials.is_some(),
                 attempts: 1,
-                pace: Pace::new(runtime.handle().clone(), self.config(), request.cancel.clone()),
+                pace: Pace::new(self.clone(), request.cancel.clone()),
             }),
             Err(error) => Err(NetError { chain: step.chain.clone(), ..NetError::of_transport(error, asked) }),
         }
@@ -204,7 +210,10 @@ impl Engine {
             config.proxy.http.as_deref().map(|url| reqwest::Proxy::http(proxy_url(url))),
             config.proxy.https.as_deref().map(|url| reqwest::Proxy::https(proxy_url(url))),
         ];
-        for proxy in proxies.into_iter().flatten() {
+        // `*` means no proxy at all; the crate takes it for names only, not for addresses.
+        let all_direct =
+            config.proxy.no_proxy.iter().flat_map(|list| list.split(',')).any(|entry| entry.trim() == "*");
+        for proxy in proxies.into_iter().flatten().filter(|_| !all_direct) {
             // The URL may hold a password, so that the message does not repeat it.
             let proxy = proxy.map_err(|_| "the proxy's URL cannot be read".to_owned())?;
             builder = builder.proxy(proxy.no_proxy(direct.clone()));

@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName};
 use reqwest::{StatusCode, Url};
-use tokio::runtime::Handle;
 
-use crate::client::TICK;
+use crate::client::{Client, TICK};
 use crate::error::{NetError, NetErrorKind, excerpt, innermost};
 use crate::request::Cancel;
 use crate::retry::retry_after;
-use crate::{ClientConfig, shown};
+use crate::shown;
 
 /// The answer to a request. Reading waits for the network; dropping it ends the transfer.
 pub struct Response {
@@ -26,7 +25,8 @@ pub struct Response {
 
 /// What a body is read with: the engine, and how patient to be.
 pub(crate) struct Pace {
-    engine: Handle,
+    /// Kept, since the transfer lives only as long as the client's engine.
+    client: Client,
     cancel: Cancel,
     stall_timeout: Duration,
     window: Duration,
@@ -38,13 +38,16 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    pub(crate) fn new(engine: Handle, config: &ClientConfig, cancel: Cancel) -> Self {
+    pub(crate) fn new(client: Client, cancel: Cancel) -> Self {
+        let config = client.config();
+        let (stall_timeout, window) = (config.stall_timeout, config.rate_window);
+        let min_bytes = config.min_bytes_per_second.saturating_mul(window.as_secs().max(1));
         Self {
-            engine,
+            client,
             cancel,
-            stall_timeout: config.stall_timeout,
-            window: config.rate_window,
-            min_bytes: config.min_bytes_per_second.saturating_mul(config.rate_window.as_secs().max(1)),
+            stall_timeout,
+            window,
+            min_bytes,
             chunk: Bytes::new(),
             received_bytes: 0,
             waited: Duration::ZERO,
@@ -90,7 +93,7 @@ impl Response {
     }
 
     /// Returns the URLs that we were sent on to, without secrets.
-    pub fn chain(&self) -> &[String] {
+    pub fn redirects(&self) -> &[String] {
         &self.chain
     }
 
@@ -152,7 +155,8 @@ impl Response {
             return Ok(Some(std::mem::take(&mut self.pace.chunk)));
         }
         let start = Instant::now();
-        let engine = self.pace.engine.clone();
+        let engine =
+            self.pace.client.handle().expect("a response exists only while its client has an engine");
         loop {
             if self.pace.cancel.is_asked() {
                 return Err(self.error(NetErrorKind::Cancelled));
@@ -206,5 +210,11 @@ impl Read for Response {
         buf[..len].copy_from_slice(&chunk[..len]);
         self.pace.chunk = chunk.split_off(len);
         Ok(len)
+    }
+}
+
+impl std::fmt::Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Response({} from {})", self.status(), self.shown_url())
     }
 }
