@@ -1,1 +1,3 @@
 //! The realiser: fetches, sandboxed builds, and the scheduler.
+
+pub mod builtin;
