@@ -1,0 +1,198 @@
+//! An image that lies below ours: somebody else's layers, by digest.
+
+use std::path::Path;
+
+use crate::digest::Digest;
+use crate::error::{ImageError, Result};
+use crate::layer::LayerBlob;
+use crate::layout::Layout;
+use crate::oci::{self, Config, Descriptor, History, Manifest, RunConfig, media};
+use crate::project::ImageLayer;
+
+/// A base image, read and checked.
+pub struct Base {
+    /// Its configuration.
+    pub config: Config,
+    /// Its layers, lowest first.
+    pub layers: Vec<ImageLayer>,
+}
+
+/// More layers than this are refused: no runtime mounts them.
+pub const MAX_LAYERS: usize = 127;
+
+/// Reads the manifest `digest` of the layout at `layout`.
+///
+/// # Errors
+/// [`ImageError::DigestMismatch`], [`ImageError::SizeMismatch`],
+/// [`ImageError::Malformed`] for another type, too many layers, or as many
+/// diff-ids as there are not layers.
+pub fn read(layout: &Path, digest: &Digest) -> Result<Base> {
+    let layout = Layout::open(layout)?;
+    let path = layout.blob_path(digest);
+    let bytes = crate::blobs::read_verified(&path, digest)?;
+    let manifest = read_manifest(&bytes, None)?;
+    let config: Config = oci::from_json("image configuration", &layout.read(&manifest.config)?)?;
+    if config.rootfs.diff_ids.len() != manifest.layers.len() {
+        return Err(ImageError::malformed(
+            "the base's configuration",
+            format!("{} diff-ids for {} layers", config.rootfs.diff_ids.len(), manifest.layers.len()),
+        ));
+    }
+    let layers = manifest
+        .layers
+        .iter()
+        .zip(&config.rootfs.diff_ids)
+        .enumerate()
+        .map(|(i, (layer, diff_id))| ImageLayer {
+            blob: LayerBlob {
+                diff_id: *diff_id,
+                digest: layer.digest,
+                size_bytes: layer.size,
+                tar_bytes: 0,
+                media_type: layer.media_type.clone(),
+            },
+            name: format!("base layer {i}"),
+            made: false,
+            path: layout.blob_path(&layer.digest),
+        })
+        .collect();
+    Ok(Base { config, layers })
+}
+
+/// Reads a manifest, and refuses what is something else in disguise.
+///
+/// A document that could be read both as a manifest and as an index (it has
+/// `manifests` beside `config` or `layers`) means different things to different
+/// readers (CVE-2021-41190) and is refused; so is one whose own `mediaType` is not
+/// the type under which it came.
+///
+/// # Errors
+/// [`ImageError::Malformed`].
+pub fn read_manifest(bytes: &[u8], came_as: Option<&str>) -> Result<Manifest> {
+    let fields: serde_json::Map<String, serde_json::Value> = oci::from_json("image manifest", bytes)?;
+    let fail = |why: String| Err(ImageError::malformed("image manifest", why));
+    if fields.contains_key("manifests") || fields.contains_key("fsLayers") {
+        return fail("it is a manifest and an index at once".to_owned());
+    }
+    let manifest: Manifest = oci::from_json("image manifest", bytes)?;
+    if manifest.schema_version != 2 {
+        return fail(format!("schema version {}, expected 2", manifest.schema_version));
+    }
+    let own = manifest.media_type.as_deref();
+    if let (Some(own), Some(came)) = (own, came_as)
+        && own != came
+    {
+        return fail(format!("it came as `{came}` and calls itself `{own}`"));
+    }
+    if let Some(kind) = own.or(came_as)
+        && !media::is_manifest(kind)
+    {
+        return fail(format!("`{kind}` is not the type of a manifest"));
+    }
+    if manifest.layers.len() > MAX_LAYERS {
+        return fail(format!("{} layers, at most {MAX_LAYERS} can be mounted", manifest.layers.len()));
+    }
+    if let Some(odd) = manifest.layers.iter().find(|layer| !media::is_layer(&layer.media_type)) {
+        return fail(format!("`{}` is not the type of a layer", odd.media_type));
+    }
+    Ok(manifest)
+}
+
+/// Reads an index, and refuses what is something else in disguise, or an index
+/// of indexes.
+///
+/// # Errors
+/// [`ImageError::Malformed`].
+pub fn read_index(bytes: &[u8], came_as: Option<&str>) -> Result<oci::Index> {
+    let fields: serde_json::Map<String, serde_json::Value> = oci::from_json("image index", bytes)?;
+    let fail = |why: String| Err(ImageError::malformed("image index", why));
+    if ["config", "layers", "fsLayers"].iter().any(|field| fields.contains_key(*field)) {
+        return fail("it is an index and a manifest at once".to_owned());
+    }
+    let index: oci::Index = oci::from_json("image index", bytes)?;
+    if index.schema_version != 2 {
+        return fail(format!("schema version {}, expected 2", index.schema_version));
+    }
+    let own = index.media_type.as_deref();
+    if let (Some(own), Some(came)) = (own, came_as)
+        && own != came
+    {
+        return fail(format!("it came as `{came}` and calls itself `{own}`"));
+    }
+    if let Some(kind) = own.or(came_as)
+        && !media::is_index(kind)
+    {
+        return fail(format!("`{kind}` is not the type of an index"));
+    }
+    if index.manifests.iter().any(|m| media::is_index(&m.media_type)) {
+        return fail("an index within an index is not followed".to_owned());
+    }
+    Ok(index)
+}
+
+/// Finds the manifest for a platform in an index.
+///
+/// # Errors
+/// [`ImageError::Invalid`] naming the platforms that there are.
+pub fn choose<'a>(index: &'a oci::Index, platform: &oci::Platform) -> Result<&'a Descriptor> {
+    let fits = |d: &&Descriptor| {
+        media::is_manifest(&d.media_type)
+            && d.platform.as_ref().is_some_and(|p| {
+                p.os == platform.os
+                    && p.architecture == platform.architecture
+                    && (platform.variant.is_none() || p.variant.is_none() || p.variant == platform.variant)
+            })
+    };
+    index.manifests.iter().find(fits).ok_or_else(|| {
+        let there: Vec<String> =
+            index.manifests.iter().filter_map(|d| d.platform.as_ref()).map(ToString::to_string).collect();
+        ImageError::invalid(format!("the image has no `{platform}`: it has `{}`", there.join("`, `")))
+    })
+}
+
+impl Base {
+    /// Returns the history of its layers, one line each.
+    pub fn history(&self) -> Vec<History> {
+        let own = self.config.history.iter().filter(|h| h.empty_layer != Some(true)).count();
+        if own == self.layers.len() {
+            return self.config.history.clone();
+        }
+        self.layers
+            .iter()
+            .map(|layer| History { created_by: Some(layer.name.clone()), ..History::default() })
+            .collect()
+    }
+}
+
+/// Gives `run` what the base says and it does not: as a `FROM` line would.
+pub fn inherit(run: &mut RunConfig, base: &RunConfig) {
+    if let Some(below) = &base.env {
+        let name = |line: &str| line.split('=').next().unwrap_or_default().to_owned();
+        let own = run.env.take().unwrap_or_default();
+        let named: Vec<String> = own.iter().map(|line| name(line)).collect();
+        let mut env: Vec<String> =
+            below.iter().filter(|line| !named.contains(&name(line))).cloned().collect();
+        env.extend(own);
+        run.env = Some(env);
+    }
+    if run.entrypoint.is_none() {
+        run.entrypoint = base.entrypoint.clone();
+        run.cmd = run.cmd.take().or_else(|| base.cmd.clone());
+    }
+    if run.working_dir.is_empty() {
+        run.working_dir = base.working_dir.clone();
+    }
+    run.healthcheck = run.healthcheck.take().or_else(|| base.healthcheck.clone());
+    run.stop_signal = run.stop_signal.take().or_else(|| base.stop_signal.clone());
+    for (ours, theirs) in [(&mut run.exposed_ports, &base.exposed_ports), (&mut run.volumes, &base.volumes)] {
+        if let Some(theirs) = theirs {
+            ours.get_or_insert_default().extend(theirs.iter().map(|(k, v)| (k.clone(), *v)));
+        }
+    }
+    if let Some(theirs) = &base.labels {
+        let ours = run.labels.get_or_insert_default();
+        for (name, value) in theirs {
+            ours.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The blob cache: layers already made, found by what they are made of.
+//!
+//! ```text
+//! blobs/sha256/HEX     a blob, complete if and only if it is there
+//! layers/KEY.json      what a layer with this key is: diff-id, digest, sizes
+//! ```
+//!
+//! A key names everything that decides a layer's bytes (store paths, options, the
+//! compressor and its version), so finding one walks nothing. A record without its
+//! blob is still worth something: a registry that has the blob is all a push needs.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::digest::Digest;
+use crate::error::{ImageError, Result};
+use crate::layer::LayerBlob;
+use crate::oci;
+
+/// A directory of blobs and layer records, shared by any number of processes.
+#[derive(Clone, Debug)]
+pub struct BlobCache {
+    root: PathBuf,
+}
+
+impl BlobCache {
+    /// Opens the cache at `root`, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`].
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        for dir in ["blobs/sha256", "layers", "tmp"] {
+            let dir = root.join(dir);
+            if !dir.is_dir() {
+                fs::create_dir_all(&dir).map_err(|e| ImageError::io("create", &dir, e))?;
+            }
+        }
+        Ok(Self { root })
+    }
+
+    /// Returns where the cache lies.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns where the blob is, or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.to_hex())
+    }
+
+    /// Whether the blob is there with this size. A blob cut short by a power cut
+    /// is not.
+    pub fn has(&self, digest: &Digest, size_bytes: u64) -> bool {
+        fs::metadata(self.blob_path(digest)).is_ok_and(|meta| meta.is_file() && meta.len() == size_bytes)
+    }
+
+    /// Returns the record of the layer with this key, whether or not its blob is here.
+    pub fn layer(&self, key: &Digest) -> Option<LayerBlob> {
+        let bytes = fs::read(self.record_path(key)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Records that the layer with this key is `blob`.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`].
+    pub fn record_layer(&self, key: &Digest, blob: &LayerBlob) -> Result<()> {
+        self.put_file(&self.record_path(key), &oci::to_json(blob))
+    }
+
+    /// Keeps `bytes` as a blob and returns its digest.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`].
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        if !self.has(&digest, bytes.len() as u64) {
+            self.put_file(&self.blob_path(&digest), bytes)?;
+        }
+        Ok(digest)
+    }
+
+    /// Reads a small blob (a manifest, a configuration) and checks it.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`], [`ImageError::DigestMismatch`].
+    pub fn read(&self, digest: &Digest) -> Result<Vec<u8>> {
+        read_verified(&self.blob_path(digest), digest)
+    }
+
+    /// Starts a blob whose digest is not known yet.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`].
+    pub fn start(&self) -> Result<NewBlob> {
+        let dir = self.root.join("tmp");
+        let file = tempfile::Builder::new()
+            .prefix("blob-")
+            .permissions(fs::Permissions::from_mode(0o600))
+            .tempfile_in(&dir)
+            .map_err(|e| ImageError::io("create a file in", &dir, e))?;
+        Ok(NewBlob { file })
+    }
+
+    /// Gives a finished blob its name.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`].
+    pub fn finish(&self, blob: NewBlob, digest: &Digest) -> Result<()> {
+        persist(blob.file, &self.blob_path(digest))
+    }
+
+    fn record_path(&self, key: &Digest) -> PathBuf {
+        self.root.join("layers").join(format!("{}.json", key.to_hex()))
+    }
+
+    fn put_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let mut blob = self.start()?;
+        blob.file.write_all(bytes).map_err(|e| ImageError::io("write", path, e))?;
+        persist(blob.file, path)
+    }
+}
+
+/// A blob being written; gone when dropped.
+pub struct NewBlob {
+    file: tempfile::NamedTempFile,
+}
+
+impl NewBlob {
+    /// The file to write to.
+    pub fn file(&self) -> &File {
+        self.file.as_file()
+    }
+
+    /// Where it lies for now.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+}
+
+fn persist(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
+    let fail = |e| ImageError::io("write", path, e);
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o444)).map_err(fail)?;
+    file.persist(path).map_err(|e| fail(e.error))?;
+    Ok(())
+}
+
+/// Reads a file whose digest is known.
+///
+/// # Errors
+/// [`ImageError::Io`], [`ImageError::DigestMismatch`].
+pub fn read_verified(path: &Path, digest: &Digest) -> Result<Vec<u8>> {
+    let bytes = fs::read(path).map_err(|e| ImageError::io("read", path, e))?;
+    let found = Digest::of(&bytes);
+    if found != *digest {
+        let what = format!("`{}`", path.display());
+        return Err(ImageError::DigestMismatch { what, expected: *digest, found });
+    }
+    Ok(bytes)
+}
