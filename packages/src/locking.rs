@@ -1,0 +1,443 @@
+//! From `ampoule.toml` to `ampoule.lock`, with the archive's help.
+//!
+//! Which indexes are used is a decision of its own ([`Refresh`]): a lock that exists
+//! keeps its indexes as long as they are in the cache, so that asking for one more
+//! package moves nothing else.
+
+use crate::debian::resolve::{Choice, Why, resolve};
+use crate::debian::{
+    Index, IndexError, Keyring, Package, Release, ReleaseError, ResolveError, Universe, compare_versions,
+};
+use crate::lock::{
+    LOCK_VERSION, LockFile, LockedDebian, LockedIndex, LockedPackage, LockedWhy, names_of, sorted, to_hex,
+};
+use crate::manifest::{DebianSection, SuiteSource};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::io::Read;
+
+/// Whoever fetches and remembers for us.
+pub trait Archive: Sync {
+    /// The bytes of `path` under the root of mirror `archive`, checked against `sha256` if it is given.
+    ///
+    /// # Errors
+    /// [`ArchiveError`] with what the fetcher says.
+    fn fetch(&self, archive: &str, path: &str, sha256: Option<&str>) -> Result<Vec<u8>, ArchiveError>;
+
+    /// What was kept under `key`, if it still is.
+    fn cached(&self, key: &str) -> Option<Vec<u8>>;
+
+    /// Keeps `bytes` under `key`; may fail in silence.
+    fn keep(&self, key: &str, bytes: &[u8]);
+
+    /// The time as `20250517T083200Z`, to see whether a release has expired. None: it is not asked.
+    fn now(&self) -> Option<String>;
+}
+
+/// A file that could not be fetched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("mirror://{archive}/{path}: {reason}")]
+pub struct ArchiveError {
+    /// Mirror's name.
+    pub archive: String,
+    /// Under its root.
+    pub path: String,
+    /// What the fetcher says.
+    pub reason: String,
+}
+
+/// Why no lock was made.
+#[derive(Debug, thiserror::Error)]
+pub enum LockingError {
+    /// A file could not be fetched.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A release file is not believed.
+    #[error("mirror://{archive}/dists/{dist}/InRelease: {reason}")]
+    Release {
+        /// Mirror's name.
+        archive: String,
+        /// Under `dists/`.
+        dist: String,
+        /// Why.
+        reason: Box<ReleaseError>,
+    },
+    /// A release file is too old: someone may be holding back updates.
+    #[error("mirror://{archive}/dists/{dist}/InRelease expired on {valid_until}")]
+    Expired {
+        /// Mirror's name.
+        archive: String,
+        /// Under `dists/`.
+        dist: String,
+        /// When.
+        valid_until: String,
+    },
+    /// An index is not what its release says.
+    #[error("mirror://{archive}/{path} is not what the signed release names: {reason}")]
+    BadIndex {
+        /// Mirror's name.
+        archive: String,
+        /// Under its root.
+        path: String,
+        /// What differs.
+        reason: String,
+    },
+    /// The names cannot be resolved.
+    #[error("{error} (for {use_name} on {platform})")]
+    Resolve {
+        /// Why.
+        error: Box<ResolveError>,
+        /// Which list of names.
+        use_name: String,
+        /// Which architecture.
+        platform: String,
+    },
+}
+
+/// Which indexes a lock is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// Those of the old lock if they are all in the cache, else the archive's newest.
+    Keep,
+    /// The archive's newest.
+    All,
+    /// The archive's newest, but only for these packages and those of the same source.
+    Names(Vec<String>),
+}
+
+/// A new lock, and what should be said of it.
+#[derive(Clone, Debug)]
+pub struct Locked {
+    /// The lock.
+    pub lock: LockFile,
+    /// Choices made, per platform and use.
+    pub choices: Vec<(String, String, Choice)>,
+    /// Things that a person should know.
+    pub notes: Vec<String>,
+}
+
+/// A package of the lock of which the archive has a newer version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NewerVersion {
+    /// Binary package.
+    pub name: String,
+    /// Source package.
+    pub source: String,
+    /// As locked.
+    pub locked: String,
+    /// What there is.
+    pub available: String,
+    /// Platforms and uses concerned, as `amd64/run`.
+    pub used_in: Vec<String>,
+}
+
+/// An index with where it is from.
+struct Loaded {
+    meta: LockedIndex,
+    index: Index,
+}
+
+/// Makes the lock for `section`.
+///
+/// # Errors
+/// See [`LockingError`].
+pub fn lock_debian(
+    section: &DebianSection,
+    keyring: &Keyring,
+    archive: &dyn Archive,
+    old: Option<&LockFile>,
+    refresh: &Refresh,
+) -> Result<Locked, LockingError> {
+    let mut notes = Vec::new();
+    let kept = match refresh {
+        Refresh::Keep => old.and_then(|lock| cached_indexes(section, lock, archive)),
+        Refresh::All | Refresh::Names(_) => None,
+    };
+    let loaded = match kept {
+        Some(loaded) => loaded,
+        None => fetch_indexes(section, keyring, archive)?,
+    };
+    let metas: Vec<LockedIndex> = loaded.iter().map(|one| one.meta.clone()).collect();
+    let (loaded, pins) = match (refresh, old) {
+        (Refresh::Names(names), Some(lock)) => {
+            let mut loaded = loaded;
+            match cached_indexes(section, lock, archive) {
+                Some(older) => loaded.extend(older),
+                None => notes.push("the indexes of the old lock are gone: packages may move whose old version the archive no longer has".to_owned()),
+            }
+            (loaded, pins_besides(lock, names))
+        }
+        _ => (loaded, BTreeMap::new()),
+    };
+
+    let mut packages = Vec::new();
+    let mut choices = Vec::new();
+    for platform in sorted(&section.architectures) {
+        let here: Vec<&Loaded> = loaded.iter().filter(|one| one.meta.arch == platform).collect();
+        for (use_name, requests) in section.requests() {
+            let no_pins = BTreeMap::new();
+            let pins = pins.get(&(platform.clone(), use_name.clone())).unwrap_or(&no_pins);
+            let universe = Universe::new(here.iter().map(|one| &one.index)).with_pins(pins.clone());
+            let resolution = resolve(&universe, &requests).or_else(|error| {
+                if pins.is_empty() {
+                    return Err(error);
+                }
+                notes.push(format!("more than asked for is updated, since otherwise {error}"));
+                resolve(&Universe::new(here.iter().map(|one| &one.index)), &requests)
+            });
+            let resolution = resolution.map_err(|error| LockingError::Resolve {
+                error: Box::new(error),
+                use_name: use_name.clone(),
+                platform: platform.clone(),
+            })?;
+            choices.extend(
+                resolution.choices.iter().map(|choice| (platform.clone(), use_name.clone(), choice.clone())),
+            );
+            packages.extend(resolution.packages.into_values().map(|found| {
+                let archive = &here[found.index_number].meta.archive;
+                locked_package(&found.package, archive, &platform, &use_name, found.depends, found.why)
+            }));
+        }
+    }
+    let lock = LockFile {
+        checksum: String::new(),
+        debian: LockedDebian {
+            architectures: sorted(&section.architectures),
+            archive: section.archive.clone(),
+            components: sorted(&section.components),
+            date: metas.iter().map(|meta| meta.date.clone()).max().unwrap_or_default(),
+            indexes: metas,
+            names: names_of(section),
+            suite: section.suite.clone(),
+            updates: section.updates,
+        },
+        packages,
+        version: LOCK_VERSION,
+    };
+    Ok(Locked { lock: lock.sealed(), choices, notes })
+}
+
+/// Lists the packages of `lock` of which the suite's security archive has a newer version.
+///
+/// # Errors
+/// See [`LockingError`].
+pub fn security_updates(
+    section: &DebianSection,
+    keyring: &Keyring,
+    archive: &dyn Archive,
+    lock: &LockFile,
+) -> Result<Vec<NewerVersion>, LockingError> {
+    let source = section.security_source();
+    let loaded = fetch_source(section, &source, keyring, archive)?;
+    let mut found: BTreeMap<(String, String), NewerVersion> = BTreeMap::new();
+    for package in &lock.packages {
+        let universe = Universe::new(
+            loaded.iter().filter(|one| one.meta.arch == package.platform).map(|one| &one.index),
+        );
+        let Some((_, newest)) = universe.candidate(&package.name) else { continue };
+        if compare_versions(newest.version, &package.version) == Ordering::Greater {
+            let key = (package.name.clone(), package.version.clone());
+            let entry = found.entry(key).or_insert_with(|| NewerVersion {
+                name: package.name.clone(),
+                source: package.source.clone(),
+                locked: package.version.clone(),
+                available: newest.version.to_owned(),
+                used_in: Vec::new(),
+            });
+            entry.used_in.push(format!("{}/{}", package.platform, package.use_name));
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+fn locked_package(
+    package: &Package<'_>,
+    archive: &str,
+    platform: &str,
+    use_name: &str,
+    depends: Vec<String>,
+    why: Why,
+) -> LockedPackage {
+    LockedPackage {
+        arch: package.arch.to_owned(),
+        archive: archive.to_owned(),
+        depends,
+        name: package.name.to_owned(),
+        path: package.path(),
+        platform: platform.to_owned(),
+        sha256: package.sha256.to_owned(),
+        size: package.size_bytes,
+        source: package.source_name().to_owned(),
+        source_version: package.source_version().to_owned(),
+        use_name: use_name.to_owned(),
+        version: package.version.to_owned(),
+        why: match why {
+            Why::Requested => LockedWhy::default(),
+            Why::DependencyOf { package, clause } => {
+                LockedWhy { by: Some(package), clause: Some(clause), others: Vec::new() }
+            }
+            Why::ChosenFor(choice) => {
+                LockedWhy { by: Some(choice.package), clause: Some(choice.clause), others: choice.others }
+            }
+        },
+    }
+}
+
+type Pins = BTreeMap<(String, String), BTreeMap<String, String>>;
+
+/// Versions to hold, per platform and use: all but `names` and what comes from their sources.
+fn pins_besides(lock: &LockFile, names: &[String]) -> Pins {
+    let sources: Vec<&str> = lock
+        .packages
+        .iter()
+        .filter(|package| names.contains(&package.name) || names.contains(&package.source))
+        .map(|package| package.source.as_str())
+        .collect();
+    let mut pins = Pins::new();
+    for package in &lock.packages {
+        if !sources.contains(&package.source.as_str()) {
+            let key = (package.platform.clone(), package.use_name.clone());
+            pins.entry(key).or_default().insert(package.name.clone(), package.version.clone());
+        }
+    }
+    pins
+}
+
+/// The indexes that `lock` names, if they are what `section` asks for and all are cached.
+fn cached_indexes(section: &DebianSection, lock: &LockFile, archive: &dyn Archive) -> Option<Vec<Loaded>> {
+    let debian = &lock.debian;
+    let is_same = debian.suite == section.suite
+        && debian.archive == section.archive
+        && debian.updates == section.updates
+        && sorted(&section.components) == debian.components
+        && sorted(&section.architectures) == debian.architectures;
+    if !is_same || debian.indexes.is_empty() {
+        return None;
+    }
+    let load = |meta: &LockedIndex| {
+        let index = Index::from_cache(archive.cached(&cache_key(&meta.sha256))?).ok()?;
+        Some(Loaded { meta: meta.clone(), index })
+    };
+    debian.indexes.par_iter().map(load).collect()
+}
+
+fn cache_key(sha256: &str) -> String {
+    format!("debian-index-{sha256}")
+}
+
+fn fetch_indexes(
+    section: &DebianSection,
+    keyring: &Keyring,
+    archive: &dyn Archive,
+) -> Result<Vec<Loaded>, LockingError> {
+    let per_source: Result<Vec<Vec<Loaded>>, LockingError> =
+        section.sources().par_iter().map(|source| fetch_source(section, source, keyring, archive)).collect();
+    Ok(per_source?.into_iter().flatten().collect())
+}
+
+fn fetch_source(
+    section: &DebianSection,
+    source: &SuiteSource,
+    keyring: &Keyring,
+    archive: &dyn Archive,
+) -> Result<Vec<Loaded>, LockingError> {
+    let release = fetch_release(source, keyring, archive)?;
+    let wanted: Vec<(String, String)> = sorted(&section.architectures)
+        .into_iter()
+        .flat_map(|arch| {
+            sorted(&section.components).into_iter().map(move |component| (arch.clone(), component))
+        })
+        .collect();
+    wanted
+        .par_iter()
+        .map(|(arch, component)| fetch_index(source, &release, component, arch, archive))
+        .collect()
+}
+
+fn fetch_release(
+    source: &SuiteSource,
+    keyring: &Keyring,
+    archive: &dyn Archive,
+) -> Result<Release, LockingError> {
+    let path = format!("dists/{}/InRelease", source.dist);
+    let bytes = archive.fetch(&source.archive, &path, None)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let release = Release::verify(&text, keyring, &source.dist).map_err(|reason| LockingError::Release {
+        archive: source.archive.clone(),
+        dist: source.dist.clone(),
+        reason: Box::new(reason),
+    })?;
+    if let (Some(now), Some(valid_until)) = (archive.now(), &release.valid_until)
+        && now.as_str() > valid_until.as_str()
+    {
+        return Err(LockingError::Expired {
+            archive: source.archive.clone(),
+            dist: source.dist.clone(),
+            valid_until: valid_until.clone(),
+        });
+    }
+    Ok(release)
+}
+
+fn fetch_index(
+    source: &SuiteSource,
+    release: &Release,
+    component: &str,
+    arch: &str,
+    archive: &dyn Archive,
+) -> Result<Loaded, LockingError> {
+    let (plain, compressed) = release.packages(component, arch).map_err(|reason| LockingError::Release {
+        archive: source.archive.clone(),
+        dist: source.dist.clone(),
+        reason: Box::new(reason),
+    })?;
+    let meta = LockedIndex {
+        arch: arch.to_owned(),
+        archive: source.archive.clone(),
+        component: component.to_owned(),
+        date: release.date.clone(),
+        dist: source.dist.clone(),
+        sha256: plain.sha256.clone(),
+    };
+    let key = cache_key(&plain.sha256);
+    if let Some(index) = archive.cached(&key).and_then(|bytes| Index::from_cache(bytes).ok()) {
+        return Ok(Loaded { meta, index });
+    }
+    let path = release.path_of(&source.dist, compressed);
+    let bad = |reason: String| LockingError::BadIndex {
+        archive: source.archive.clone(),
+        path: path.clone(),
+        reason,
+    };
+    let bytes = archive.fetch(&source.archive, &path, Some(&compressed.sha256))?;
+    expect_hash(&bytes, &compressed.sha256).map_err(bad)?;
+    let text = decompress(&compressed.path, bytes, plain.size_bytes).map_err(bad)?;
+    expect_hash(&text, &plain.sha256).map_err(bad)?;
+    let text = String::from_utf8(text).map_err(|_| bad("it is not UTF-8".to_owned()))?;
+    let index = Index::from_packages(&text).map_err(|error: IndexError| bad(error.to_string()))?;
+    archive.keep(&key, index.as_cache());
+    Ok(Loaded { meta, index })
+}
+
+fn expect_hash(bytes: &[u8], sha256: &str) -> Result<(), String> {
+    let found = to_hex(&Sha256::digest(bytes));
+    if found == sha256 { Ok(()) } else { Err(format!("its SHA-256 is {found}, not {sha256}")) }
+}
+
+/// Unpacks at most `size_bytes`: the signed release says how long the text is.
+fn decompress(path: &str, bytes: Vec<u8>, size_bytes: u64) -> Result<Vec<u8>, String> {
+    let mut text = Vec::new();
+    let read = |reader: &mut dyn Read, text: &mut Vec<u8>| reader.take(size_bytes + 1).read_to_end(text);
+    let result = match path.rsplit_once('.') {
+        Some((_, "xz")) => read(&mut liblzma::read::XzDecoder::new(bytes.as_slice()), &mut text),
+        Some((_, "gz")) => read(&mut flate2::read::MultiGzDecoder::new(bytes.as_slice()), &mut text),
+        _ => return Ok(bytes),
+    };
+    result.map_err(|error| format!("it cannot be unpacked: {error}"))?;
+    if text.len() as u64 > size_bytes {
+        return Err(format!("it unpacks to more than {size_bytes} bytes"));
+    }
+    Ok(text)
+}
