@@ -1,3 +1,4 @@
 //! The realiser: fetches, sandboxed builds, and the scheduler.
 
 pub mod builtin;
+pub mod sandbox;

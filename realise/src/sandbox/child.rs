@@ -1,0 +1,446 @@
+//! What happens between `clone` and `execve`: the child makes its own world and locks itself in.
+//!
+//! The child is pid 1 of its pid namespace. It sets everything up, starts the builder as pid 2 and
+//! reaps whatever is orphaned; when it ends, the kernel kills the rest of the namespace before
+//! anybody can read the outputs.
+//!
+//! Nothing here allocates: all strings were made by the spawner ([`Prepared`]). The spawner has one
+//! thread, so that would be sound; the rule also keeps the child quick.
+//!
+//! The order is not free. Mounts of the host are opened first, while we are still the user who may
+//! open them; then we become the build's user, and only then make files, since a file system of our
+//! user namespace knows that user alone. Capabilities go last but for what needs none: `no_new_privs`,
+//! Landlock, the filter.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use super::spec::{BindSource, INNER_GID, INNER_UID, Prepared, PreparedBind, PreparedKind, Tier};
+use super::step::Step;
+use super::sys::{
+    self, CWD, Errno, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, Stack,
+    StringArray, SysResult,
+};
+use super::{landlock, limits, wire};
+
+/// What the child needs besides its spec.
+pub(crate) struct Context<'a> {
+    pub(crate) plan: &'a Prepared,
+    pub(crate) args: &'a StringArray,
+    pub(crate) env: &'a StringArray,
+    pub(crate) filter: &'a [libc::sock_filter],
+    pub(crate) landlock_abi: u32,
+    /// Our end of the pipe on which the spawner says that the id maps are written, and by whose
+    /// closing we know that it died.
+    pub(crate) release: RawFd,
+    /// The spawner's end of it, to be closed here.
+    pub(crate) release_other: RawFd,
+    pub(crate) report: RawFd,
+    pub(crate) log: RawFd,
+    pub(crate) stack: &'a Stack,
+}
+
+/// A step that failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure {
+    pub(crate) step: Step,
+    pub(crate) errno: Errno,
+    /// Which of several: of the inputs for `MountInput`; for `Execute`, 1 when the file is there.
+    pub(crate) index: u32,
+}
+
+/// Names the step of a system call that fails.
+fn at<T>(step: Step, result: SysResult<T>) -> Result<T, Failure> {
+    result.map_err(|errno| Failure { step, errno, index: 0 })
+}
+
+fn at_index<T>(step: Step, index: usize, result: SysResult<T>) -> Result<T, Failure> {
+    result.map_err(|errno| Failure { step, errno, index: index as u32 })
+}
+
+/// Where the report goes after the standard streams are in place.
+const REPORT_FD: RawFd = 3;
+
+/// The child's whole life. Never returns.
+pub(crate) fn run(context: &Context) {
+    let prepared = match context.plan.tier {
+        Tier::Namespaces => enter_namespaces(context),
+        Tier::Landlock | Tier::None => enter_without_namespaces(context),
+    };
+    let started = prepared.and_then(|()| {
+        arrange_streams(context)?;
+        lock_in(context)?;
+        Ok(())
+    });
+    if let Err(failure) = started {
+        // The streams may be in place already or not; one of the two is the report.
+        wire::send_failure(REPORT_FD, failure);
+        wire::send_failure(context.report, failure);
+        sys::exit(1);
+    }
+    if context.plan.builder.is_empty() {
+        wire::send_exited(REPORT_FD, 0);
+        sys::exit(0);
+    }
+    start_and_reap(context)
+}
+
+fn die_with_spawner(context: &Context) -> SysResult<()> {
+    sys::die_with_parent()?;
+    // It may have died before we asked: then the pipe's other end is closed.
+    let mut fds = [libc::pollfd { fd: context.release, events: 0, revents: 0 }];
+    sys::poll(&mut fds, Some(0))?;
+    if fds[0].revents & libc::POLLHUP != 0 { Err(Errno(libc::EPIPE)) } else { Ok(()) }
+}
+
+fn wait_for_release(context: &Context) -> SysResult<()> {
+    sys::close(context.release_other);
+    sys::die_with_parent()?;
+    let mut byte = [0];
+    loop {
+        match sys::read(context.release, &mut byte) {
+            Ok(1) => return Ok(()),
+            Ok(_) => return Err(Errno(libc::EPIPE)),
+            Err(Errno(libc::EINTR)) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+// ---- tier: namespaces -------------------------------------------------------------------------
+
+const READ_ONLY: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+const OWN: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+
+/// Device, where it is mounted.
+const DEVICES: [(&CStr, &CStr); 6] = [
+    (c"/dev/null", c"dev/null"),
+    (c"/dev/zero", c"dev/zero"),
+    (c"/dev/full", c"dev/full"),
+    (c"/dev/random", c"dev/random"),
+    (c"/dev/urandom", c"dev/urandom"),
+    (c"/dev/tty", c"dev/tty"),
+];
+
+const DEV_LINKS: [(&CStr, &CStr); 5] = [
+    (c"/proc/self/fd", c"dev/fd"),
+    (c"/proc/self/fd/0", c"dev/stdin"),
+    (c"/proc/self/fd/1", c"dev/stdout"),
+    (c"/proc/self/fd/2", c"dev/stderr"),
+    (c"pts/ptmx", c"dev/ptmx"),
+];
+
+/// Where the store hangs while inputs are cloned out of it.
+const STORE_SOURCE: &CStr = c".store";
+
+fn enter_namespaces(context: &Context) -> Result<(), Failure> {
+    let plan = context.plan;
+    at(Step::IdMap, wait_for_release(context))?;
+    let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    at(Step::MountNamespace, sys::unshare(namespaces))?;
+    if !plan.host_network {
+        at(Step::NetworkNamespace, sys::unshare(libc::CLONE_NEWNET))?;
+        at(Step::Loopback, sys::loopback_up())?;
+    }
+    at(Step::HostName, sys::sethostname(c"localhost"))?;
+    at(Step::HostName, sys::setdomainname(c"(none)"))?;
+    at(Step::PrivateMounts, sys::make_mounts_private())?;
+    at(Step::OutOfMemoryScore, sys::write_file(c"/proc/self/oom_score_adj", b"1000", 0))?;
+    let host = HostMounts::open(plan)?;
+    become_builder(context)?;
+    build_root(plan, &host)
+}
+
+/// What comes from outside, opened while we may.
+struct HostMounts {
+    top: OwnedFd,
+    store: OwnedFd,
+    outputs: OwnedFd,
+    build: OwnedFd,
+    tmp: OwnedFd,
+    devices: [OwnedFd; DEVICES.len()],
+}
+
+impl HostMounts {
+    fn open(plan: &Prepared) -> Result<Self, Failure> {
+        let step = Step::OpenDirectories;
+        let top = at(step, sys::openat(CWD, &plan.top_dir, libc::O_PATH | libc::O_DIRECTORY, 0))?;
+        let own = |name: &CStr| {
+            let tree = at(step, sys::open_tree(top.as_raw_fd(), name))?;
+            at(step, sys::mount_setattr(tree.as_raw_fd(), OWN, true))?;
+            Ok(tree)
+        };
+        let (outputs, build, tmp) = (own(c"store")?, own(c"build")?, own(c"tmp")?);
+        let store = at(step, sys::open_tree(CWD, &plan.store_root))?;
+        at(step, sys::mount_setattr(store.as_raw_fd(), READ_ONLY, true))?;
+        let device = |index: usize| {
+            let step = Step::OpenDevice;
+            let tree = at_index(step, index, sys::open_tree(CWD, DEVICES[index].0))?;
+            let attr = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+            at_index(step, index, sys::mount_setattr(tree.as_raw_fd(), attr, false))?;
+            Ok(tree)
+        };
+        let devices = [device(0)?, device(1)?, device(2)?, device(3)?, device(4)?, device(5)?];
+        Ok(Self { top, store, outputs, build, tmp, devices })
+    }
+}
+
+fn become_builder(context: &Context) -> Result<(), Failure> {
+    let step = Step::Identity;
+    let identity = context.plan.identity;
+    if identity.foreign {
+        at(step, sys::clear_groups())?;
+    }
+    at(step, sys::set_gid(INNER_GID))?;
+    at(step, sys::set_uid(INNER_UID))?;
+    // A change of credentials clears what was asked for at the start.
+    at(step, die_with_spawner(context))
+}
+
+fn build_root(plan: &Prepared, host: &HostMounts) -> Result<(), Failure> {
+    sys::umask(0);
+    let root = at(Step::Root, sys::new_file_system(c"tmpfs", &[(c"mode", c"0755")], OWN))?;
+    at(Step::Root, sys::move_mount(root.as_raw_fd(), host.top.as_raw_fd(), c""))?;
+    at(Step::Root, sys::fchdir(root.as_raw_fd()))?;
+    for (index, path) in plan.directories.iter().enumerate() {
+        at_index(Step::RootDirectory, index, sys::mkdir(path, 0o755))?;
+    }
+    for (tree, path) in
+        [(&host.outputs, plan.store_dir.as_c_str()), (&host.build, &plan.build_dir), (&host.tmp, c"tmp")]
+    {
+        at(Step::MountOutputs, sys::move_mount(tree.as_raw_fd(), CWD, path))?;
+    }
+    mount_inputs(plan, host)?;
+    for (index, (path, contents)) in plan.files.iter().enumerate() {
+        let made = sys::write_file(path, contents, libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW);
+        at_index(Step::EtcFiles, index, made)?;
+    }
+    for (index, (path, target)) in plan.symlinks.iter().enumerate() {
+        at_index(Step::EtcFiles, index, sys::symlink(target, path))?;
+    }
+    mount_devices(host)?;
+    mount_proc(plan)?;
+    at(Step::PivotRoot, sys::pivot_root_here())?;
+    at(Step::ReadOnlyRoot, sys::mount_setattr(root.as_raw_fd(), MOUNT_ATTR_RDONLY, false))?;
+    at(Step::PivotRoot, sys::chdir(c"/"))
+}
+
+fn mount_inputs(plan: &Prepared, host: &HostMounts) -> Result<(), Failure> {
+    let step = Step::MountInput;
+    at(step, sys::mkdir(STORE_SOURCE, 0o700))?;
+    at(step, sys::move_mount(host.store.as_raw_fd(), CWD, STORE_SOURCE))?;
+    let store = at(step, sys::openat(CWD, STORE_SOURCE, libc::O_PATH | libc::O_DIRECTORY, 0))?;
+    for (index, bind) in plan.binds.iter().enumerate() {
+        at_index(step, index, mount_input(bind, store.as_raw_fd()))?;
+    }
+    drop(store);
+    at(step, sys::umount_detach(STORE_SOURCE))?;
+    at(step, sys::rmdir(STORE_SOURCE))
+}
+
+fn mount_input(bind: &PreparedBind, store: RawFd) -> SysResult<()> {
+    match &bind.kind {
+        PreparedKind::Symlink(target) => return sys::symlink(target, &bind.target),
+        PreparedKind::Directory => sys::mkdir(&bind.target, 0o755)?,
+        PreparedKind::File => sys::make_file(&bind.target)?,
+    }
+    // A clone keeps the attributes of the store's mount: read-only, no set-id, no devices.
+    let tree = sys::open_tree(if bind.from_store { store } else { CWD }, &bind.source)?;
+    if !bind.from_store {
+        sys::mount_setattr(tree.as_raw_fd(), READ_ONLY, true)?;
+    }
+    sys::move_mount(tree.as_raw_fd(), CWD, &bind.target)
+}
+
+fn mount_devices(host: &HostMounts) -> Result<(), Failure> {
+    for (index, (tree, (_, path))) in host.devices.iter().zip(DEVICES).enumerate() {
+        at_index(Step::Devices, index, sys::make_file(path))?;
+        at_index(Step::Devices, index, sys::move_mount(tree.as_raw_fd(), CWD, path))?;
+    }
+    for (target, path) in DEV_LINKS {
+        at(Step::Devices, sys::symlink(target, path))?;
+    }
+    let quiet = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
+    let options = [(c"newinstance", c""), (c"ptmxmode", c"0666"), (c"mode", c"0620")];
+    let terminals = at(Step::Terminals, sys::new_file_system(c"devpts", &options, quiet))?;
+    at(Step::Terminals, sys::move_mount(terminals.as_raw_fd(), CWD, c"dev/pts"))?;
+    let options = [(c"mode", c"1777"), (c"size", c"50%")];
+    let shm = at(Step::SharedMemory, sys::new_file_system(c"tmpfs", &options, OWN))?;
+    at(Step::SharedMemory, sys::move_mount(shm.as_raw_fd(), CWD, c"dev/shm"))
+}
+
+/// Mounts `/proc` of our own pid namespace. Where the outer `/proc` is masked, as in containers, the
+/// kernel allows only the part that shows processes.
+fn mount_proc(plan: &Prepared) -> Result<(), Failure> {
+    let attr = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    let whole = sys::new_file_system(c"proc", &[], attr);
+    let tree = match whole {
+        Err(Errno(libc::EPERM)) => sys::new_file_system(c"proc", &[(c"subset", c"pid")], attr),
+        other => other,
+    };
+    let tree = at(Step::Proc, tree)?;
+    at(Step::Proc, sys::move_mount(tree.as_raw_fd(), CWD, c"proc"))?;
+    if plan.identity.uid == 0 {
+        // A container's only user may own `/proc/sys`: cover what can be written.
+        for path in [c"proc/sys", c"proc/sysrq-trigger", c"proc/irq", c"proc/bus"] {
+            let Ok(cover) = sys::open_tree(CWD, path) else { continue };
+            at(Step::Proc, sys::mount_setattr(cover.as_raw_fd(), READ_ONLY, true))?;
+            at(Step::Proc, sys::move_mount(cover.as_raw_fd(), CWD, path))?;
+        }
+    }
+    Ok(())
+}
+
+// ---- tiers: landlock, none --------------------------------------------------------------------
+
+fn enter_without_namespaces(context: &Context) -> Result<(), Failure> {
+    at(Step::IdMap, wait_for_release(context))?;
+    at(Step::StartBuilder, sys::setsid())?;
+    at(Step::StartBuilder, sys::become_subreaper())?;
+    sys::ignore(sys::write_file(c"/proc/self/oom_score_adj", b"1000", 0));
+    let identity = context.plan.identity;
+    if identity.foreign {
+        let step = Step::Identity;
+        at(step, sys::clear_groups())?;
+        at(step, sys::set_gid(identity.gid))?;
+        at(step, sys::set_uid(identity.uid))?;
+        at(step, die_with_spawner(context))?;
+    }
+    Ok(())
+}
+
+/// What every program needs that is not in the store, when there is no root of our own.
+const LANDLOCK_DEVICES: [&CStr; 6] =
+    [c"/dev/null", c"/dev/zero", c"/dev/full", c"/dev/random", c"/dev/urandom", c"/dev/tty"];
+
+fn confine_without_namespaces(context: &Context) -> SysResult<()> {
+    let plan = context.plan;
+    let allowed = |path, writable, directory| landlock::Allowed { path, writable, directory };
+    let inputs = plan
+        .binds
+        .iter()
+        .filter(|bind| !matches!(bind.kind, PreparedKind::Symlink(_)))
+        .map(|bind| allowed(bind.source.as_c_str(), false, matches!(bind.kind, PreparedKind::Directory)));
+    let devices = LANDLOCK_DEVICES.into_iter().map(|path| allowed(path, true, false));
+    let own = [allowed(plan.store_dir.as_c_str(), true, true), allowed(&plan.build_dir_absolute, true, true)];
+    landlock::confine_to(context.landlock_abi, inputs.chain(devices).chain(own))
+}
+
+// ---- both -------------------------------------------------------------------------------------
+
+/// 0: nothing to read; 1 and 2: the log; 3: the report, closed by exec. Nothing else is open.
+fn arrange_streams(context: &Context) -> Result<(), Failure> {
+    let step = Step::StandardStreams;
+    let report = at(step, sys::dup_above(context.report, 10))?;
+    let log = at(step, sys::dup_above(context.log, 10))?;
+    let release = at(step, sys::dup_above(context.release, 10))?;
+    if context.plan.interactive {
+        at(step, sys::dup_to(log, 0, false))?;
+    } else {
+        let null = at(step, sys::openat(CWD, c"/dev/null", libc::O_RDONLY, 0))?;
+        let null = at(step, sys::dup_above(null.as_raw_fd(), 10))?;
+        at(step, sys::dup_to(null, 0, false))?;
+    }
+    at(step, sys::dup_to(log, 1, false))?;
+    at(step, sys::dup_to(log, 2, false))?;
+    at(step, sys::dup_to(report, REPORT_FD, true))?;
+    let _ = release;
+    at(step, sys::close_from(REPORT_FD + 1))
+}
+
+/// Gives up everything that is left to give up. Pid 1 does it too, so that nothing is won by
+/// breaking into it.
+fn lock_in(context: &Context) -> Result<(), Failure> {
+    let plan = context.plan;
+    at(Step::Limits, limits::set_processes())?;
+    sys::umask(0o022);
+    // Address randomisation off, where the kernel lets us; a container may not.
+    const ADDR_NO_RANDOMIZE: libc::c_ulong = 0x0004_0000;
+    const PER_LINUX32: libc::c_ulong = 0x0008;
+    let persona = ADDR_NO_RANDOMIZE | if plan.linux32 { PER_LINUX32 } else { 0 };
+    sys::ignore(sys::personality(persona));
+    // Refused when the user's quota of keys is used up; the filter keeps the keyring out of reach.
+    sys::ignore(sys::new_session_keyring());
+    if plan.tier == Tier::None {
+        return at(Step::PivotRoot, sys::chdir(&plan.build_dir_absolute));
+    }
+    at(Step::Capabilities, sys::drop_capabilities())?;
+    at(Step::Capabilities, sys::set_undumpable())?;
+    at(Step::PivotRoot, sys::chdir(&plan.build_dir_absolute))?;
+    at(Step::NoNewPrivileges, sys::no_new_privileges())?;
+    refuse_magic_builder(plan)?;
+    at(
+        Step::Landlock,
+        match plan.tier {
+            Tier::Namespaces => landlock::confine_to_root(context.landlock_abi),
+            _ => confine_without_namespaces(context),
+        },
+    )?;
+    at(Step::Filter, sys::install_filter(context.filter))
+}
+
+/// A builder must be a file of the sandbox. `/proc/self/exe` would be our own.
+fn refuse_magic_builder(plan: &Prepared) -> Result<(), Failure> {
+    if plan.builder.is_empty() {
+        return Ok(());
+    }
+    match sys::open_without_magic_links(&plan.builder) {
+        // A kernel without `openat2` (before 5.6) has no Landlock either; the spawner then runs from
+        // a sealed copy.
+        Ok(_) | Err(Errno(libc::ENOSYS)) => Ok(()),
+        Err(errno) => Err(Failure { step: Step::Execute, errno, index: 0 }),
+    }
+}
+
+/// Starts the builder and reaps until it ends.
+fn start_and_reap(context: &Context) -> ! {
+    let errno = Cell::new(Errno(0));
+    let interactive = context.plan.interactive;
+    let execute = || {
+        sys::ignore(sys::setsid());
+        if interactive {
+            sys::take_terminal(0);
+        }
+        errno.set(sys::execve(&context.plan.builder, context.args, context.env));
+        sys::exit(127);
+    };
+    let builder = match sys::clone_vfork(context.stack, &execute) {
+        Ok(pid) => pid,
+        Err(errno) => {
+            wire::send_failure(REPORT_FD, Failure { step: Step::StartBuilder, errno, index: 0 });
+            sys::exit(1);
+        }
+    };
+    // The child shared our memory until now: its error is ours to report.
+    if errno.get() != Errno(0) {
+        wire::send_failure(REPORT_FD, Failure { step: Step::Execute, errno: errno.get(), index: 1 });
+        sys::exit(1);
+    }
+    // Neither reaper nor log: whoever reads the log sees its end when the builder's side is closed.
+    for fd in 0..REPORT_FD {
+        sys::close(fd);
+    }
+    loop {
+        match sys::wait_any() {
+            Ok((pid, status)) if pid == builder => {
+                wire::send_exited(REPORT_FD, status);
+                sys::exit(0);
+            }
+            Ok(_) | Err(Errno(libc::EINTR)) => {}
+            Err(_) => sys::exit(1),
+        }
+    }
+}
+
+/// Says which device a failure's index means.
+pub(crate) fn device_name(index: u32) -> &'static str {
+    DEVICES.get(index as usize).and_then(|(path, _)| path.to_str().ok()).unwrap_or("/dev")
+}
+
+/// Says which input a failure's index means.
+pub(crate) fn bind_name(source: &BindSource) -> String {
+    match source {
+        BindSource::Store(path) | BindSource::Host(path) => path.display().to_string(),
+    }
+}

@@ -1,0 +1,290 @@
+//! The system call filter: a table of classic BPF, made once by the spawner.
+//!
+//! It refuses what the other walls do not cover, and answers in the way that programs expect when a
+//! kernel or a file system simply lacks the thing, so that they fall back:
+//!
+//! | calls | answer | why |
+//! |---|---|---|
+//! | another architecture's, x32 | killed | their numbers mean other things |
+//! | newer than the newest we know | `ENOSYS` | not looked at yet |
+//! | `io_uring_*`, `bpf`, `userfaultfd`, `perf_event_open`, keyrings, kexec, modules, … | `ENOSYS` | no build needs them; history of escapes |
+//! | set-user-id and set-group-id bits in `chmod` and whatever creates files | `EPERM` | outputs never carry them |
+//! | `openat2` | `ENOSYS` | its mode lies behind a pointer that a filter cannot read |
+//! | `*setxattr*`, `file_setattr` | `ENOTSUP` | outputs have no extended attributes |
+//! | `socket` but for UNIX, INET, INET6, NETLINK | `EAFNOSUPPORT` | vsock, packet, alg, … |
+//! | `ioctl(TIOCSTI)`, `ioctl(TIOCLINUX)` | `EPERM` | typing into somebody's terminal |
+//! | `getgroups` | 0 groups | an unprivileged user cannot leave supplementary groups; hide them |
+
+use libc::{
+    BPF_ABS, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long, sock_filter,
+};
+
+#[cfg(target_arch = "x86_64")]
+const ARCH: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const ARCH: u32 = 0xc000_00b7;
+
+/// The newest system call that was looked at when this table was written (`file_setattr`, 6.17).
+const NEWEST: c_long = 469;
+
+const SYS_SETXATTRAT: c_long = 463;
+const SYS_FILE_SETATTR: c_long = 469;
+
+const SET_ID_BITS: u32 = 0o6000;
+
+/// What the filter does with a call that it does not let through as it is.
+#[derive(Clone, Copy, PartialEq)]
+enum Verdict {
+    Error(i32),
+    /// Refuse set-id bits in argument `mode`.
+    Mode {
+        mode: u32,
+    },
+    /// The same, where `mode` counts only if `flags` say that a file may be made.
+    OpenMode {
+        flags: u32,
+        mode: u32,
+    },
+    SocketFamily,
+    TerminalTricks,
+}
+
+/// Every call that is looked at; those whose arguments matter first, since the kernel remembers the
+/// answer for all others.
+fn rules() -> Vec<(c_long, Verdict)> {
+    use Verdict::{Error, Mode, OpenMode, SocketFamily, TerminalTricks};
+    let mut rules = vec![
+        (libc::SYS_openat, OpenMode { flags: 2, mode: 3 }),
+        (libc::SYS_ioctl, TerminalTricks),
+        (libc::SYS_fchmodat, Mode { mode: 2 }),
+        (libc::SYS_fchmod, Mode { mode: 1 }),
+        (libc::SYS_fchmodat2, Mode { mode: 2 }),
+        (libc::SYS_mknodat, Mode { mode: 2 }),
+        (libc::SYS_socket, SocketFamily),
+        (libc::SYS_openat2, Error(libc::ENOSYS)),
+        (libc::SYS_getgroups, Error(0)),
+    ];
+    #[cfg(target_arch = "x86_64")]
+    rules.extend([
+        (libc::SYS_open, OpenMode { flags: 1, mode: 2 }),
+        (libc::SYS_creat, Mode { mode: 1 }),
+        (libc::SYS_chmod, Mode { mode: 1 }),
+        (libc::SYS_mknod, Mode { mode: 1 }),
+        (libc::SYS_iopl, Error(libc::ENOSYS)),
+        (libc::SYS_ioperm, Error(libc::ENOSYS)),
+    ]);
+    rules.extend(
+        [libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr, SYS_SETXATTRAT, SYS_FILE_SETATTR]
+            .map(|number| (number, Error(libc::ENOTSUP))),
+    );
+    rules.extend(
+        [
+            libc::SYS_io_uring_setup,
+            libc::SYS_io_uring_enter,
+            libc::SYS_io_uring_register,
+            libc::SYS_bpf,
+            libc::SYS_userfaultfd,
+            libc::SYS_perf_event_open,
+            libc::SYS_add_key,
+            libc::SYS_request_key,
+            libc::SYS_keyctl,
+            libc::SYS_kexec_load,
+            libc::SYS_kexec_file_load,
+            libc::SYS_init_module,
+            libc::SYS_finit_module,
+            libc::SYS_delete_module,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_quotactl,
+            libc::SYS_quotactl_fd,
+            libc::SYS_acct,
+            libc::SYS_swapon,
+            libc::SYS_swapoff,
+            libc::SYS_syslog,
+            libc::SYS_lookup_dcookie,
+            libc::SYS_nfsservctl,
+            libc::SYS_fanotify_init,
+            libc::SYS_kcmp,
+        ]
+        .map(|number| (number, Error(libc::ENOSYS))),
+    );
+    rules
+}
+
+// SECCOMP_RET_*.
+const RET_ALLOW: u32 = 0x7fff_0000;
+const RET_ERRNO: u32 = 0x0005_0000;
+const RET_KILL_PROCESS: u32 = 0x8000_0000;
+
+// Offsets in `struct seccomp_data`; of each argument the low half is read (we are little-endian).
+const OFFSET_NUMBER: u32 = 0;
+const OFFSET_ARCH: u32 = 4;
+const fn offset_of_argument(index: u32) -> u32 {
+    16 + 8 * index
+}
+
+fn statement(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code: code as u16, jt, jf, k }
+}
+
+fn load(offset: u32) -> sock_filter {
+    statement(BPF_LD | BPF_W | BPF_ABS, offset, 0, 0)
+}
+
+fn answer(value: u32) -> sock_filter {
+    statement(BPF_RET | BPF_K, value, 0, 0)
+}
+
+/// Skips `if_true` or `if_false` instructions.
+fn jump(condition: u32, value: u32, if_true: u8, if_false: u8) -> sock_filter {
+    statement(BPF_JMP | condition | BPF_K, value, if_true, if_false)
+}
+
+/// The instructions that decide one call, after its number matched. Each block returns.
+fn decide(verdict: Verdict) -> Vec<sock_filter> {
+    let error = |errno: i32| answer(RET_ERRNO | errno as u32);
+    match verdict {
+        Verdict::Error(errno) => vec![error(errno)],
+        Verdict::Mode { mode } => vec![
+            load(offset_of_argument(mode)),
+            jump(BPF_JSET, SET_ID_BITS, 0, 1),
+            error(libc::EPERM),
+            answer(RET_ALLOW),
+        ],
+        Verdict::OpenMode { flags, mode } => {
+            // `O_TMPFILE` contains `O_DIRECTORY`, which makes nothing by itself.
+            let making = libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY);
+            vec![
+                load(offset_of_argument(flags)),
+                jump(BPF_JSET, making as u32, 0, 3),
+                load(offset_of_argument(mode)),
+                jump(BPF_JSET, SET_ID_BITS, 0, 1),
+                error(libc::EPERM),
+                answer(RET_ALLOW),
+            ]
+        }
+        Verdict::SocketFamily => vec![
+            load(offset_of_argument(0)),
+            jump(BPF_JEQ, libc::AF_UNIX as u32, 4, 0),
+            jump(BPF_JEQ, libc::AF_INET as u32, 3, 0),
+            jump(BPF_JEQ, libc::AF_INET6 as u32, 2, 0),
+            jump(BPF_JEQ, libc::AF_NETLINK as u32, 1, 0),
+            error(libc::EAFNOSUPPORT),
+            answer(RET_ALLOW),
+        ],
+        Verdict::TerminalTricks => vec![
+            load(offset_of_argument(1)),
+            jump(BPF_JEQ, libc::TIOCSTI as u32, 1, 0),
+            jump(BPF_JEQ, libc::TIOCLINUX as u32, 0, 1),
+            error(libc::EPERM),
+            answer(RET_ALLOW),
+        ],
+    }
+}
+
+/// Builds the filter for this architecture.
+pub(crate) fn filter() -> Vec<sock_filter> {
+    let mut program = vec![
+        load(OFFSET_ARCH),
+        jump(BPF_JEQ, ARCH, 1, 0),
+        answer(RET_KILL_PROCESS),
+        load(OFFSET_NUMBER),
+        // x32 calls carry bit 30; everything else above the newest is simply unknown.
+        jump(BPF_JGE, 0x4000_0000, 0, 1),
+        answer(RET_KILL_PROCESS),
+        jump(BPF_JGT, NEWEST as u32, 0, 1),
+        answer(RET_ERRNO | libc::ENOSYS as u32),
+    ];
+    for (number, verdict) in rules() {
+        let block = decide(verdict);
+        program.push(jump(BPF_JEQ, number as u32, 0, block.len() as u8));
+        program.extend(block);
+    }
+    program.push(answer(RET_ALLOW));
+    program
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the filter as the kernel would, on one call.
+    fn run(arch: u32, number: u32, arguments: [u32; 4]) -> u32 {
+        let program = filter();
+        let mut accumulator = 0;
+        let mut at = 0;
+        loop {
+            let step = program[at];
+            at += 1;
+            let code = u32::from(step.code);
+            let taken = |yes: bool| usize::from(if yes { step.jt } else { step.jf });
+            if code == BPF_LD | BPF_W | BPF_ABS {
+                accumulator = match step.k {
+                    OFFSET_NUMBER => number,
+                    OFFSET_ARCH => arch,
+                    argument => arguments[(argument as usize - 16) / 8],
+                };
+            } else if code == BPF_RET | BPF_K {
+                return step.k;
+            } else if code == BPF_JMP | BPF_JEQ | BPF_K {
+                at += taken(accumulator == step.k);
+            } else if code == BPF_JMP | BPF_JGT | BPF_K {
+                at += taken(accumulator > step.k);
+            } else if code == BPF_JMP | BPF_JGE | BPF_K {
+                at += taken(accumulator >= step.k);
+            } else if code == BPF_JMP | BPF_JSET | BPF_K {
+                at += taken(accumulator & step.k != 0);
+            } else {
+                panic!("unknown instruction {code:#x}");
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(number: c_long, arguments: [u32; 4], expected: u32) {
+        assert_eq!(run(ARCH, number as u32, arguments), expected, "call {number} with {arguments:?}");
+    }
+
+    const EPERM: u32 = RET_ERRNO | libc::EPERM as u32;
+    const ENOSYS: u32 = RET_ERRNO | libc::ENOSYS as u32;
+
+    #[test]
+    fn set_id_modes_are_refused_and_others_are_not() {
+        check(libc::SYS_fchmod, [3, 0o755, 0, 0], RET_ALLOW);
+        check(libc::SYS_fchmod, [3, 0o4755, 0, 0], EPERM);
+        check(libc::SYS_fchmod, [3, 0o2755, 0, 0], EPERM);
+        check(libc::SYS_fchmod, [3, 0o1777, 0, 0], RET_ALLOW);
+        check(libc::SYS_fchmodat2, [3, 0, 0o4755, 0], EPERM);
+        check(libc::SYS_mknodat, [3, 0, libc::S_IFREG | 0o4755, 0], EPERM);
+    }
+
+    #[test]
+    fn the_mode_of_open_counts_only_when_a_file_is_made() {
+        check(libc::SYS_openat, [0, 0, libc::O_RDONLY as u32, 0o6000], RET_ALLOW);
+        check(libc::SYS_openat, [0, 0, libc::O_DIRECTORY as u32, 0o6000], RET_ALLOW);
+        check(libc::SYS_openat, [0, 0, (libc::O_WRONLY | libc::O_CREAT) as u32, 0o4755], EPERM);
+        check(libc::SYS_openat, [0, 0, (libc::O_WRONLY | libc::O_TMPFILE) as u32, 0o4755], EPERM);
+        check(libc::SYS_openat, [0, 0, (libc::O_WRONLY | libc::O_CREAT) as u32, 0o755], RET_ALLOW);
+    }
+
+    #[test]
+    fn sockets_are_of_four_families() {
+        for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK] {
+            check(libc::SYS_socket, [family as u32, 0, 0, 0], RET_ALLOW);
+        }
+        for family in [libc::AF_VSOCK, libc::AF_PACKET, libc::AF_ALG, 999] {
+            check(libc::SYS_socket, [family as u32, 0, 0, 0], RET_ERRNO | libc::EAFNOSUPPORT as u32);
+        }
+    }
+
+    #[test]
+    fn unknown_and_foreign_calls_do_not_get_through() {
+        check(libc::SYS_io_uring_setup, [0; 4], ENOSYS);
+        check(libc::SYS_openat2, [0; 4], ENOSYS);
+        check(NEWEST + 1, [0; 4], ENOSYS);
+        check(0x4000_0000 + 1, [0; 4], RET_KILL_PROCESS);
+        assert_eq!(run(0x4000_0003, 15, [0; 4]), RET_KILL_PROCESS);
+        check(libc::SYS_setxattr, [0; 4], RET_ERRNO | libc::ENOTSUP as u32);
+        check(libc::SYS_read, [0; 4], RET_ALLOW);
+        check(libc::SYS_execve, [0; 4], RET_ALLOW);
+    }
+}

@@ -1,0 +1,318 @@
+//! The spawner: a small process of one thread that makes the sandboxes.
+//!
+//! Cloning a process copies its page tables, and an evaluator may have gigabytes of them; cloning a
+//! process of many threads leaves locks held for ever. So the realiser does neither: it starts this
+//! program once more, as a process that stays small, and sends it what to make.
+//!
+//! ```text
+//! realiser ──request (memfd), report socket, log pipe──▶ spawner ──clone──▶ pid 1 of the sandbox ──▶ builder
+//!     ▲                                                     │                   │
+//!     └──────────────── report socket ◀── started, reaped ──┴── failed, exited ─┘
+//! ```
+//!
+//! If the realiser dies, its end of the control socket closes: the spawner kills what it started and
+//! ends. If the spawner dies, each sandbox's pid 1 gets SIGKILL, and with it its whole pid namespace.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use super::child::{self, Context, Failure};
+use super::error::SandboxError;
+use super::spec::{Identity, Prepared, SandboxSpec, Tier};
+use super::step::Step;
+use super::sys::{self, Errno, PollFd, Stack, StringArray};
+use super::wire::{self, Report};
+use super::{landlock_abi, limits, seccomp};
+
+/// The argument by which a program is asked to be a spawner.
+pub const SPAWNER_ARGUMENT: &str = "__sandbox";
+
+// ---- the realiser's side ----------------------------------------------------------------------
+
+/// A running spawner. Dropping it ends every build that it started.
+#[derive(Debug)]
+pub struct Spawner {
+    control: Option<OwnedFd>,
+    process: Child,
+}
+
+impl Spawner {
+    /// Starts `program` as a spawner; it must call [`serve_if_asked`] first thing.
+    ///
+    /// # Errors
+    /// If the program cannot be started.
+    pub fn start(program: &std::path::Path) -> Result<Self, SandboxError> {
+        let failed = |error: io::Error| SandboxError::starting(program, &error);
+        let (ours, theirs) = sys::packet_pair().map_err(|errno| failed(errno.into()))?;
+        let process = Command::new(program)
+            .arg0("ampoule-sandbox")
+            .arg(SPAWNER_ARGUMENT)
+            .env_clear()
+            .current_dir("/")
+            // Not the terminal's group: ^C is the realiser's business.
+            .process_group(0)
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .map_err(failed)?;
+        Ok(Self { control: Some(ours), process })
+    }
+
+    /// The program that is running now, which [`serve_if_asked`] can turn into a spawner.
+    #[must_use]
+    pub fn own_program() -> PathBuf {
+        PathBuf::from("/proc/self/exe")
+    }
+
+    /// Starts one sandbox; what the build prints goes to `log`.
+    ///
+    /// # Errors
+    /// If the request cannot be handed over. What goes wrong in the set-up comes as an event.
+    pub fn spawn(&self, spec: &SandboxSpec, log: OwnedFd) -> Result<Sandbox, SandboxError> {
+        let failed = |errno: Errno| SandboxError::at_step(Step::ReadRequest, errno.0, String::new());
+        let request = sys::memfd(c"sandbox request").map_err(failed)?;
+        let mut file = File::from(request);
+        file.write_all(&spec.encode())
+            .map_err(|error| failed(Errno(error.raw_os_error().unwrap_or(libc::EIO))))?;
+        let (ours, theirs) = sys::packet_pair().map_err(failed)?;
+        let control = self.control.as_ref().expect("there until dropped").as_raw_fd();
+        sys::send(control, &[1], &[file.as_fd(), theirs.as_fd(), log.as_fd()]).map_err(failed)?;
+        Ok(Sandbox { report: ours, pidfd: None, pid: 0, spec: spec.clone() })
+    }
+}
+
+impl Drop for Spawner {
+    fn drop(&mut self) {
+        self.control = None;
+        drop(self.process.wait());
+    }
+}
+
+/// One sandbox, from its start to the moment when nothing of it lives.
+#[derive(Debug)]
+pub struct Sandbox {
+    report: OwnedFd,
+    pidfd: Option<OwnedFd>,
+    pid: i32,
+    spec: SandboxSpec,
+}
+
+/// What is heard of a sandbox.
+#[derive(Debug)]
+pub enum SandboxEvent {
+    /// Its pid 1 exists; the number is ours, not its own.
+    Started(i32),
+    /// The set-up failed, or the builder could not be executed.
+    Failed(SandboxError),
+    /// The builder ended with this wait status. Others may live yet.
+    Exited(i32),
+    /// Every process of the sandbox is dead.
+    Gone(Usage),
+}
+
+/// What a build used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time in user mode.
+    pub user_us: u64,
+    /// Processor time in the kernel.
+    pub system_us: u64,
+    /// The largest process.
+    pub max_rss_kib: u64,
+}
+
+impl Sandbox {
+    /// The descriptor that becomes readable when there is an event.
+    #[must_use]
+    pub fn event_fd(&self) -> RawFd {
+        self.report.as_raw_fd()
+    }
+
+    /// Waits for the next event. `Gone` is the last.
+    ///
+    /// # Errors
+    /// If the spawner has died.
+    pub fn next_event(&mut self) -> Result<SandboxEvent, SandboxError> {
+        let report = wire::receive_report(&self.report)
+            .map_err(|error| SandboxError::lost(error.raw_os_error().unwrap_or(libc::EIO)))?;
+        match report {
+            Report::Started { pid, pidfd } => {
+                self.pidfd = Some(pidfd);
+                self.pid = pid;
+                Ok(SandboxEvent::Started(pid))
+            }
+            Report::Failed(failure) => Ok(SandboxEvent::Failed(SandboxError::explain(failure, &self.spec))),
+            Report::Exited { status } => Ok(SandboxEvent::Exited(status)),
+            Report::Reaped { usage } => Ok(SandboxEvent::Gone(Usage {
+                user_us: usage.user_us,
+                system_us: usage.system_us,
+                max_rss_kib: usage.max_rss_kib,
+            })),
+            Report::Lost => Err(SandboxError::lost(0)),
+        }
+    }
+
+    /// Kills every process of the sandbox. The `Gone` event still comes.
+    pub fn kill(&self) {
+        if let Some(pidfd) = &self.pidfd {
+            sys::ignore(sys::pidfd_kill(pidfd.as_raw_fd(), libc::SIGKILL));
+        }
+    }
+}
+
+// ---- the spawner's side -----------------------------------------------------------------------
+
+/// Becomes a spawner if this process was started as one. Call it first in `main`.
+///
+/// Does nothing otherwise. Does not return when it serves.
+pub fn serve_if_asked() {
+    let mut args = std::env::args_os();
+    if args.nth(1).is_some_and(|first| first == SPAWNER_ARGUMENT) && args.next().is_none() {
+        let status = serve().map_or(1, |()| 0);
+        sys::exit(status);
+    }
+}
+
+struct Running {
+    pid: i32,
+    pidfd: OwnedFd,
+    report: OwnedFd,
+    /// Closed when this goes: the child can tell that we died.
+    _release: OwnedFd,
+}
+
+const CONTROL: RawFd = 0;
+
+struct Server {
+    filter: Vec<libc::sock_filter>,
+    landlock_abi: u32,
+    stack: Stack,
+    child_stack: Stack,
+    running: Vec<Running>,
+}
+
+fn serve() -> Result<(), Errno> {
+    sys::reset_signals();
+    limits::set_inherited();
+    sys::dup_to(CONTROL, CONTROL, true)?;
+    let mut server = Server {
+        filter: seccomp::filter(),
+        landlock_abi: landlock_abi(),
+        stack: Stack::new()?,
+        child_stack: Stack::new()?,
+        running: Vec::new(),
+    };
+    loop {
+        let mut fds: Vec<PollFd> = vec![sys::readable(CONTROL)];
+        fds.extend(server.running.iter().map(|running| sys::readable(running.pidfd.as_raw_fd())));
+        sys::poll(&mut fds, None)?;
+        // From the end, so that removing one does not move those not yet looked at.
+        for index in (1..fds.len()).rev() {
+            if fds[index].revents != 0 {
+                let done = server.running.swap_remove(index - 1);
+                let (status, usage) = sys::reap(done.pid)?;
+                wire::send_reaped(&done.report, status, usage);
+            }
+        }
+        if fds[0].revents != 0 && !server.take_request()? {
+            return Ok(());
+        }
+    }
+}
+
+impl Server {
+    /// Takes one request; false when the realiser is gone.
+    fn take_request(&mut self) -> Result<bool, Errno> {
+        let mut fds = Vec::new();
+        let length = match sys::receive(CONTROL, &mut [0; 8], &mut fds) {
+            Err(Errno(libc::ECONNRESET)) => 0,
+            other => other?,
+        };
+        if length == 0 {
+            for running in &self.running {
+                sys::ignore(sys::pidfd_kill(running.pidfd.as_raw_fd(), libc::SIGKILL));
+            }
+            return Ok(false);
+        }
+        let Ok([request, report, log]) = <[OwnedFd; 3]>::try_from(fds) else { return Ok(true) };
+        match self.start(request, &report, &log) {
+            Ok((pid, pidfd, release)) => {
+                self.running.push(Running { pid, pidfd, report, _release: release });
+            }
+            Err(failure) => {
+                wire::send_failure(report.as_raw_fd(), failure);
+                wire::send_reaped(&report, 0, sys::Usage::default());
+            }
+        }
+        Ok(true)
+    }
+
+    fn start(
+        &self,
+        request: OwnedFd,
+        report: &OwnedFd,
+        log: &OwnedFd,
+    ) -> Result<(i32, OwnedFd, OwnedFd), Failure> {
+        let fail = |step, errno| Failure { step, errno, index: 0 };
+        let unreadable =
+            |error: io::Error| fail(Step::ReadRequest, Errno(error.raw_os_error().unwrap_or(libc::EINVAL)));
+        let mut plan = read_request(request).map_err(unreadable)?;
+        let args = StringArray::new(std::mem::take(&mut plan.args));
+        let env = StringArray::new(std::mem::take(&mut plan.env));
+        let (release_read, release_write) = sys::pipe().map_err(|errno| fail(Step::ReadRequest, errno))?;
+        let context = Context {
+            plan: &plan,
+            args: &args,
+            env: &env,
+            filter: &self.filter,
+            landlock_abi: self.landlock_abi,
+            release: release_read.as_raw_fd(),
+            release_other: release_write.as_raw_fd(),
+            report: report.as_raw_fd(),
+            log: log.as_raw_fd(),
+            stack: &self.child_stack,
+        };
+        let namespaces = plan.tier == Tier::Namespaces;
+        let flags = if namespaces { libc::CLONE_NEWUSER | libc::CLONE_NEWPID } else { 0 };
+        let run = || child::run(&context);
+        let (pid, pidfd) =
+            sys::clone_copy(&self.stack, flags, &run).map_err(|errno| fail(Step::UserNamespace, errno))?;
+        let mapped = if namespaces { write_id_maps(pid, plan.identity) } else { Ok(()) };
+        let released = mapped.and_then(|()| sys::write(release_write.as_raw_fd(), &[1]).map(drop));
+        if let Err(errno) = released {
+            sys::ignore(sys::pidfd_kill(pidfd.as_raw_fd(), libc::SIGKILL));
+            sys::ignore(sys::reap(pid));
+            return Err(fail(Step::IdMap, errno));
+        }
+        wire::send_started(report, pid, &pidfd);
+        Ok((pid, pidfd, release_write))
+    }
+}
+
+fn read_request(request: OwnedFd) -> io::Result<Prepared> {
+    let mut file = File::from(request);
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut bytes)?;
+    Prepared::decode(&bytes)
+}
+
+/// Says which user and group of ours the build's one user and group are.
+fn write_id_maps(pid: i32, identity: Identity) -> Result<(), Errno> {
+    let write = |file: &str, text: String| {
+        let path = CString::new(format!("/proc/{pid}/{file}")).expect("no zero byte");
+        sys::write_file(&path, text.as_bytes(), 0)
+    };
+    if !identity.foreign {
+        // Else an ordinary user may not write a map of groups.
+        write("setgroups", "deny".to_owned())?;
+    }
+    write("uid_map", format!("{} {} 1\n", super::spec::INNER_UID, identity.uid))?;
+    write("gid_map", format!("{} {} 1\n", super::spec::INNER_GID, identity.gid))
+}
