@@ -169,9 +169,9 @@ pub enum Expr {
     Var(Symbol),
     /// `__curPos`: the position of this expression.
     CurPos,
-    /// `f a b`: one call with all its arguments (at least one). `(f a) b` is the same, as in Nix.
+    /// `f a b`: one call with all its arguments (at least one). `(f a) b` is a call of a call.
     Apply {
-        /// What is called; never an `Apply` itself.
+        /// What is called.
         function: ExprId,
         /// The arguments.
         args: Slice<ExprId>,

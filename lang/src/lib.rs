@@ -14,6 +14,15 @@ pub mod source;
 pub mod span;
 pub mod symbol;
 
+pub mod path;
+pub mod print;
+
+mod bindings;
+mod builder;
+mod errors;
+mod indent;
+mod lexer;
+mod operators;
 mod parse;
 
 pub use ast::Ast;

@@ -1,0 +1,495 @@
+//! Bytes to tokens.
+//!
+//! What a byte means depends on where it stands, so there is one logos lexer per
+//! mode and a stack of modes. One program shows them all:
+//!
+//! ```text
+//! "a ${ ''b ${ ./c/${ d }.nix }'' } e"
+//!  ^^   ^^^    ^^^^   ^           ^^    text of a string, an indented string, a path
+//!     ^^    ^^      ^^ ^    ^   ^       program again: `${` opens it, its `}` closes it
+//! ```
+//!
+//! A token is a kind and a span, nothing else; the tree reads what it needs from
+//! the text. The longest match wins, as in Nix: `x:x` is a URI, `a/b` is a path, and
+//! `a -b/c` applies `a` to the path `-b/c`.
+
+use logos::Logos;
+
+use crate::span::Span;
+
+/// A token of the program, outside of strings and paths; and the tokens that the other modes make.
+#[derive(Logos, Clone, Copy, PartialEq, Eq, Debug)]
+#[logos(utf8 = false, skip r"[ \t\r\n]+", skip(r"#[^\r\n]*", allow_greedy = true))]
+#[logos(subpattern pc = r"[a-zA-Z0-9._\-+]")]
+pub(crate) enum Token {
+    #[regex(r"[a-zA-Z_][a-zA-Z0-9_'\-]*")]
+    Ident,
+    #[token("if")]
+    If,
+    #[token("then")]
+    Then,
+    #[token("else")]
+    Else,
+    #[token("assert")]
+    Assert,
+    #[token("with")]
+    With,
+    #[token("let")]
+    Let,
+    #[token("in")]
+    In,
+    #[token("rec")]
+    Rec,
+    #[token("inherit")]
+    Inherit,
+    #[token("or")]
+    Or,
+
+    #[regex(r"[0-9]+", priority = 6)]
+    Int,
+    #[regex(r"([1-9][0-9]*\.[0-9]*|0?\.[0-9]+)([Ee][+\-]?[0-9]+)?")]
+    Float,
+    /// `<nixpkgs/lib>`
+    #[regex(r"<(?&pc)+(/(?&pc)+)*>")]
+    SearchPath,
+    #[regex(r"[a-zA-Z][a-zA-Z0-9+\-.]*:[a-zA-Z0-9%/?:@&=+$,\-_.!~*']+")]
+    Uri,
+    /// A path without interpolation.
+    #[regex(r"(?&pc)*(/(?&pc)+)+/?")]
+    #[regex(r"~(/(?&pc)+)+/?")]
+    Path,
+    /// The part of a path before its first `${`.
+    #[regex(r"(?&pc)*/\$\{")]
+    #[regex(r"~/\$\{")]
+    PathOpen,
+    /// A later part of it.
+    PathText,
+    /// Its end; an empty token.
+    PathClose,
+    /// A string in which nothing is special, quotes included.
+    #[regex(r#""[^"\\$\r\x00]*""#)]
+    Str,
+    /// The quote at the start of any other string.
+    #[token("\"")]
+    StrOpen,
+    /// Text in it, escapes not done yet.
+    StrText,
+    StrClose,
+    /// `''` at the start, with the rest of the line if that is blank.
+    #[regex(r"''( *\n)?")]
+    IndentOpen,
+    /// Text of an indented string, indentation not removed yet.
+    IndentText,
+    /// `''$`, `'''`, `''\n`, and a `$` or `'` that stands alone.
+    IndentEscape,
+    IndentClose,
+    #[token("${")]
+    DollarBrace,
+
+    #[token("{")]
+    BraceOpen,
+    #[token("}")]
+    BraceClose,
+    #[token("[")]
+    BracketOpen,
+    #[token("]")]
+    BracketClose,
+    #[token("(")]
+    ParenOpen,
+    #[token(")")]
+    ParenClose,
+    #[token(";")]
+    Semicolon,
+    #[token(":")]
+    Colon,
+    #[token(",")]
+    Comma,
+    #[token(".")]
+    Dot,
+    #[token("...")]
+    Ellipsis,
+    #[token("@")]
+    At,
+    #[token("=")]
+    Assign,
+    #[token("?")]
+    Question,
+    #[token("!")]
+    Not,
+    #[token("->")]
+    Implies,
+    #[token("||")]
+    OrOr,
+    #[token("&&")]
+    AndAnd,
+    #[token("==")]
+    Equal,
+    #[token("!=")]
+    NotEqual,
+    #[token("<")]
+    Less,
+    #[token("<=")]
+    LessEqual,
+    #[token(">")]
+    Greater,
+    #[token(">=")]
+    GreaterEqual,
+    #[token("//")]
+    Update,
+    #[token("+")]
+    Plus,
+    #[token("-")]
+    Minus,
+    #[token("*")]
+    Star,
+    #[token("/")]
+    Slash,
+    #[token("++")]
+    Concat,
+    #[token("|>")]
+    PipeInto,
+    #[token("<|")]
+    PipeFrom,
+
+    #[regex(r"/\*([^*]|\*+[^*/])*\*+/")]
+    Comment,
+    /// The start of a comment that has no end.
+    #[token("/*")]
+    CommentOpen,
+}
+
+/// Inside `"…"`.
+#[derive(Logos, Clone, Copy, PartialEq, Eq, Debug)]
+#[logos(utf8 = false)]
+enum StrToken {
+    #[regex(r#"(?-u:([^$"\\]|\$[^{"\\]|\\[\x00-\xff]|\$\\[\x00-\xff])+)"#)]
+    Text,
+    #[token("${")]
+    DollarBrace,
+    #[token("\"")]
+    Close,
+}
+
+/// Inside `''…''`.
+#[derive(Logos, Clone, Copy, PartialEq, Eq, Debug)]
+#[logos(utf8 = false)]
+enum IndentToken {
+    #[regex(r"(?-u:([^$']|\$[^{']|'[^'$])+)")]
+    Text,
+    #[regex(r"(?-u:''\$|\$|'''|''\\[\x00-\xff]|')")]
+    Escape,
+    #[token("${")]
+    DollarBrace,
+    #[token("''")]
+    Close,
+}
+
+/// Inside a path that has interpolations.
+#[derive(Logos, Clone, Copy, PartialEq, Eq, Debug)]
+#[logos(utf8 = false)]
+#[logos(subpattern pc = r"[a-zA-Z0-9._\-+]")]
+enum PathToken {
+    #[regex(r"(?&pc)*(/(?&pc)+)+/?")]
+    #[regex(r"(?&pc)*/")]
+    #[regex(r"(?&pc)+")]
+    Text,
+    #[token("${")]
+    DollarBrace,
+}
+
+/// What the lexer cannot make a token of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LexError {
+    pub kind: LexErrorKind,
+    pub span: Span,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LexErrorKind {
+    /// No token starts with this byte.
+    InvalidToken,
+    /// A comment, string or indented string is not closed; the span is its start.
+    UnclosedComment,
+    /// `./a/`
+    TrailingSlash,
+    /// A zero byte in a string.
+    NullByte,
+}
+
+/// A doc comment and the offset of the token that it stands before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct DocComment {
+    pub before: u32,
+    pub span: Span,
+}
+
+enum Mode {
+    /// Program inside `${ }`, with the number of `{` that are open in it.
+    Program {
+        braces: u32,
+    },
+    Str,
+    Indent,
+    /// With whether what came before ends in a slash.
+    Path {
+        slash: bool,
+    },
+}
+
+/// A token, or nothing at the end of the text.
+type Step = Option<Result<(u32, Token, u32), LexError>>;
+
+/// The lexer; an iterator of tokens with their start and end.
+pub(crate) struct Lexer<'s> {
+    bytes: &'s [u8],
+    program: logos::Lexer<'s, Token>,
+    /// Where the next token starts, when the mode is not `Program`.
+    at: usize,
+    /// The modes around the present one.
+    outer: Vec<Mode>,
+    mode: Mode,
+    /// A second token that one piece of text gave.
+    pending: Option<(u32, Token, u32)>,
+    docs: &'s std::cell::RefCell<Vec<DocComment>>,
+}
+
+impl<'s> Lexer<'s> {
+    /// Starts at the first byte; doc comments are added to `docs` as they are met.
+    pub fn new(bytes: &'s [u8], docs: &'s std::cell::RefCell<Vec<DocComment>>) -> Self {
+        Self {
+            bytes,
+            program: Token::lexer(bytes),
+            at: 0,
+            outer: Vec::new(),
+            mode: Mode::Program { braces: 0 },
+            pending: None,
+            docs,
+        }
+    }
+
+    fn push(&mut self, mode: Mode, at: usize) {
+        self.at = at;
+        self.outer.push(std::mem::replace(&mut self.mode, mode));
+    }
+
+    /// Goes back to the mode around this one, which goes on at byte `at`.
+    fn pop(&mut self, at: usize) {
+        self.mode = self.outer.pop().expect("only modes that were pushed are popped");
+        self.at = at;
+        if let Mode::Program { .. } = self.mode {
+            self.program = Token::lexer(self.bytes);
+            self.program.bump(at);
+        }
+    }
+
+    fn enter_program(&mut self, at: usize) {
+        self.push(Mode::Program { braces: 0 }, at);
+        self.program = Token::lexer(self.bytes);
+        self.program.bump(at);
+    }
+
+    #[inline]
+    fn in_program(&mut self) -> Step {
+        let mut kind = self.program.next()?;
+        let mut doc = None;
+        while kind == Ok(Token::Comment) {
+            doc = self.doc_comment().or(doc);
+            kind = self.program.next()?;
+        }
+        let span = self.program.span();
+        let (start, end) = (span.start as u32, span.end as u32);
+        if let Some(doc) = doc {
+            self.docs.borrow_mut().push(DocComment { before: start, span: doc });
+        }
+        let Ok(token) = kind else {
+            return Some(Err(LexError { kind: LexErrorKind::InvalidToken, span: Span::new(start, end) }));
+        };
+        match token {
+            Token::BraceOpen => {
+                if let Mode::Program { braces } = &mut self.mode {
+                    *braces += 1;
+                }
+            }
+            Token::DollarBrace => self.push(Mode::Program { braces: 0 }, span.end),
+            Token::BraceClose => self.close_brace(span.end),
+            Token::StrOpen => self.push(Mode::Str, span.end),
+            Token::IndentOpen => self.push(Mode::Indent, span.end),
+            Token::Path => return Some(self.path(Span::new(start, end))),
+            Token::PathOpen => {
+                let brace = end - 2;
+                self.push(Mode::Path { slash: false }, span.end);
+                self.enter_program(span.end);
+                self.pending = Some((brace, Token::DollarBrace, end));
+                return Some(Ok((start, Token::PathOpen, brace)));
+            }
+            Token::CommentOpen => {
+                return Some(Err(LexError {
+                    kind: LexErrorKind::UnclosedComment,
+                    span: Span::new(start, end),
+                }));
+            }
+            _ => {}
+        }
+        Some(Ok((start, token, end)))
+    }
+
+    fn close_brace(&mut self, end: usize) {
+        match &mut self.mode {
+            Mode::Program { braces: 0 } if self.outer.is_empty() => {}
+            Mode::Program { braces: 0 } => self.pop(end),
+            Mode::Program { braces } => *braces -= 1,
+            _ => unreachable!("only the program mode makes braces"),
+        }
+    }
+
+    /// Returns the span of the present comment if it documents what follows.
+    #[cold]
+    fn doc_comment(&self) -> Option<Span> {
+        let text = self.program.slice();
+        let span = self.program.span();
+        let documents = text.starts_with(b"/**") && !matches!(text[3], b'/' | b'*');
+        documents.then(|| Span::new(span.start as u32, span.end as u32))
+    }
+
+    fn path(&mut self, span: Span) -> Result<(u32, Token, u32), LexError> {
+        let rest = &self.bytes[span.end as usize..];
+        if rest.starts_with(b"${") || rest.starts_with(b"/") {
+            let slash = self.bytes[span.end as usize - 1] == b'/';
+            self.push(Mode::Path { slash }, span.end as usize);
+            return Ok((span.start, Token::PathOpen, span.end));
+        }
+        if self.bytes[span.end as usize - 1] == b'/' {
+            return Err(LexError { kind: LexErrorKind::TrailingSlash, span });
+        }
+        Ok((span.start, Token::Path, span.end))
+    }
+
+    fn in_str(&mut self) -> Step {
+        let start = self.at;
+        let mut lexer = StrToken::lexer(&self.bytes[start..]);
+        let kind = lexer.next();
+        let mut end = start + lexer.span().end;
+        let token = match kind {
+            None => return self.end_of_text(),
+            Some(Ok(StrToken::DollarBrace)) => {
+                self.enter_program(end);
+                return Some(Ok((start as u32, Token::DollarBrace, end as u32)));
+            }
+            Some(Ok(StrToken::Close)) => {
+                self.pop(end);
+                return Some(Ok((start as u32, Token::StrClose, end as u32)));
+            }
+            Some(Ok(StrToken::Text)) => Token::StrText,
+            // A `$` before the closing quote, or a backslash at the end of the file.
+            Some(Err(())) => {
+                end = start;
+                Token::StrText
+            }
+        };
+        // A `$` that ends the string is text.
+        if self.bytes[end..].starts_with(b"$\"") {
+            end += 1;
+        }
+        if end == start {
+            self.at = self.bytes.len();
+            return self.end_of_text();
+        }
+        self.at = end;
+        Some(self.checked(token, start, end))
+    }
+
+    fn in_indent(&mut self) -> Step {
+        let start = self.at;
+        let mut lexer = IndentToken::lexer(&self.bytes[start..]);
+        let kind = lexer.next();
+        let end = start + lexer.span().end;
+        self.at = end;
+        let token = match kind {
+            None => return self.end_of_text(),
+            Some(Ok(IndentToken::DollarBrace)) => {
+                self.enter_program(end);
+                Token::DollarBrace
+            }
+            Some(Ok(IndentToken::Close)) => {
+                self.pop(end);
+                Token::IndentClose
+            }
+            Some(Ok(IndentToken::Text)) => return Some(self.checked(Token::IndentText, start, end)),
+            Some(Ok(IndentToken::Escape)) => return Some(self.checked(Token::IndentEscape, start, end)),
+            Some(Err(())) => {
+                self.at = self.bytes.len();
+                return self.end_of_text();
+            }
+        };
+        Some(Ok((start as u32, token, end as u32)))
+    }
+
+    /// Strings hold any byte but zero.
+    fn checked(&self, token: Token, start: usize, end: usize) -> Result<(u32, Token, u32), LexError> {
+        match memchr(0, &self.bytes[start..end]) {
+            None => Ok((start as u32, token, end as u32)),
+            Some(at) => {
+                let at = (start + at) as u32;
+                Err(LexError { kind: LexErrorKind::NullByte, span: Span::new(at, at + 1) })
+            }
+        }
+    }
+
+    fn in_path(&mut self, slash: bool) -> Step {
+        let start = self.at;
+        let mut lexer = PathToken::lexer(&self.bytes[start..]);
+        let kind = lexer.next();
+        let end = start + lexer.span().end;
+        match kind {
+            Some(Ok(PathToken::DollarBrace)) => {
+                self.mode = Mode::Path { slash: false };
+                self.enter_program(end);
+                Some(Ok((start as u32, Token::DollarBrace, end as u32)))
+            }
+            Some(Ok(PathToken::Text)) => {
+                self.mode = Mode::Path { slash: self.bytes[end - 1] == b'/' };
+                self.at = end;
+                Some(Ok((start as u32, Token::PathText, end as u32)))
+            }
+            None | Some(Err(())) => {
+                self.pop(start);
+                let at = start as u32;
+                if slash {
+                    let span = Span::new(at - 1, at);
+                    return Some(Err(LexError { kind: LexErrorKind::TrailingSlash, span }));
+                }
+                Some(Ok((at, Token::PathClose, at)))
+            }
+        }
+    }
+
+    /// The text ends inside a string: leaves the rest to the grammar, which says what it misses.
+    fn end_of_text(&mut self) -> Step {
+        self.outer.clear();
+        self.mode = Mode::Program { braces: 0 };
+        self.program = Token::lexer(self.bytes);
+        self.program.bump(self.bytes.len());
+        None
+    }
+}
+
+fn memchr(byte: u8, bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|&b| b == byte)
+}
+
+impl Iterator for Lexer<'_> {
+    type Item = Result<(u32, Token, u32), LexError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(token) = self.pending.take() {
+            return Some(Ok(token));
+        }
+        match self.mode {
+            Mode::Program { .. } => self.in_program(),
+            Mode::Str => self.in_str(),
+            Mode::Indent => self.in_indent(),
+            Mode::Path { slash } => self.in_path(slash),
+        }
+    }
+}
