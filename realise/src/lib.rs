@@ -2,3 +2,4 @@
 
 pub mod builtin;
 pub mod sandbox;
+pub mod unpack;
