@@ -3,3 +3,7 @@
 pub mod json;
 pub mod number;
 pub mod regex;
+pub mod strings;
+pub mod toml;
+pub mod versions;
+pub mod xml;
