@@ -6,20 +6,45 @@
 
 pub mod aterm;
 pub mod base32;
+pub mod nar;
+
+mod add;
 mod content_address;
 mod derivation;
+mod error;
+mod gc;
 mod hash;
-pub mod nar;
+mod info;
+mod layout;
+mod lock;
 mod path;
+mod roots;
+mod scan;
+mod store;
+mod tree;
+mod verify;
 
+pub use add::{
+    AddOptions, HashedTree, Registered, Staged, Staging, dump_path, hash_at, hash_path, restore_path,
+};
 pub use bstr;
 pub use content_address::{AddressError, ContentAddress, Method};
 pub use derivation::{
     Derivation, DerivationDraft, DerivationError, DerivationOutput, ModuloHash, ModuloHashes, Outputs,
     downstream_placeholder, placeholder,
 };
+pub use error::{StoreError, StoreResult};
+pub use gc::{GcOptions, GcReport};
 pub use hash::{Hash, HashAlgo, HashError, HashFormat, Hasher, base64_decode, base64_encode};
+pub use info::{ObjectInfo, Tier};
+pub use layout::{STORE_VERSION, StoreRoot};
+pub use lock::OutputLock;
 pub use path::{
     DrvPath, HASH_LEN_BYTES, HASH_PART_LEN, MAX_NAME_LEN, NameError, PathError, References, StoreDir,
     StorePath, check_name, output_name,
 };
+pub use roots::{Root, RootKind, Roots};
+pub use scan::ReferenceScanner;
+pub use store::{DrvOutput, Store, StoreSettings, SyncMode};
+pub use tree::{FileKind, Filter};
+pub use verify::{Damage, Problem, Repair, VerifyReport};
