@@ -16,6 +16,7 @@ pub mod symbol;
 
 pub mod path;
 pub mod print;
+pub mod resolve;
 
 mod bindings;
 mod builder;

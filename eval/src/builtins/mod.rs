@@ -1,0 +1,62 @@
+//! The functions of the language that are written in Rust, as tables of records.
+//!
+//! A record has the name, the parameters, a doc text and examples that are run
+//! as tests; its function is right below. Each group of builtins is a file with a table.
+//!
+//! A builtin gets its arguments unforced and forces what it needs. It reaches the outside through
+//! `ev.world()` only. `run` of a builtin without parameters is a constant, computed when asked for.
+
+mod basic;
+
+use crate::error::EvalResult;
+use crate::evaluator::{Args, Evaluator};
+use crate::heap::Value;
+
+/// A function written in Rust.
+pub struct Builtin {
+    /// The name in `builtins`.
+    pub name: &'static str,
+    /// Names of its parameters.
+    pub params: &'static [&'static str],
+    /// What it does, what it forces, what it costs.
+    pub doc: &'static str,
+    /// Programs and what they give.
+    pub examples: &'static [(&'static str, Expect)],
+    /// Computes it. The result may be an unforced thunk of any kind.
+    pub run: fn(&mut Evaluator, &Args) -> EvalResult<Value>,
+}
+
+/// What an example gives.
+#[derive(Clone, Copy, Debug)]
+pub enum Expect {
+    /// It prints this, forced all the way.
+    Shows(&'static str),
+    /// It fails, and the message contains this.
+    Fails(&'static str),
+}
+
+/// All tables.
+pub const TABLES: &[&[Builtin]] = &[basic::TABLE];
+
+/// Names that are in scope without `builtins.` or `__` before them, as in Nix.
+pub const GLOBALS: &[&str] = &[
+    "abort",
+    "baseNameOf",
+    "break",
+    "derivation",
+    "derivationStrict",
+    "dirOf",
+    "fetchGit",
+    "fetchMercurial",
+    "fetchTarball",
+    "fetchTree",
+    "fromTOML",
+    "import",
+    "isNull",
+    "map",
+    "placeholder",
+    "removeAttrs",
+    "scopedImport",
+    "throw",
+    "toString",
+];

@@ -1,0 +1,272 @@
+//! Calls: of functions with more or fewer arguments than they take, of builtins, of sets with
+//! `__functor`; and the binding of formals.
+
+use ampoule_lang::resolve::{Call, Formals, Lambda, Place};
+use ampoule_lang::{Symbol, sym};
+
+use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::evaluator::{Args, Evaluator};
+use crate::heap::{Attrs, BuiltinId, Captures, Frame, Value, View};
+use crate::runtime::Words;
+
+impl Evaluator {
+    /// Calls anything but a closure with exactly its arguments.
+    #[inline(never)]
+    pub(crate) fn call_other(
+        &mut self,
+        function: Value,
+        call: &'static Call<'static, Words>,
+        frame: Frame,
+        captures: Captures,
+    ) -> EvalResult<Value> {
+        self.check_depth()?;
+        let mark = self.heap.stack_mark();
+        let count = call.arguments.len();
+        let Some(new) = self.heap.push_frame(count) else { return Err(EvalError::stack_overflow()) };
+        for (index, argument) in call.arguments.iter().enumerate() {
+            let value = self.delay(argument, frame, captures);
+            new.set(index as u32, value);
+        }
+        let value = self.call_frame(function, new, count, call.place)?;
+        self.heap.pop_to(mark);
+        Ok(value)
+    }
+
+    /// Calls `function` with the first `count` slots of `frame`, which is on top of the stack.
+    /// May leave values on the stack; the caller puts it back.
+    pub(crate) fn call_frame(
+        &mut self,
+        function: Value,
+        frame: Frame,
+        count: usize,
+        place: Place,
+    ) -> EvalResult<Value> {
+        let (mut function, mut frame, mut count) = (function, frame, count);
+        loop {
+            if count == 0 && !matches!(function.view(), View::Builtin(_)) {
+                return Ok(function);
+            }
+            let taken;
+            let value;
+            match function.view() {
+                View::Closure(closure) => {
+                    let lambda = closure.lambda();
+                    let arity = lambda.arity as usize;
+                    if count < arity {
+                        return Ok(self.heap.partial(function, count, |index| frame.get(index as u32)));
+                    }
+                    taken = arity;
+                    value = self.call_closure(function, lambda, frame, place)?;
+                }
+                View::Builtin(id) => {
+                    let arity = self.builtin(id).params.len();
+                    if count < arity {
+                        return Ok(self.heap.partial(function, count, |index| frame.get(index as u32)));
+                    }
+                    taken = arity;
+                    value = self.call_builtin(id, frame, place)?;
+                    if count == 0 {
+                        return Ok(value);
+                    }
+                }
+                View::Partial(partial) => {
+                    // Its arguments go before ours.
+                    let total = partial.len() + count;
+                    let Some(all) = self.heap.push_frame(total) else {
+                        return Err(EvalError::stack_overflow());
+                    };
+                    for index in 0..partial.len() {
+                        all.set(index as u32, partial.argument(index));
+                    }
+                    for index in 0..count {
+                        all.set((partial.len() + index) as u32, frame.get(index as u32));
+                    }
+                    function = partial.function();
+                    frame = all;
+                    count = total;
+                    continue;
+                }
+                View::Attrs(attrs) => match self.force_attr(attrs, sym::FUNCTOR)? {
+                    Some(functor) => {
+                        self.check_depth()?;
+                        value = self.call(functor, &[function])?;
+                        taken = 0;
+                    }
+                    None => return Err(self.not_callable(function).at(place)),
+                },
+                _ => return Err(self.not_callable(function).at(place)),
+            }
+            if taken == count {
+                return Ok(value);
+            }
+            function = value;
+            frame = frame.after(taken);
+            count -= taken;
+        }
+    }
+
+    fn call_closure(
+        &mut self,
+        function: Value,
+        lambda: &'static Lambda<'static, Words>,
+        arguments: Frame,
+        place: Place,
+    ) -> EvalResult<Value> {
+        self.check_depth()?;
+        self.stats.calls += 1;
+        let mark = self.heap.stack_mark();
+        let Some(frame) = self.heap.push_frame(lambda.body.slots as usize) else {
+            return Err(EvalError::stack_overflow());
+        };
+        for index in 0..lambda.arity {
+            frame.set(index, arguments.get(index));
+        }
+        let captures = Captures::of(function);
+        if let Some(formals) = lambda.formals {
+            self.bind_formals(lambda, formals, frame, captures).map_err(|error| error.at(place))?;
+        }
+        let value = self.eval(&lambda.body.node, frame, captures)?;
+        self.heap.pop_to(mark);
+        Ok(value)
+    }
+
+    fn call_builtin(&mut self, id: BuiltinId, frame: Frame, place: Place) -> EvalResult<Value> {
+        let builtin = self.builtin(id);
+        self.stats.builtin_calls += 1;
+        let args = Args { frame, len: builtin.params.len(), place };
+        let result = (builtin.run)(self, &args).and_then(|value| self.force(value));
+        result.map_err(|error| builtin_failed(builtin.name, error, place))
+    }
+
+    #[cold]
+    fn not_callable(&mut self, value: Value) -> EvalError {
+        let shown = self.show_short(value);
+        let kind = self.type_with_article(value);
+        EvalError::new(
+            ErrorKind::Type,
+            format!("attempt to call something which is not a function but {kind}: {shown}"),
+        )
+    }
+
+    // ---- formals
+
+    /// Binds the formals of the last argument to the slots that they have.
+    #[inline(never)]
+    pub(crate) fn bind_formals(
+        &mut self,
+        lambda: &'static Lambda<'static, Words>,
+        formals: &'static Formals<'static, Words>,
+        frame: Frame,
+        captures: Captures,
+    ) -> EvalResult<()> {
+        let slot = lambda.arity - 1;
+        let argument = self.force(frame.get(slot))?;
+        let Some(attrs) = argument.as_attrs() else {
+            return Err(self.mismatch("a set", argument).at(lambda.place));
+        };
+        frame.set(slot, argument);
+        let mut found = 0;
+        let mut defaults = 0u32;
+        for formal in formals.list {
+            match attrs.get(formal.name) {
+                Some(value) => {
+                    frame.set(formal.slot, value);
+                    found += 1;
+                }
+                None if formal.default.is_some() => defaults += 1,
+                None => return Err(missing_argument(lambda, formal.name)),
+            }
+        }
+        if !formals.ellipsis && found != attrs.len() {
+            return Err(self.unexpected_argument(lambda, formals, attrs));
+        }
+        if defaults > 0 {
+            self.bind_defaults(formals, frame, captures);
+        }
+        Ok(())
+    }
+
+    /// Slots of formals without a value are still empty; the slots of a frame are when it is made.
+    fn bind_defaults(&mut self, formals: &'static Formals<'static, Words>, frame: Frame, captures: Captures) {
+        let mut used = Bits::default();
+        for (index, formal) in formals.list.iter().enumerate() {
+            if let Some(default) = &formal.default
+                && frame.get(formal.slot) == Value::EMPTY
+            {
+                used.insert(index);
+                let value = self.delay(default, frame, captures);
+                frame.set(formal.slot, value);
+            }
+        }
+        for (index, formal) in formals.list.iter().enumerate() {
+            if !formal.patches.is_empty() && used.contains(index) {
+                self.patch(formal.patches, frame);
+            }
+        }
+    }
+
+    #[cold]
+    fn unexpected_argument(
+        &mut self,
+        lambda: &'static Lambda<'static, Words>,
+        formals: &'static Formals<'static, Words>,
+        attrs: Attrs,
+    ) -> EvalError {
+        let known = |name: Symbol| formals.list.iter().any(|formal| formal.name == name);
+        let sorted = self.heap.sorted(attrs);
+        let unexpected = sorted.iter().map(|(name, _)| name).find(|&name| !known(name));
+        let name = unexpected.expect("there are more attributes than formals").as_str().into_owned();
+        let error = EvalError::new(
+            ErrorKind::Arguments,
+            format!("function '{}' called with unexpected argument '{name}'", lambda_name(lambda)),
+        );
+        let formals: Vec<String> =
+            formals.list.iter().map(|formal| formal.name.as_str().into_owned()).collect();
+        let near = ampoule_lang::near::near_name(&name, formals.iter().map(String::as_str));
+        let error = error.label(lambda.place, "this function");
+        match near {
+            Some(near) => error.help(format!("did you mean `{near}`?")),
+            None => error,
+        }
+    }
+}
+
+#[cold]
+fn missing_argument(lambda: &'static Lambda<'static, Words>, name: Symbol) -> EvalError {
+    EvalError::new(
+        ErrorKind::Arguments,
+        format!("function '{}' called without required argument '{name}'", lambda_name(lambda)),
+    )
+    .label(lambda.place, "this function")
+}
+
+pub(crate) fn lambda_name(lambda: &'static Lambda<'static, Words>) -> String {
+    lambda.name.get().map_or_else(|| "anonymous lambda".to_owned(), |name| name.as_str().into_owned())
+}
+
+#[cold]
+fn builtin_failed(name: &str, error: EvalError, place: Place) -> EvalError {
+    let error = error.at(place);
+    if place.is_some() { error.while_(format!("while calling the '{name}' builtin"), place) } else { error }
+}
+
+/// A set of small numbers; the first 64 need no memory.
+#[derive(Default)]
+struct Bits {
+    first: u64,
+    rest: Vec<usize>,
+}
+
+impl Bits {
+    fn insert(&mut self, index: usize) {
+        if index < 64 {
+            self.first |= 1 << index;
+        } else {
+            self.rest.push(index);
+        }
+    }
+
+    fn contains(&self, index: usize) -> bool {
+        if index < 64 { self.first >> index & 1 == 1 } else { self.rest.contains(&index) }
+    }
+}

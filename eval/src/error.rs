@@ -1,0 +1,296 @@
+//! What can go wrong in evaluation, as data.
+//!
+//! An [`EvalError`] is one word. Call sites use its named constructors, so that
+//! every kind of error has one wording and one place; where Nix reports the same thing, the
+//! words are Nix's. On its way outwards an error collects frames ("while calling …").
+
+use ampoule_lang::Diagnostic;
+use ampoule_lang::resolve::Place;
+
+use crate::heap::Value;
+
+/// What evaluation gives.
+pub type EvalResult<T> = Result<T, EvalError>;
+
+/// An error of evaluation.
+pub struct EvalError(Box<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    place: Place,
+    frames: Vec<Frame>,
+    labels: Vec<(Place, String)>,
+    hints: Vec<String>,
+    diagnostics: Vec<Diagnostic>,
+    /// Of infinite recursion: the thunk that was met again, until the way back to it is complete.
+    ring: Option<u64>,
+}
+
+/// One line of a trace, from the inside outwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// What was being done.
+    pub text: String,
+    /// Where.
+    pub place: Place,
+}
+
+/// What kind of error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ErrorKind {
+    /// `throw`.
+    Thrown,
+    /// `assert`.
+    AssertionFailed,
+    /// `abort`.
+    Aborted,
+    /// A value of another type was expected.
+    Type,
+    /// An attribute is not there.
+    MissingAttribute,
+    /// A function was not given an argument that it needs, or one that it does not know.
+    Arguments,
+    /// A variable is not bound (found by `with` only at run time).
+    UndefinedVariable,
+    /// A value needs itself.
+    InfiniteRecursion,
+    /// Calls are nested too deep.
+    StackOverflow,
+    /// A number does not fit.
+    Overflow,
+    /// Division by zero.
+    DivisionByZero,
+    /// An index outside of a list or string.
+    IndexOutOfBounds,
+    /// Text that a builtin could not read: JSON, TOML, a regular expression, a hash.
+    Invalid,
+    /// A file is not there, cannot be read or must not be.
+    World,
+    /// A file could not be parsed or its names resolved.
+    Syntax,
+    /// The user stopped it.
+    Interrupted,
+    /// What is not part of the language here.
+    Unsupported,
+    /// Anything else.
+    Other,
+}
+
+impl ErrorKind {
+    /// Returns the stable number of the kind.
+    pub const fn code(self) -> u16 {
+        200 + self as u16
+    }
+}
+
+impl EvalError {
+    /// Makes an error.
+    #[cold]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            place: Place::NONE,
+            frames: Vec::new(),
+            labels: Vec::new(),
+            hints: Vec::new(),
+            diagnostics: Vec::new(),
+            ring: None,
+        }))
+    }
+
+    /// Says where it went wrong, unless that is known.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        if !self.0.place.is_some() {
+            self.0.place = place;
+        }
+        self
+    }
+
+    /// Adds what was being done, as people read it: "while …".
+    #[must_use]
+    #[cold]
+    pub fn while_(mut self, text: impl Into<String>, place: Place) -> Self {
+        self.push_frame(text.into(), place);
+        self
+    }
+
+    #[cold]
+    pub(crate) fn push_frame(&mut self, text: String, place: Place) {
+        // The middle of a very deep recursion is not worth its memory.
+        if self.0.frames.len() < MAX_FRAMES {
+            self.0.frames.push(Frame { text, place });
+        }
+    }
+
+    /// Adds another place.
+    #[must_use]
+    pub fn label(mut self, place: Place, text: impl Into<String>) -> Self {
+        self.0.labels.push((place, text.into()));
+        self
+    }
+
+    /// Adds what to do about it; starts with a verb.
+    #[must_use]
+    pub fn help(mut self, hint: impl Into<String>) -> Self {
+        self.0.hints.push(hint.into());
+        self
+    }
+
+    /// Returns its kind.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Returns its message, without place and trace.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Returns where it went wrong.
+    pub fn place(&self) -> Place {
+        self.0.place
+    }
+
+    /// Returns what was being done, from the inside outwards.
+    pub fn frames(&self) -> &[Frame] {
+        &self.0.frames
+    }
+
+    /// Returns other places with what is to be said there.
+    pub fn labels(&self) -> &[(Place, String)] {
+        &self.0.labels
+    }
+
+    /// Returns what to do about it.
+    pub fn hints(&self) -> &[String] {
+        &self.0.hints
+    }
+
+    /// Returns what was wrong with a text, if that is what this is about.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.0.diagnostics
+    }
+
+    /// Returns whether `tryEval` catches it.
+    pub fn is_catchable(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::Thrown | ErrorKind::AssertionFailed)
+    }
+
+    /// A text with faults.
+    pub(crate) fn syntax(diagnostics: Vec<Diagnostic>) -> Self {
+        let message = diagnostics.first().map_or_else(String::new, |first| first.message.clone());
+        let mut error = Self::new(ErrorKind::Syntax, message);
+        error.0.diagnostics = diagnostics;
+        error
+    }
+
+    /// A value has another type than it must have. `expected` and `found` with article; `shown` is the value.
+    #[cold]
+    pub(crate) fn type_mismatch(expected: &str, found: &str, shown: &str) -> Self {
+        Self::new(ErrorKind::Type, format!("expected {expected} but found {found}: {shown}"))
+    }
+
+    /// An attribute is not there.
+    #[cold]
+    pub(crate) fn missing_attribute(name: &str) -> Self {
+        Self::new(ErrorKind::MissingAttribute, format!("attribute '{name}' missing"))
+    }
+
+    /// A list or string was asked for what it does not have.
+    #[cold]
+    pub fn index_out_of_bounds(builtin: &str, index: i64, len: usize) -> Self {
+        Self::new(
+            ErrorKind::IndexOutOfBounds,
+            format!("'builtins.{builtin}' called with index {index} on a list of size {len}"),
+        )
+    }
+
+    /// A value needs itself.
+    #[cold]
+    pub(crate) fn infinite_recursion() -> Self {
+        Self::new(ErrorKind::InfiniteRecursion, "infinite recursion encountered")
+    }
+
+    /// Says which thunk needs itself.
+    #[cold]
+    pub(crate) fn ring_of(mut self, thunk: Value) -> Self {
+        self.0.ring = Some(thunk.identity());
+        self
+    }
+
+    /// On the way out through a thunk that stands at `place`: a station of the ring.
+    #[cold]
+    pub(crate) fn in_ring(mut self, thunk: Value, place: Place) -> Self {
+        if let Some(first) = self.0.ring {
+            if self.0.labels.len() < MAX_RING && place.is_some() {
+                self.0.labels.push((place, "which needs the value of this".to_owned()));
+            }
+            if first == thunk.identity() {
+                self.0.ring = None;
+                if let Some((_, text)) = self.0.labels.last_mut() {
+                    "to compute this, its own value is needed".clone_into(text);
+                }
+            }
+        }
+        self
+    }
+
+    /// Says that the variable which starts at `start` could not be computed.
+    #[cold]
+    pub(crate) fn at_name(self, start: u32) -> Self {
+        self.at(Place { start, end: start })
+    }
+
+    /// Calls are nested too deep.
+    #[cold]
+    pub(crate) fn stack_overflow() -> Self {
+        Self::new(ErrorKind::StackOverflow, "stack overflow; max-call-depth exceeded")
+    }
+
+    /// An integer does not fit.
+    #[cold]
+    pub(crate) fn overflow(what: &str, a: i64, operator: &str, b: i64) -> Self {
+        Self::new(ErrorKind::Overflow, format!("integer overflow in {what} {a} {operator} {b}"))
+    }
+
+    /// A builtin was given something that it cannot use.
+    #[cold]
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, message)
+    }
+
+    /// The outside said no.
+    #[cold]
+    pub fn world(error: &std::io::Error) -> Self {
+        Self::new(ErrorKind::World, error.to_string())
+    }
+}
+
+impl Clone for EvalError {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// Stations of a ring of values that are shown.
+const MAX_RING: usize = 12;
+/// Frames that are kept.
+const MAX_FRAMES: usize = 200;
+
+impl std::fmt::Display for EvalError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::fmt::Debug for EvalError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}: {}", self.0.kind, self.0.message)
+    }
+}
+
+impl std::error::Error for EvalError {}

@@ -1,0 +1,504 @@
+//! Blocks and cells: where objects live, and how they are found again.
+//!
+//! The heap is one reserved range of addresses, cut into blocks of 32 KiB. A block
+//! is free, or holds cells of one size, or is part of a large object that spans
+//! blocks. Cells are handed out from *runs*: stretches of free cells of one block,
+//! so that making an object is an addition and a comparison. Nothing ever moves,
+//! therefore any word that looks like an address inside a cell keeps that cell,
+//! which is how Rust code can hold values in plain locals (see `collect`).
+//!
+//! ```text
+//! block   [ aaaa aaaa .... aa.. .... aaaa ]     a: allocated at the last collection
+//! run                 ^cur ^end                 next object at cur
+//! ```
+//!
+//! A cell whose header is zero holds no object; headers of a run are zeroed when
+//! the run is taken. So a word found on the stack can be checked: in the range,
+//! allocated bit set, header not zero.
+
+use super::layout::{self, Kind};
+
+/// Bytes of a block, as a power of two.
+const BLOCK_SHIFT: u32 = 15;
+/// Bytes of a block.
+pub(super) const BLOCK_BYTES: usize = 1 << BLOCK_SHIFT;
+/// Objects larger than this have blocks of their own.
+const LARGE_BYTES: usize = 8 << 10;
+/// Words of a bitmap: one bit for each cell of 16 bytes.
+const MAP_WORDS: usize = BLOCK_BYTES / 16 / 64;
+/// Addresses to reserve; halved until the system agrees.
+const RESERVE_BYTES: usize = 256 << 30;
+/// What may be allocated before the first collection, and at least between two.
+const MIN_THRESHOLD: usize = 8 << 20;
+
+/// Sizes of cells in bytes: every multiple of 8 up to 128, then four steps for each doubling.
+const CELL_BYTES: [u32; CLASSES] = cell_sizes();
+const CLASSES: usize = 15 + 24;
+/// Class of a size in words, up to `LARGE_BYTES`.
+static CLASS_OF_WORDS: [u8; LARGE_BYTES / 8 + 1] = class_table();
+
+const fn cell_sizes() -> [u32; CLASSES] {
+    let mut sizes = [0; CLASSES];
+    let mut class = 0;
+    while class < 15 {
+        sizes[class] = 16 + 8 * class as u32;
+        class += 1;
+    }
+    let mut base = 128;
+    while class < CLASSES {
+        let mut step = 1;
+        while step <= 4 {
+            sizes[class] = base + base / 4 * step;
+            class += 1;
+            step += 1;
+        }
+        base *= 2;
+    }
+    sizes
+}
+
+const fn class_table() -> [u8; LARGE_BYTES / 8 + 1] {
+    let mut table = [0; LARGE_BYTES / 8 + 1];
+    let sizes = cell_sizes();
+    let mut words = 0;
+    let mut class = 0;
+    while words <= LARGE_BYTES / 8 {
+        while sizes[class] < 8 * words as u32 {
+            class += 1;
+        }
+        table[words] = class as u8;
+        words += 1;
+    }
+    table
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Free,
+    Cells,
+    LargeHead,
+    LargeTail,
+}
+
+/// What is known of a block.
+struct Block {
+    state: State,
+    class: u8,
+    marked: bool,
+    /// Large head: number of blocks. Large tail: distance to the head.
+    span: u32,
+    cells: u32,
+    cell_bytes: u32,
+    /// 2^32 / `cell_bytes`, rounded up.
+    reciprocal: u32,
+    allocated: [u64; MAP_WORDS],
+    marks: [u64; MAP_WORDS],
+}
+
+impl Block {
+    const fn free() -> Self {
+        Self {
+            state: State::Free,
+            class: 0,
+            marked: false,
+            span: 0,
+            cells: 0,
+            cell_bytes: 0,
+            reciprocal: 0,
+            allocated: [0; MAP_WORDS],
+            marks: [0; MAP_WORDS],
+        }
+    }
+
+    /// Returns which cell holds the byte at `offset`.
+    fn cell_at(&self, offset: usize) -> usize {
+        ((offset as u64 * u64::from(self.reciprocal)) >> 32) as usize
+    }
+}
+
+/// Free cells that lie side by side, and where to look for more.
+#[derive(Clone, Copy)]
+struct Run {
+    cur: usize,
+    end: usize,
+    /// Block being allocated from; `u32::MAX` for none.
+    block: u32,
+    /// First cell of it that was not looked at yet.
+    next_cell: u32,
+}
+
+const NO_RUN: Run = Run { cur: 0, end: 0, block: u32::MAX, next_cell: 0 };
+
+/// All objects that can be collected.
+pub(super) struct Space {
+    base: usize,
+    reserved_blocks: u32,
+    runs: [Run; CLASSES],
+    blocks: Vec<Block>,
+    /// For each class, blocks with room that were not allocated from since the last collection.
+    partial: [Vec<u32>; CLASSES],
+    /// Free blocks, lowest last; may name blocks that a large object took meanwhile.
+    free: Vec<u32>,
+    free_count: usize,
+    allocated_bytes: usize,
+    threshold_bytes: usize,
+    pub(super) live_bytes: usize,
+    pub(super) total_bytes: u64,
+    mapping: (usize, usize),
+}
+
+/// Asked for when a collection is due.
+pub(super) enum Allocation {
+    At(*mut u64),
+    CollectFirst,
+}
+
+impl Space {
+    pub(super) fn new() -> Self {
+        let (start, bytes) = reserve(RESERVE_BYTES);
+        let base = start.next_multiple_of(BLOCK_BYTES);
+        let reserved_blocks = ((start + bytes - base) >> BLOCK_SHIFT) as u32;
+        Self {
+            base,
+            reserved_blocks,
+            runs: [NO_RUN; CLASSES],
+            blocks: Vec::new(),
+            partial: [const { Vec::new() }; CLASSES],
+            free: Vec::new(),
+            free_count: 0,
+            allocated_bytes: 0,
+            threshold_bytes: MIN_THRESHOLD,
+            live_bytes: 0,
+            total_bytes: 0,
+            mapping: (start, bytes),
+        }
+    }
+
+    /// Returns a cell of at least `words` words with an unspecified content (its header is zero).
+    #[inline(always)]
+    pub(super) fn allocate(&mut self, words: usize) -> Allocation {
+        if words <= LARGE_BYTES / 8 {
+            let class = CLASS_OF_WORDS[words] as usize;
+            let size = CELL_BYTES[class] as usize;
+            let run = &mut self.runs[class];
+            let at = run.cur;
+            if at + size <= run.end {
+                run.cur = at + size;
+                return Allocation::At(at as *mut u64);
+            }
+        }
+        self.allocate_slow(words)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate_slow(&mut self, words: usize) -> Allocation {
+        if self.allocated_bytes >= self.threshold_bytes {
+            return Allocation::CollectFirst;
+        }
+        if words > LARGE_BYTES / 8 {
+            return Allocation::At(self.allocate_large(words));
+        }
+        let class = CLASS_OF_WORDS[words] as usize;
+        self.refill(class);
+        self.allocate(words)
+    }
+
+    /// Finds the next run of free cells of `class`.
+    fn refill(&mut self, class: usize) {
+        loop {
+            let run = self.runs[class];
+            if run.block != u32::MAX && self.next_run(class) {
+                return;
+            }
+            let block = match self.partial[class].pop() {
+                Some(block) => block,
+                None => self.fresh_block(class),
+            };
+            self.runs[class] = Run { cur: 0, end: 0, block, next_cell: 0 };
+        }
+    }
+
+    /// Takes the next free stretch of the current block, or returns false.
+    fn next_run(&mut self, class: usize) -> bool {
+        let run = &mut self.runs[class];
+        let block = &mut self.blocks[run.block as usize];
+        let Some(first) = next_bit(&block.allocated, run.next_cell as usize, block.cells as usize, false)
+        else {
+            run.next_cell = block.cells;
+            run.cur = 0;
+            run.end = 0;
+            return false;
+        };
+        let last =
+            next_bit(&block.allocated, first, block.cells as usize, true).unwrap_or(block.cells as usize);
+        let size = block.cell_bytes as usize;
+        let start = self.base + ((run.block as usize) << BLOCK_SHIFT);
+        for cell in first..last {
+            block.allocated[cell / 64] |= 1 << (cell % 64);
+            // SAFETY: `cell < cells`, so the address lies in a block of ours, which is mapped
+            // writable and aligned to 8; the allocated bit was clear, so no object is there.
+            unsafe { *((start + cell * size) as *mut u64) = 0 };
+        }
+        run.cur = start + first * size;
+        run.end = start + last * size;
+        run.next_cell = last as u32;
+        self.allocated_bytes += run.end - run.cur;
+        true
+    }
+
+    fn fresh_block(&mut self, class: usize) -> u32 {
+        let index = loop {
+            match self.free.pop() {
+                Some(index) if self.blocks[index as usize].state == State::Free => {
+                    self.free_count -= 1;
+                    break index;
+                }
+                Some(_) => {}
+                None => break self.extend(1),
+            }
+        };
+        let block = &mut self.blocks[index as usize];
+        let bytes = CELL_BYTES[class];
+        block.state = State::Cells;
+        block.class = class as u8;
+        block.cell_bytes = bytes;
+        block.cells = BLOCK_BYTES as u32 / bytes;
+        block.reciprocal = ((1u64 << 32).div_ceil(u64::from(bytes))) as u32;
+        block.allocated = [0; MAP_WORDS];
+        block.marks = [0; MAP_WORDS];
+        index
+    }
+
+    /// Adds `count` blocks at the end and returns the first.
+    fn extend(&mut self, count: usize) -> u32 {
+        let first = self.blocks.len();
+        assert!(
+            first + count <= self.reserved_blocks as usize,
+            "the evaluator's heap is full: {} GiB",
+            (self.reserved_blocks as usize) >> (30 - BLOCK_SHIFT)
+        );
+        self.blocks.resize_with(first + count, Block::free);
+        first as u32
+    }
+
+    fn allocate_large(&mut self, words: usize) -> *mut u64 {
+        let count = (words * 8).div_ceil(BLOCK_BYTES);
+        let first = self.find_span(count).unwrap_or_else(|| self.extend(count) as usize);
+        for (distance, block) in self.blocks[first..first + count].iter_mut().enumerate() {
+            block.state = State::LargeTail;
+            block.span = distance as u32;
+        }
+        self.blocks[first].state = State::LargeHead;
+        self.blocks[first].span = count as u32;
+        self.blocks[first].marked = false;
+        self.allocated_bytes += count * BLOCK_BYTES;
+        let at = (self.base + (first << BLOCK_SHIFT)) as *mut u64;
+        // SAFETY: the first word of a block of ours that nothing else uses.
+        unsafe { *at = 0 };
+        at
+    }
+
+    fn find_span(&mut self, count: usize) -> Option<usize> {
+        if self.free_count < count {
+            return None;
+        }
+        let mut length = 0;
+        for index in 0..self.blocks.len() {
+            length = if self.blocks[index].state == State::Free { length + 1 } else { 0 };
+            if length == count {
+                self.free_count -= count;
+                return Some(index + 1 - count);
+            }
+        }
+        None
+    }
+
+    /// Gives a large object's blocks back at once. Small ones wait for the next collection.
+    pub(super) fn free_large(&mut self, at: *mut u64) {
+        let index = (at as usize - self.base) >> BLOCK_SHIFT;
+        if self.blocks[index].state != State::LargeHead {
+            return;
+        }
+        let count = self.blocks[index].span as usize;
+        self.release(index, count);
+        self.allocated_bytes = self.allocated_bytes.saturating_sub(count * BLOCK_BYTES);
+    }
+
+    fn release(&mut self, first: usize, count: usize) {
+        for index in first..first + count {
+            self.blocks[index].state = State::Free;
+            self.free.push(index as u32);
+        }
+        self.free_count += count;
+    }
+
+    /// Returns whether `address` lies where objects can be.
+    #[inline(always)]
+    pub(super) fn covers(&self, address: usize) -> bool {
+        address.wrapping_sub(self.base) >> BLOCK_SHIFT < self.blocks.len()
+    }
+
+    /// Marks the object at `address`, which is one. Returns it if it was not marked before.
+    #[inline(always)]
+    pub(super) fn mark_exact(&mut self, address: usize) -> Option<*mut u64> {
+        let offset = address.wrapping_sub(self.base);
+        let index = offset >> BLOCK_SHIFT;
+        let block = self.blocks.get_mut(index)?;
+        match block.state {
+            State::Cells => {
+                let cell = block.cell_at(offset & (BLOCK_BYTES - 1));
+                let bit = 1 << (cell % 64);
+                let word = &mut block.marks[cell / 64];
+                if *word & bit != 0 {
+                    return None;
+                }
+                *word |= bit;
+                self.live_bytes += block.cell_bytes as usize;
+                Some((self.base + (index << BLOCK_SHIFT) + cell * block.cell_bytes as usize) as *mut u64)
+            }
+            State::LargeHead if !block.marked => {
+                block.marked = true;
+                self.live_bytes += block.span as usize * BLOCK_BYTES;
+                Some((self.base + (index << BLOCK_SHIFT)) as *mut u64)
+            }
+            State::LargeTail => {
+                let head = index - block.span as usize;
+                self.mark_exact(self.base + (head << BLOCK_SHIFT))
+            }
+            State::LargeHead | State::Free => None,
+        }
+    }
+
+    /// Returns the start of the object around `address`, if there is one.
+    pub(super) fn find_object(&self, address: usize) -> Option<*mut u64> {
+        let offset = address.wrapping_sub(self.base);
+        let index = offset >> BLOCK_SHIFT;
+        let block = self.blocks.get(index)?;
+        let start = match block.state {
+            State::Free => return None,
+            State::Cells => {
+                let cell = block.cell_at(offset & (BLOCK_BYTES - 1));
+                if cell >= block.cells as usize || block.allocated[cell / 64] & (1 << (cell % 64)) == 0 {
+                    return None;
+                }
+                self.base + (index << BLOCK_SHIFT) + cell * block.cell_bytes as usize
+            }
+            State::LargeHead => self.base + (index << BLOCK_SHIFT),
+            State::LargeTail => self.base + ((index - block.span as usize) << BLOCK_SHIFT),
+        };
+        // SAFETY: the start of an allocated cell or large object; its header was written (zero at
+        // first) when its run or span was taken.
+        let header = unsafe { *(start as *const u64) };
+        (layout::kind(header) != Kind::Free).then_some(start as *mut u64)
+    }
+
+    pub(super) fn begin_marking(&mut self) {
+        self.live_bytes = 0;
+    }
+
+    /// Frees what was not marked. `extra_bytes` is what else counts as live (deep stacks).
+    pub(super) fn sweep(&mut self, extra_bytes: usize) {
+        self.total_bytes += self.allocated_bytes as u64;
+        for list in &mut self.partial {
+            list.clear();
+        }
+        self.runs = [NO_RUN; CLASSES];
+        self.free.clear();
+        self.free_count = 0;
+        // From the end, so that low blocks are used first.
+        for index in (0..self.blocks.len()).rev() {
+            let block = &mut self.blocks[index];
+            match block.state {
+                State::Cells => {
+                    let used: u32 = block.marks.iter().map(|word| word.count_ones()).sum();
+                    block.allocated = block.marks;
+                    block.marks = [0; MAP_WORDS];
+                    if used == 0 {
+                        block.state = State::Free;
+                    } else if used < block.cells {
+                        self.partial[block.class as usize].push(index as u32);
+                    }
+                }
+                State::LargeHead => {
+                    if !std::mem::take(&mut block.marked) {
+                        let count = block.span as usize;
+                        for part in &mut self.blocks[index..index + count] {
+                            part.state = State::Free;
+                        }
+                    }
+                }
+                State::LargeTail | State::Free => {}
+            }
+        }
+        for index in (0..self.blocks.len()).rev() {
+            if self.blocks[index].state == State::Free {
+                self.free.push(index as u32);
+            }
+        }
+        self.free_count = self.free.len();
+        self.allocated_bytes = 0;
+        self.threshold_bytes = MIN_THRESHOLD.max((self.live_bytes + extra_bytes) * 3 / 4);
+    }
+
+    /// Returns the bytes of address space that blocks cover.
+    pub(super) fn block_bytes(&self) -> usize {
+        self.blocks.len() * BLOCK_BYTES
+    }
+
+    /// Returns the bytes allocated since the beginning.
+    pub(super) fn allocated_total(&self) -> u64 {
+        self.total_bytes + self.allocated_bytes as u64
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        // SAFETY: the range that `reserve` mapped, once; no value outlives its evaluator
+        // (see `Evaluator`: values cannot be sent out of its thread or scope).
+        unsafe { libc::munmap(self.mapping.0 as *mut libc::c_void, self.mapping.1) };
+    }
+}
+
+/// Returns the first bit at or after `from` that is `wanted`, below `end`.
+fn next_bit(map: &[u64; MAP_WORDS], from: usize, end: usize, wanted: bool) -> Option<usize> {
+    if from >= end {
+        return None;
+    }
+    let flip = if wanted { 0 } else { u64::MAX };
+    let mut index = from / 64;
+    let mut word = (map[index] ^ flip) & (u64::MAX << (from % 64));
+    loop {
+        if word != 0 {
+            let bit = index * 64 + word.trailing_zeros() as usize;
+            return (bit < end).then_some(bit);
+        }
+        index += 1;
+        if index * 64 >= end {
+            return None;
+        }
+        word = map[index] ^ flip;
+    }
+}
+
+/// Reserves address space that costs nothing until it is touched.
+pub(super) fn reserve(mut bytes: usize) -> (usize, usize) {
+    loop {
+        // SAFETY: a new private mapping at an address of the kernel's choice.
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if at != libc::MAP_FAILED {
+            return (at as usize, bytes);
+        }
+        bytes /= 2;
+        assert!(bytes >= 16 << 20, "the system gives no address space: {}", std::io::Error::last_os_error());
+    }
+}

@@ -1,0 +1,287 @@
+//! Values as text: for people who evaluate, and inside of error messages.
+
+use std::fmt::Write;
+
+use ampoule_lang::Symbol;
+
+use crate::call::lambda_name;
+use crate::error::EvalResult;
+use crate::evaluator::Evaluator;
+use crate::heap::{Attrs, Closure, List, Value, View};
+
+/// How much of a value is shown in a message.
+const SHORT_ITEMS: usize = 10;
+const SHORT_DEPTH: usize = 10;
+const SHORT_STRING_BYTES: usize = 1024;
+
+impl Evaluator {
+    /// Returns the type as `builtins.typeOf` names it.
+    ///
+    /// # Panics
+    /// If the value was not forced.
+    pub fn type_name(&self, value: Value) -> &'static str {
+        match value.view() {
+            View::Null => "null",
+            View::Bool(_) => "bool",
+            View::Int(_) => "int",
+            View::Float(_) => "float",
+            View::Str(_) => "string",
+            View::Path(_) => "path",
+            View::List(_) => "list",
+            View::Attrs(_) => "set",
+            View::Closure(_) | View::Builtin(_) | View::Partial(_) => "lambda",
+            View::Thunk(_) => panic!("the type of a value is known when it is forced"),
+        }
+    }
+
+    /// Returns the type as error messages name it.
+    pub fn type_with_article(&self, value: Value) -> &'static str {
+        match value.view() {
+            View::Null => "null",
+            View::Bool(_) => "a Boolean",
+            View::Int(_) => "an integer",
+            View::Float(_) => "a float",
+            View::Str(_) => "a string",
+            View::Path(_) => "a path",
+            View::List(_) => "a list",
+            View::Attrs(_) => "a set",
+            View::Closure(_) => "a function",
+            View::Builtin(_) => "a built-in function",
+            View::Partial(partial) => {
+                if matches!(partial.function().view(), View::Builtin(_)) {
+                    "a partially applied built-in function"
+                } else {
+                    "a function"
+                }
+            }
+            View::Thunk(_) => "a thunk",
+        }
+    }
+
+    /// Returns a value for an error message: nothing is forced, what is long is cut.
+    pub fn show_short(&mut self, value: Value) -> String {
+        let mut out = String::new();
+        self.write_short(&mut out, value, 0);
+        out
+    }
+
+    fn write_short(&mut self, out: &mut String, value: Value, depth: usize) {
+        match value.view() {
+            View::List(list) => self.write_short_list(out, list, depth),
+            View::Attrs(attrs) => self.write_short_attrs(out, attrs, depth),
+            View::Str(text) => {
+                let bytes = text.as_bytes();
+                let kept = bytes.len().min(SHORT_STRING_BYTES);
+                write_string(out, &bytes[..kept]);
+                if kept < bytes.len() {
+                    let _ = write!(out, " «{} bytes elided»", bytes.len() - kept);
+                }
+            }
+            View::Closure(closure) => self.write_lambda(out, closure),
+            View::Builtin(id) => {
+                let _ = write!(out, "«primop {}»", self.builtin(id).name);
+            }
+            View::Partial(partial) => match partial.function().view() {
+                View::Builtin(id) => {
+                    let _ = write!(out, "«partially applied primop {}»", self.builtin(id).name);
+                }
+                View::Closure(closure) => self.write_lambda(out, closure),
+                _ => out.push_str("«function»"),
+            },
+            View::Thunk(_) => out.push_str("«thunk»"),
+            _ => self.write_scalar(out, value),
+        }
+    }
+
+    fn write_lambda(&mut self, out: &mut String, closure: Closure) {
+        let lambda = closure.lambda();
+        out.push_str("«lambda");
+        if lambda.name.get().is_some() {
+            out.push(' ');
+            out.push_str(&lambda_name(lambda));
+        }
+        out.push_str(" @ ");
+        out.push_str(&self.show_position(lambda.place.start));
+        out.push('»');
+    }
+
+    fn write_short_list(&mut self, out: &mut String, list: List, depth: usize) {
+        if depth >= SHORT_DEPTH {
+            out.push_str("[ ... ]");
+            return;
+        }
+        out.push_str("[ ");
+        for (index, element) in list.iter().enumerate() {
+            if index == SHORT_ITEMS {
+                let rest = list.len() - index;
+                let _ = write!(out, "«{rest} item{} elided» ", if rest == 1 { "" } else { "s" });
+                break;
+            }
+            self.write_short(out, element, depth + 1);
+            out.push(' ');
+        }
+        out.push(']');
+    }
+
+    fn write_short_attrs(&mut self, out: &mut String, attrs: Attrs, depth: usize) {
+        if depth >= SHORT_DEPTH {
+            out.push_str("{ ... }");
+            return;
+        }
+        let sorted = self.heap.sorted(attrs);
+        out.push_str("{ ");
+        for (index, (name, value)) in sorted.iter().enumerate() {
+            if index == SHORT_ITEMS {
+                let rest = sorted.len() - index;
+                let _ = write!(out, "«{rest} attribute{} elided» ", if rest == 1 { "" } else { "s" });
+                break;
+            }
+            write_name(out, name);
+            out.push_str(" = ");
+            self.write_short(out, value, depth + 1);
+            out.push_str("; ");
+        }
+        out.push('}');
+    }
+
+    fn write_scalar(&mut self, out: &mut String, value: Value) {
+        match value.view() {
+            View::Null => out.push_str("null"),
+            View::Bool(b) => out.push_str(if b { "true" } else { "false" }),
+            View::Int(n) => {
+                let _ = write!(out, "{n}");
+            }
+            View::Float(x) => out.push_str(&format_float(x)),
+            View::Str(text) => write_string(out, text.as_bytes()),
+            View::Path(path) => out.push_str(&String::from_utf8_lossy(path.as_bytes())),
+            _ => unreachable!("a scalar"),
+        }
+    }
+
+    /// Prints a value as `nix-instantiate --eval` does. What was not forced is `<CODE>`.
+    ///
+    /// # Errors
+    /// If it is nested too deep.
+    pub fn print(&mut self, value: Value) -> EvalResult<String> {
+        let mut out = String::new();
+        let mut seen = std::collections::HashSet::new();
+        self.print_into(&mut out, value, &mut seen)?;
+        Ok(out)
+    }
+
+    fn print_into(
+        &mut self,
+        out: &mut String,
+        value: Value,
+        seen: &mut std::collections::HashSet<u64>,
+    ) -> EvalResult<()> {
+        match value.view() {
+            View::Closure(_) => out.push_str("<LAMBDA>"),
+            View::Builtin(_) => out.push_str("<PRIMOP>"),
+            View::Partial(partial) => {
+                let is_builtin = matches!(partial.function().view(), View::Builtin(_));
+                out.push_str(if is_builtin { "<PRIMOP-APP>" } else { "<LAMBDA>" });
+            }
+            View::Thunk(thunk) => {
+                let running = matches!(thunk.state(), crate::heap::ThunkState::Blackhole(_));
+                out.push_str(if running { "«potential infinite recursion»" } else { "<CODE>" });
+            }
+            View::List(list) => {
+                self.check_depth()?;
+                if !list.is_empty() && !seen.insert(value.identity()) {
+                    out.push_str("«repeated»");
+                    return Ok(());
+                }
+                out.push_str("[ ");
+                for element in list.iter() {
+                    self.print_into(out, element, seen)?;
+                    out.push(' ');
+                }
+                out.push(']');
+            }
+            View::Attrs(attrs) => {
+                self.check_depth()?;
+                let sorted = self.heap.sorted(attrs);
+                let whole = sorted.flat().attrs().value();
+                if !attrs.is_empty() && !seen.insert(whole.identity()) {
+                    out.push_str("«repeated»");
+                    return Ok(());
+                }
+                out.push_str("{ ");
+                for (name, value) in sorted.iter() {
+                    write_name(out, name);
+                    out.push_str(" = ");
+                    self.print_into(out, value, seen)?;
+                    out.push_str("; ");
+                }
+                out.push('}');
+            }
+            _ => self.write_scalar(out, value),
+        }
+        Ok(())
+    }
+}
+
+/// Writes a string literal.
+pub fn write_string(out: &mut String, bytes: &[u8]) {
+    out.push('"');
+    let text = String::from_utf8_lossy(bytes);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '$' if chars.peek() == Some(&'{') => out.push_str("\\$"),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+/// Writes an attribute's name, quoted if it has to be.
+pub fn write_name(out: &mut String, name: Symbol) {
+    let bytes = name.as_bytes();
+    if is_identifier(bytes) {
+        out.push_str(&name.as_str());
+    } else {
+        write_string(out, bytes);
+    }
+}
+
+/// Returns whether a name can be written without quotes.
+pub fn is_identifier(bytes: &[u8]) -> bool {
+    const KEYWORDS: [&[u8]; 9] =
+        [b"if", b"then", b"else", b"assert", b"with", b"let", b"in", b"rec", b"inherit"];
+    let starts = bytes.first().is_some_and(|&byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let goes_on = |&byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'\'' | b'-');
+    starts && bytes.iter().all(goes_on) && !KEYWORDS.contains(&bytes)
+}
+
+/// Formats a float as C++ streams do: six significant digits.
+pub fn format_float(x: f64) -> String {
+    if x.is_nan() {
+        return if x.is_sign_negative() { "-nan".to_owned() } else { "nan".to_owned() };
+    }
+    if x.is_infinite() {
+        return if x > 0.0 { "inf".to_owned() } else { "-inf".to_owned() };
+    }
+    if x == 0.0 {
+        return if x.is_sign_negative() { "-0".to_owned() } else { "0".to_owned() };
+    }
+    let scientific = format!("{x:.5e}");
+    let (mantissa, exponent) = scientific.split_once('e').expect("scientific notation has an e");
+    let exponent: i32 = exponent.parse().expect("a number");
+    if (-4..6).contains(&exponent) {
+        let digits = usize::try_from(5 - exponent).expect("not negative");
+        return trim_zeros(&format!("{x:.digits$}")).to_owned();
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", trim_zeros(mantissa), exponent.abs())
+}
+
+fn trim_zeros(digits: &str) -> &str {
+    if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
+}

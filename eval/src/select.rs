@@ -1,0 +1,232 @@
+//! Attribute sets: selection, `?`, `with`, and sets whose names are computed.
+
+use ampoule_lang::near::near_name;
+use ampoule_lang::resolve::{DynamicAttrs, Field, Has, Overrides, Place, Select, Step, WithName};
+use ampoule_lang::{Symbol, sym};
+
+use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::evaluator::Evaluator;
+use crate::heap::{Attrs, AttrsBuilder, Captures, Flat, Frame, Value};
+use crate::runtime::Words;
+
+impl Evaluator {
+    /// `e.a`.
+    #[inline]
+    pub(crate) fn field(
+        &mut self,
+        node: &'static Field<'static, Words>,
+        frame: Frame,
+        captures: Captures,
+    ) -> EvalResult<Value> {
+        let base = self.operand(&node.base, frame, captures)?;
+        let Some(attrs) = base.as_attrs() else {
+            return Err(self.mismatch("a set", base).at(node.base_place));
+        };
+        let Some((slot, _)) = attrs.find(node.name) else {
+            return Err(self.missing_attribute(attrs, node.name, node.place));
+        };
+        match self.force_slot(slot) {
+            Ok(value) => Ok(value),
+            Err(error) => Err(attribute_failed(error, node.name, node.place)),
+        }
+    }
+
+    #[cold]
+    pub(crate) fn missing_attribute(&mut self, attrs: Attrs, name: Symbol, place: Place) -> EvalError {
+        let error = EvalError::missing_attribute(&name.as_str()).at(place);
+        let sorted = self.heap.sorted(attrs);
+        let names: Vec<String> = sorted.iter().map(|(name, _)| name.as_str().into_owned()).collect();
+        match near_name(&name.as_str(), names.iter().map(String::as_str)) {
+            Some(near) => error.help(format!("did you mean `{near}`?")),
+            None => error,
+        }
+    }
+
+    /// `e.a.b` and `e.a.b or d`.
+    pub(crate) fn select(
+        &mut self,
+        node: &'static Select<'static, Words>,
+        frame: Frame,
+        captures: Captures,
+    ) -> EvalResult<Value> {
+        let mut value = self.operand(&node.base, frame, captures)?;
+        let mut base_place = node.base_place;
+        for step in node.path {
+            let (name, place) = self.step_name(step, frame, captures)?;
+            let Some(attrs) = value.as_attrs() else {
+                return match &node.default {
+                    Some(default) => self.eval(default, frame, captures),
+                    None => Err(self.mismatch("a set", value).at(base_place)),
+                };
+            };
+            let Some((slot, _)) = attrs.find(name) else {
+                return match &node.default {
+                    Some(default) => self.eval(default, frame, captures),
+                    None => Err(self.missing_attribute(attrs, name, place)),
+                };
+            };
+            value = self.force_slot(slot).map_err(|error| attribute_failed(error, name, place))?;
+            base_place = place;
+        }
+        Ok(value)
+    }
+
+    #[inline(always)]
+    fn step_name(
+        &mut self,
+        step: &'static Step<'static, Words>,
+        frame: Frame,
+        captures: Captures,
+    ) -> EvalResult<(Symbol, Place)> {
+        match step {
+            Step::Static(name, place) => Ok((*name, *place)),
+            Step::Dynamic(node, place) => {
+                let value = self.operand(node, frame, captures)?;
+                match value.as_str() {
+                    Some(text) => Ok((Symbol::intern(text.as_bytes()), *place)),
+                    None => Err(self.mismatch("a string", value).at(*place)),
+                }
+            }
+        }
+    }
+
+    /// `e ? a.b`.
+    pub(crate) fn has(
+        &mut self,
+        node: &'static Has<'static, Words>,
+        frame: Frame,
+        captures: Captures,
+    ) -> EvalResult<bool> {
+        let mut value = self.operand(&node.base, frame, captures)?;
+        for (index, step) in node.path.iter().enumerate() {
+            let (name, _) = self.step_name(step, frame, captures)?;
+            let Some(attrs) = value.as_attrs() else { return Ok(false) };
+            let Some((slot, _)) = attrs.find(name) else { return Ok(false) };
+            if index + 1 == node.path.len() {
+                return Ok(true);
+            }
+            value = self.force_slot(slot)?;
+        }
+        Ok(true)
+    }
+
+    /// A name that only `with` provides: the innermost set that has it wins.
+    pub(crate) fn with_name(
+        &mut self,
+        node: &'static WithName<'static>,
+        frame: Frame,
+        captures: Captures,
+    ) -> EvalResult<Value> {
+        for (var, place) in node.scopes {
+            let scope = match *var {
+                ampoule_lang::resolve::Var::Local(slot) => {
+                    let scope = self.force(frame.get(slot)).map_err(|error| error.at(*place))?;
+                    frame.set(slot, scope);
+                    scope
+                }
+                ampoule_lang::resolve::Var::Captured(index) => {
+                    let scope = self.force(captures.get(index)).map_err(|error| error.at(*place))?;
+                    captures.set(index, scope);
+                    scope
+                }
+            };
+            let Some(attrs) = scope.as_attrs() else {
+                return Err(self.mismatch("a set", scope).at(*place));
+            };
+            if let Some((slot, _)) = attrs.find(node.name) {
+                return self.force_slot(slot).map_err(|error| error.at_name(node.place.start));
+            }
+        }
+        Err(EvalError::new(ErrorKind::UndefinedVariable, format!("undefined variable '{}'", node.name))
+            .at(node.place))
+    }
+
+    // ---- sets with computed names
+
+    /// `{ a = 1; ${n} = v; }`, and recursive sets with `__overrides`.
+    #[inline(never)]
+    pub(crate) fn dynamic_attrs(
+        &mut self,
+        node: &'static DynamicAttrs<'static, Words>,
+        frame: Frame,
+        captures: Captures,
+    ) -> EvalResult<Value> {
+        let fixed = self.heap.attrs(node.fixed.keys);
+        for (index, value) in node.fixed.values.iter().enumerate() {
+            let value = self.delay(value, frame, captures);
+            fixed.slot(index).settle(value);
+        }
+        let mut set = fixed.attrs().value();
+        if let Some(overrides) = node.overrides {
+            set = self.overridden(fixed, overrides, frame)?;
+        }
+        if node.dynamic.is_empty() {
+            return Ok(set);
+        }
+        let mut added = AttrsBuilder::new();
+        for (name, value, place) in node.dynamic {
+            let name_value = self.operand(name, frame, captures)?;
+            if name_value == Value::NULL {
+                continue;
+            }
+            let Some(text) = name_value.as_str() else {
+                return Err(self.mismatch("a string", name_value).at(*place));
+            };
+            let name = Symbol::intern(text.as_bytes());
+            let present = set.as_attrs().and_then(|attrs| attrs.pos(name)).or_else(|| added.pos_of(name));
+            if let Some(pos) = present {
+                return Err(self.duplicate_dynamic(name, *place, pos));
+            }
+            let value = self.delay(value, frame, captures);
+            added.push_at(&mut self.heap, name, value, place.start);
+        }
+        let added = added.finish(&mut self.heap);
+        let (set, added) = (set.as_attrs().expect("a set"), added.as_attrs().expect("a set"));
+        Ok(self.heap.update(set, added))
+    }
+
+    #[cold]
+    fn duplicate_dynamic(&mut self, name: Symbol, place: Place, first: u32) -> EvalError {
+        let at = self.show_position(first);
+        EvalError::new(ErrorKind::Other, format!("dynamic attribute '{name}' already defined at {at}"))
+            .at(place)
+            .label(Place { start: first, end: first }, "defined here first")
+    }
+
+    /// Replaces attributes of a recursive set by those of its `__overrides`, before they are captured.
+    fn overridden(
+        &mut self,
+        fixed: Flat,
+        overrides: &'static Overrides<'static>,
+        frame: Frame,
+    ) -> EvalResult<Value> {
+        // The set is captured as it is, so that computing `__overrides` sees the values before it.
+        self.patch(overrides.patches, frame);
+        let value = self.force(frame.get(overrides.slot)).map_err(|error| error.at(overrides.place))?;
+        let Some(over) = value.as_attrs() else {
+            return Err(self.mismatch("a set", value).at(overrides.place));
+        };
+        let over = self.heap.flat(over);
+        for (name, value) in over.iter() {
+            if let Some((_, slot)) = overrides.slots.iter().find(|(known, _)| *known == name) {
+                frame.set(*slot, value);
+            }
+        }
+        self.patch(overrides.patches, frame);
+        Ok(self.heap.update(fixed.attrs(), over.attrs()))
+    }
+
+    /// The set of `__curPos` and `unsafeGetAttrPos`, or null.
+    pub(crate) fn position_set(&mut self, pos: u32) -> Value {
+        let Some((file, position)) = self.position(pos) else { return Value::NULL };
+        let file = self.string(file);
+        let line = self.int(i64::from(position.line_number));
+        let column = self.int(i64::from(position.column_number));
+        self.heap.attrs_from(&[(sym::FILE, file), (sym::LINE, line), (sym::COLUMN, column)])
+    }
+}
+
+#[cold]
+fn attribute_failed(error: EvalError, name: Symbol, place: Place) -> EvalError {
+    error.while_(format!("while evaluating the attribute '{name}'"), place)
+}

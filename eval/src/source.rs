@@ -1,0 +1,264 @@
+//! From texts to code and back: reading, parsing and resolving files, and saying where things stand.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ampoule_lang::resolve::{Body, Constants, Place, resolve};
+use ampoule_lang::{Diagnostic, FileSpan, Position, Source, Span, Symbol};
+
+use crate::error::{EvalError, EvalResult};
+use crate::evaluator::Evaluator;
+use crate::heap::{BuiltinId, Heap, Keys, Life, Value};
+use crate::runtime::Words;
+
+/// The evaluator's part in resolving: constants become values at once.
+struct Maker<'e> {
+    evaluator: &'e mut Evaluator,
+}
+
+impl Maker<'_> {
+    fn heap(&mut self) -> &mut Heap {
+        &mut self.evaluator.heap
+    }
+}
+
+impl Constants<'static, Words> for Maker<'_> {
+    fn int(&mut self, n: i64) -> Value {
+        self.heap().constant_int(n)
+    }
+
+    fn float(&mut self, x: f64) -> Value {
+        self.heap().constant_float(x)
+    }
+
+    fn string(&mut self, bytes: &[u8]) -> Value {
+        self.heap().constant_string(bytes)
+    }
+
+    fn path(&mut self, bytes: &[u8]) -> Value {
+        self.heap().path(Life::Permanent, bytes)
+    }
+
+    fn canonical_path(&mut self, bytes: &[u8]) -> Value {
+        let bytes = crate::path::canonical(bytes);
+        self.heap().path(Life::Permanent, &bytes)
+    }
+
+    fn home(&mut self) -> Option<Vec<u8>> {
+        self.evaluator.world.env("HOME").map(String::into_bytes)
+    }
+
+    fn list(&mut self, elements: &[Value]) -> Value {
+        self.heap().constant_list(elements)
+    }
+
+    fn attrs(&mut self, keys: Keys, values: &[Value]) -> Value {
+        self.heap().constant_attrs(keys, values)
+    }
+
+    fn keys(&mut self, names: &[(Symbol, u32)]) -> Keys {
+        self.heap().keys(Life::Permanent, names)
+    }
+
+    fn global(&mut self, name: Symbol) -> Option<Value> {
+        self.evaluator.globals.get(&name).copied()
+    }
+
+    fn global_names(&self) -> Vec<Symbol> {
+        self.evaluator.globals.keys().copied().collect()
+    }
+
+    fn builtin(&mut self, name: Symbol) -> Option<Value> {
+        let value = self.evaluator.builtins_set.as_attrs()?.get(name)?;
+        (!value.is_thunk()).then_some(value)
+    }
+
+    fn is_value(&self, value: Value) -> bool {
+        !value.is_thunk()
+    }
+
+    fn lambda(&mut self, lambda: &'static ampoule_lang::resolve::Lambda<'static, Words>) -> Value {
+        self.heap().constant_closure(lambda)
+    }
+}
+
+impl Evaluator {
+    /// Parses and resolves a text. `scope` names what is bound beyond the globals: slots 0, 1, … of
+    /// the body's frame.
+    ///
+    /// # Errors
+    /// All that is wrong with the text.
+    pub(crate) fn compile(
+        &mut self,
+        source: &Source,
+        scope: &[Symbol],
+    ) -> EvalResult<&'static Body<'static, Words>> {
+        let base = self.bases.last().map_or(1, |&(base, _)| base);
+        let end = base.saturating_add(source.bytes().len() as u32 + 1);
+        // The last entry is where the next file begins.
+        self.bases.pop();
+        self.bases.push((base, source.id()));
+        self.bases.push((end, source.id()));
+        let ast = ampoule_lang::parse(source).map_err(EvalError::syntax)?;
+        let arena = self.arena;
+        let mut maker = Maker { evaluator: self };
+        resolve(&ast, source, base, arena, &mut maker, scope).map_err(EvalError::syntax)
+    }
+
+    /// Adds a text to the sources and compiles it. `name` is what messages call it.
+    pub(crate) fn compile_text(
+        &mut self,
+        name: &str,
+        base_dir: &Path,
+        text: Vec<u8>,
+        scope: &[Symbol],
+    ) -> EvalResult<&'static Body<'static, Words>> {
+        let sources = Arc::clone(&self.settings.sources);
+        let source = sources.add(name, base_dir, text);
+        self.compile(&source, scope)
+    }
+
+    /// Reads and compiles a file.
+    pub(crate) fn compile_file(
+        &mut self,
+        path: &Path,
+        scope: &[Symbol],
+    ) -> EvalResult<&'static Body<'static, Words>> {
+        let world = self.world();
+        let text = world.read_file(path).map_err(|error| EvalError::world(&error))?;
+        self.stats.files += 1;
+        let dir = path.parent().unwrap_or(path);
+        self.compile_text(&path.to_string_lossy(), dir, text, scope)
+    }
+
+    /// Resolves links and finds the file that importing `path` reads: for a directory its
+    /// `default.img`, else `default.nix`.
+    ///
+    /// # Errors
+    /// If it is not there or must not be read.
+    pub fn import_path(&mut self, path: &Path) -> EvalResult<PathBuf> {
+        let world = self.world();
+        let fail = |error: std::io::Error| EvalError::world(&error);
+        let resolved = world.resolve_links(path).map_err(fail)?;
+        if world.file_type(&resolved).map_err(fail)? != Some(crate::world::FileType::Directory) {
+            return Ok(resolved);
+        }
+        let ours = resolved.join("default.img");
+        if world.file_type(&ours).map_err(fail)?.is_some() {
+            return world.resolve_links(&ours).map_err(fail);
+        }
+        world.resolve_links(&resolved.join("default.nix")).map_err(fail)
+    }
+
+    /// Evaluates a file, once.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no program, or fails.
+    pub fn import(&mut self, path: &Path) -> EvalResult<Value> {
+        if let Some(&root) = self.imports.get(path) {
+            return Ok(self.heap.rooted(root));
+        }
+        let resolved = self.import_path(path)?;
+        if let Some(&root) = self.imports.get(&resolved) {
+            self.imports.insert(path.to_owned(), root);
+            return Ok(self.heap.rooted(root));
+        }
+        self.check_depth()?;
+        let body = self.compile_file(&resolved, &[])?;
+        let value = self.eval_body(body)?;
+        let root = self.heap.root(value);
+        self.imports.insert(resolved, root);
+        self.imports.insert(path.to_owned(), root);
+        Ok(value)
+    }
+
+    /// Evaluates a file with more names in scope (`scopedImport`): not remembered.
+    ///
+    /// # Errors
+    /// As [`Evaluator::import`].
+    pub fn import_scoped(&mut self, path: &Path, names: &[Symbol], values: &[Value]) -> EvalResult<Value> {
+        assert_eq!(names.len(), values.len());
+        let resolved = self.import_path(path)?;
+        let body = self.compile_file(&resolved, names)?;
+        let mark = self.heap.stack_mark();
+        let Some(frame) = self.heap.push_frame(body.slots as usize) else {
+            return Err(EvalError::stack_overflow());
+        };
+        for (index, &value) in values.iter().enumerate() {
+            frame.set(index as u32, value);
+        }
+        let value = self.eval(&body.node, frame, crate::heap::Captures::NONE)?;
+        self.heap.pop_to(mark);
+        Ok(value)
+    }
+
+    // ---- places
+
+    /// Returns file and span of a place. A name's place may be only its start; the end is found in the text.
+    pub fn file_span(&self, place: Place) -> Option<FileSpan> {
+        if !place.is_some() {
+            return None;
+        }
+        let index = self.bases.partition_point(|&(base, _)| base <= place.start).checked_sub(1)?;
+        let (base, file) = self.bases[index];
+        if index + 1 == self.bases.len() {
+            return None;
+        }
+        let start = place.start - base;
+        let mut end = place.end.saturating_sub(base).max(start);
+        if end == start {
+            let source = self.settings.sources.get(file);
+            let rest = source.bytes().get(start as usize..).unwrap_or_default();
+            let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'\'' | b'-');
+            end += rest.iter().take_while(|byte| is_part(byte)).count() as u32;
+        }
+        Some(FileSpan { file, span: Span::new(start, end) })
+    }
+
+    /// Returns the name of the file and line and column of a position.
+    pub(crate) fn position(&self, pos: u32) -> Option<(String, Position)> {
+        let at = self.file_span(Place { start: pos, end: pos })?;
+        let source = self.settings.sources.get(at.file);
+        Some((source.name().to_owned(), source.position(at.span.start)))
+    }
+
+    /// Returns a position as `file:line:column`.
+    pub fn show_position(&self, pos: u32) -> String {
+        match self.position(pos) {
+            Some((file, at)) => format!("{file}:{}:{}", at.line_number, at.column_number),
+            None => "«none»".to_owned(),
+        }
+    }
+
+    /// Returns the text at a place.
+    pub(crate) fn source_text(&self, place: Place) -> String {
+        match self.file_span(place) {
+            Some(at) => {
+                let source = self.settings.sources.get(at.file);
+                String::from_utf8_lossy(source.slice(at.span)).into_owned()
+            }
+            None => String::new(),
+        }
+    }
+
+    /// Returns an error so that it can be shown: what is wrong, where, and what else is to be said.
+    pub fn diagnostics(&self, error: &EvalError) -> Vec<Diagnostic> {
+        if !error.diagnostics().is_empty() {
+            return error.diagnostics().to_vec();
+        }
+        let label = |place: Place, text: &str| {
+            self.file_span(place).map(|at| ampoule_lang::diagnostic::Label { at, message: text.to_owned() })
+        };
+        vec![Diagnostic {
+            code: ampoule_lang::diagnostic::Code(error.kind().code()),
+            severity: ampoule_lang::diagnostic::Severity::Error,
+            message: error.message().to_owned(),
+            primary: label(error.place(), ""),
+            secondary: error.labels().iter().filter_map(|(place, text)| label(*place, text)).collect(),
+            hints: error.hints().to_vec(),
+        }]
+    }
+}
+
+/// Constants hold builtins by number only.
+const _: () = assert!(size_of::<BuiltinId>() == 4);

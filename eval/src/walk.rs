@@ -1,0 +1,418 @@
+//! The evaluation of resolved expressions.
+//!
+//! [`Evaluator::eval`] walks strict places by native recursion, and loops where an
+//! expression's value is its part's value: branches, bodies, and calls of known
+//! functions. A call made in such a tail position reuses the frame of the caller.
+//! What is rare or large is in functions of its own, so that a native frame stays small.
+
+use ampoule_lang::resolve::{Binary, Body, Eager, If, Lambda, Let, Node, Patch, Place, Suspension, Var};
+
+use crate::error::{EvalError, EvalResult};
+use crate::evaluator::Evaluator;
+use crate::heap::{Captures, Frame, Value};
+use crate::runtime::Words;
+
+/// Resolved code of the evaluator.
+pub(crate) type Code = Node<'static, Words>;
+
+impl Evaluator {
+    /// Evaluates a strict node. Leaves the value stack as it was, unless it fails.
+    pub(crate) fn eval(
+        &mut self,
+        node: &'static Code,
+        frame: Frame,
+        captures: Captures,
+    ) -> EvalResult<Value> {
+        let mark = self.heap.stack_mark();
+        let (mut node, mut frame, mut captures) = (node, frame, captures);
+        // Calls that reused our frame, or 0 as long as the frame is someone else's.
+        let mut own_calls = 0u32;
+        let value = loop {
+            match node {
+                Node::Const(value) => break self.force(*value)?,
+                &Node::Local(slot, start) => {
+                    let value = frame.get(slot);
+                    if !value.is_thunk() {
+                        break value;
+                    }
+                    let forced = self.force_named(value, start)?;
+                    frame.set(slot, forced);
+                    break forced;
+                }
+                &Node::Captured(index, start) => {
+                    let value = captures.get(index);
+                    if !value.is_thunk() {
+                        break value;
+                    }
+                    let forced = self.force_named(value, start)?;
+                    captures.set(index, forced);
+                    break forced;
+                }
+                Node::If(node_if) => node = self.branch(node_if, frame, captures)?,
+                Node::Call(call) => {
+                    let function = self.operand(&call.function, frame, captures)?;
+                    let count = call.arguments.len();
+                    let Some(lambda) = saturated(function, count) else {
+                        break self.call_other(function, call, frame, captures)?;
+                    };
+                    self.check_depth()?;
+                    let Some(new) = self.heap.push_frame(lambda.body.slots as usize) else {
+                        return Err(EvalError::stack_overflow());
+                    };
+                    for (index, argument) in call.arguments.iter().enumerate() {
+                        let value = self.delay(argument, frame, captures);
+                        new.set(index as u32, value);
+                    }
+                    self.stats.calls += 1;
+                    frame =
+                        if own_calls == 0 { new } else { self.reuse(frame, new, lambda, &mut own_calls)? };
+                    own_calls += 1;
+                    captures = Captures::of(function);
+                    if let Some(formals) = lambda.formals
+                        && let Err(error) = self.bind_formals(lambda, formals, frame, captures)
+                    {
+                        return Err(error.at(call.place));
+                    }
+                    node = &lambda.body.node;
+                }
+                Node::Let(node_let) => {
+                    self.bind(node_let, frame, captures);
+                    node = &node_let.body;
+                }
+                Node::With(with) => {
+                    let scope = self.delay(&with.scope, frame, captures);
+                    frame.set(with.slot, scope);
+                    node = &with.body;
+                }
+                Node::Assert(assert) => {
+                    self.assert(assert, frame, captures)?;
+                    node = &assert.body;
+                }
+                Node::Field(field) => break self.field(field, frame, captures)?,
+                Node::Add(binary) => break self.add(binary, frame, captures)?,
+                Node::Subtract(binary) => break self.subtract(binary, frame, captures)?,
+                Node::Multiply(binary) => break self.multiply(binary, frame, captures)?,
+                Node::Divide(binary) => break self.divide(binary, frame, captures)?,
+                Node::Less(binary) => break Value::bool(self.less(binary, frame, captures)?),
+                Node::Greater(binary) => break Value::bool(self.greater(binary, frame, captures)?),
+                Node::LessOrEqual(binary) => break Value::bool(!self.greater(binary, frame, captures)?),
+                Node::GreaterOrEqual(binary) => break Value::bool(!self.less(binary, frame, captures)?),
+                Node::Equal(binary) => break Value::bool(self.equal_nodes(binary, frame, captures)?),
+                Node::NotEqual(binary) => break Value::bool(!self.equal_nodes(binary, frame, captures)?),
+                Node::And(binary) => {
+                    let left = self.condition(&binary.left, frame, captures, binary.left_place)?;
+                    break Value::bool(
+                        left && self.condition(&binary.right, frame, captures, binary.right_place)?,
+                    );
+                }
+                Node::Or(binary) => {
+                    let left = self.condition(&binary.left, frame, captures, binary.left_place)?;
+                    break Value::bool(
+                        left || self.condition(&binary.right, frame, captures, binary.right_place)?,
+                    );
+                }
+                Node::Implies(binary) => {
+                    let left = self.condition(&binary.left, frame, captures, binary.left_place)?;
+                    break Value::bool(
+                        !left || self.condition(&binary.right, frame, captures, binary.right_place)?,
+                    );
+                }
+                Node::Not(unary) => {
+                    break Value::bool(!self.condition(&unary.operand, frame, captures, unary.place)?);
+                }
+                Node::Negate(unary) => break self.negate(unary, frame, captures)?,
+                Node::Update(binary) => break self.update(binary, frame, captures)?,
+                Node::Concat(binary) => break self.concat(binary, frame, captures)?,
+                Node::List(_) | Node::Attrs(_) | Node::Lambda(_) => break self.delay(node, frame, captures),
+                Node::DynamicAttrs(set) => break self.dynamic_attrs(set, frame, captures)?,
+                Node::Select(select) => break self.select(select, frame, captures)?,
+                Node::Has(has) => break Value::bool(self.has(has, frame, captures)?),
+                Node::Interpolate(parts) => break self.interpolate(parts, frame, captures)?,
+                Node::InterpolatePath(parts) => break self.interpolate_path(parts, frame, captures)?,
+                Node::WithName(name) => break self.with_name(name, frame, captures)?,
+                Node::CurPos(place) => break self.position_set(place.start),
+                Node::Thunk(_) | Node::Eager(_) => unreachable!("stands in lazy places only"),
+            }
+        };
+        self.heap.pop_to(mark);
+        Ok(value)
+    }
+
+    /// Evaluates an operand: variables and constants here, the rest by [`Evaluator::eval`].
+    #[inline(always)]
+    pub(crate) fn operand(
+        &mut self,
+        node: &'static Code,
+        frame: Frame,
+        captures: Captures,
+    ) -> EvalResult<Value> {
+        let value = match node {
+            Node::Const(value) => *value,
+            &Node::Local(slot, _) => frame.get(slot),
+            &Node::Captured(index, _) => captures.get(index),
+            _ => return self.eval(node, frame, captures),
+        };
+        if value.is_thunk() { self.eval(node, frame, captures) } else { Ok(value) }
+    }
+
+    /// Forces a variable; says where it stands if it turns out to need itself.
+    #[inline(always)]
+    fn force_named(&mut self, value: Value, start: u32) -> EvalResult<Value> {
+        match self.force(value) {
+            Ok(value) => Ok(value),
+            Err(error) => Err(error.at_name(start)),
+        }
+    }
+
+    /// Lets a tail call take the place of the frame that it was made from.
+    #[inline(always)]
+    fn reuse(
+        &mut self,
+        old: Frame,
+        new: Frame,
+        lambda: &'static Lambda<'static, Words>,
+        own_calls: &mut u32,
+    ) -> EvalResult<Frame> {
+        if *own_calls > self.settings.max_tail_calls {
+            return Err(EvalError::stack_overflow());
+        }
+        let slots = lambda.body.slots as usize;
+        match self.heap.slide_frame(new, old, lambda.arity as usize, slots) {
+            Some(()) => Ok(old),
+            None => Err(EvalError::stack_overflow()),
+        }
+    }
+
+    #[inline(always)]
+    fn branch(
+        &mut self,
+        node: &'static If<'static, Words>,
+        frame: Frame,
+        captures: Captures,
+    ) -> EvalResult<&'static Code> {
+        let holds = self.condition(&node.condition, frame, captures, node.place)?;
+        Ok(if holds { &node.then } else { &node.otherwise })
+    }
+
+    /// Evaluates to a Boolean.
+    #[inline(always)]
+    pub(crate) fn condition(
+        &mut self,
+        node: &'static Code,
+        frame: Frame,
+        captures: Captures,
+        place: Place,
+    ) -> EvalResult<bool> {
+        let value = match node {
+            Node::Less(binary) => return self.less(binary, frame, captures),
+            Node::Equal(binary) => return self.equal_nodes(binary, frame, captures),
+            _ => self.operand(node, frame, captures)?,
+        };
+        if value == Value::TRUE {
+            Ok(true)
+        } else if value == Value::FALSE {
+            Ok(false)
+        } else {
+            Err(self.mismatch("a Boolean", value).at(place))
+        }
+    }
+
+    // ---- lazy places
+
+    /// Returns what a lazy node stands for, without evaluating anything that could fail or take long.
+    #[inline(always)]
+    pub(crate) fn delay(&mut self, node: &'static Code, frame: Frame, captures: Captures) -> Value {
+        match node {
+            Node::Const(value) => *value,
+            &Node::Local(slot, _) => frame.get(slot),
+            &Node::Captured(index, _) => captures.get(index),
+            Node::Thunk(code) => self.suspend(code, frame, captures),
+            Node::Eager(eager) => self.delay_eager(eager, frame, captures),
+            _ => self.delay_other(node, frame, captures),
+        }
+    }
+
+    #[inline(always)]
+    fn delay_eager(
+        &mut self,
+        eager: &'static Eager<'static, Words>,
+        frame: Frame,
+        captures: Captures,
+    ) -> Value {
+        match self.cheap(&eager.now, frame, captures) {
+            Some(value) => value,
+            None => self.suspend(eager.later, frame, captures),
+        }
+    }
+
+    #[inline(never)]
+    fn delay_other(&mut self, node: &'static Code, frame: Frame, captures: Captures) -> Value {
+        match node {
+            Node::Lambda(lambda) => {
+                let closure = self.heap.closure(lambda);
+                self.capture(closure, lambda.captures, frame, captures);
+                closure
+            }
+            Node::List(list) => {
+                let value = self.heap.list(list.elements.len());
+                let slots = value.as_list().expect("just made");
+                for (index, element) in list.elements.iter().enumerate() {
+                    let element = self.delay(element, frame, captures);
+                    slots.settle(index, element);
+                }
+                value
+            }
+            Node::Attrs(set) => {
+                let flat = self.heap.attrs(set.keys);
+                for (index, node) in set.values.iter().enumerate() {
+                    let value = self.delay(node, frame, captures);
+                    flat.slot(index).settle(value);
+                }
+                flat.attrs().value()
+            }
+            _ => unreachable!("the resolver wraps what must wait"),
+        }
+    }
+
+    /// Makes a thunk.
+    #[inline(always)]
+    fn suspend(
+        &mut self,
+        code: &'static Suspension<'static, Words>,
+        frame: Frame,
+        captures: Captures,
+    ) -> Value {
+        let thunk = self.heap.thunk(code);
+        self.capture(thunk, code.captures, frame, captures);
+        thunk
+    }
+
+    #[inline(always)]
+    fn capture(&mut self, holder: Value, vars: &'static [Var], frame: Frame, captures: Captures) {
+        let into = Captures::of(holder);
+        for (index, var) in vars.iter().enumerate() {
+            let value = match *var {
+                Var::Local(slot) => frame.get(slot),
+                Var::Captured(index) => captures.get(index),
+            };
+            into.set(index as u32, value);
+        }
+    }
+
+    /// Computes arithmetic, comparisons and selections of values that are there, or gives up.
+    #[inline(always)]
+    fn cheap(&mut self, node: &'static Code, frame: Frame, captures: Captures) -> Option<Value> {
+        match node {
+            Node::Subtract(binary) => {
+                let (a, b) = self.cheap_ints(binary, frame, captures)?;
+                Value::small_int(a.checked_sub(b)?)
+            }
+            Node::Add(binary) => {
+                let (a, b) = self.cheap_ints(binary, frame, captures)?;
+                Value::small_int(a.checked_add(b)?)
+            }
+            Node::Field(field) => {
+                let base = self.cheap_operand(&field.base, frame, captures)?;
+                base.as_attrs()?.get(field.name)
+            }
+            _ => self.cheap_other(node, frame, captures),
+        }
+    }
+
+    #[inline(never)]
+    fn cheap_other(&mut self, node: &'static Code, frame: Frame, captures: Captures) -> Option<Value> {
+        match node {
+            Node::Multiply(binary) => {
+                let (a, b) = self.cheap_ints(binary, frame, captures)?;
+                Value::small_int(a.checked_mul(b)?)
+            }
+            Node::Less(binary) => self.cheap_ints(binary, frame, captures).map(|(a, b)| Value::bool(a < b)),
+            Node::Greater(binary) => {
+                self.cheap_ints(binary, frame, captures).map(|(a, b)| Value::bool(a > b))
+            }
+            Node::LessOrEqual(binary) => {
+                self.cheap_ints(binary, frame, captures).map(|(a, b)| Value::bool(a <= b))
+            }
+            Node::GreaterOrEqual(binary) => {
+                self.cheap_ints(binary, frame, captures).map(|(a, b)| Value::bool(a >= b))
+            }
+            Node::Divide(binary) => {
+                let (a, b) = self.cheap_ints(binary, frame, captures)?;
+                if b == 0 { None } else { Value::small_int(a.checked_div(b)?) }
+            }
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn cheap_ints(
+        &mut self,
+        binary: &'static Binary<'static, Words>,
+        frame: Frame,
+        captures: Captures,
+    ) -> Option<(i64, i64)> {
+        let a = self.cheap_operand(&binary.left, frame, captures)?.as_small_int()?;
+        let b = self.cheap_operand(&binary.right, frame, captures)?.as_small_int()?;
+        Some((a, b))
+    }
+
+    /// Returns the value of a variable or constant that needs no forcing.
+    #[inline(always)]
+    fn cheap_operand(&mut self, node: &'static Code, frame: Frame, captures: Captures) -> Option<Value> {
+        let value = match node {
+            Node::Const(value) => *value,
+            &Node::Local(slot, _) => frame.get(slot),
+            &Node::Captured(index, _) => captures.get(index),
+            _ => return self.cheap_nested(node, frame, captures),
+        };
+        match value.as_thunk() {
+            None => Some(value),
+            Some(thunk) => thunk.peek(),
+        }
+    }
+
+    #[inline(never)]
+    fn cheap_nested(&mut self, node: &'static Code, frame: Frame, captures: Captures) -> Option<Value> {
+        let value = self.cheap(node, frame, captures)?;
+        match value.as_thunk() {
+            None => Some(value),
+            Some(thunk) => thunk.peek(),
+        }
+    }
+
+    // ---- bindings
+
+    #[inline(always)]
+    fn bind(&mut self, node: &'static Let<'static, Words>, frame: Frame, captures: Captures) {
+        for (slot, node) in node.bindings {
+            let value = self.delay(node, frame, captures);
+            frame.set(*slot, value);
+        }
+        self.patch(node.patches, frame);
+    }
+
+    #[inline(always)]
+    pub(crate) fn patch(&mut self, patches: &'static [Patch], frame: Frame) {
+        for patch in patches {
+            Captures::of(frame.get(patch.holder)).set(patch.capture, frame.get(patch.slot));
+        }
+    }
+
+    /// Evaluates code that captures nothing, in a frame of its own.
+    pub(crate) fn eval_body(&mut self, body: &'static Body<'static, Words>) -> EvalResult<Value> {
+        let mark = self.heap.stack_mark();
+        let Some(frame) = self.heap.push_frame(body.slots as usize) else {
+            return Err(EvalError::stack_overflow());
+        };
+        let value = self.eval(&body.node, frame, Captures::NONE)?;
+        self.heap.pop_to(mark);
+        Ok(value)
+    }
+}
+
+/// Returns the code of a function of the language that takes exactly `count` arguments.
+#[inline(always)]
+fn saturated(function: Value, count: usize) -> Option<&'static Lambda<'static, Words>> {
+    let lambda = function.as_closure()?.lambda();
+    (lambda.arity as usize == count).then_some(lambda)
+}

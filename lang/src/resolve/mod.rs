@@ -1,0 +1,51 @@
+//! Names to places: turns the tree of a file into code for the evaluator.
+//!
+//! Every name is looked up once, here: it becomes a slot of a frame, a captured value, a
+//! constant, or a question to the surrounding `with`s. What is bound nowhere is an
+//! error, and all of them are found in one go.
+//!
+//! The pass also decides what must wait. In a lazy place (an argument, an
+//! element, the value of an attribute) constants, variables and functions stand
+//! as they are, small arithmetic and selections are tried at once, and everything else becomes a
+//! [`Suspension`] with a list of what it captures:
+//!
+//! ```text
+//! f (n - 1) (g n) n     Eager(Local n - 1, else Thunk)   Thunk [Local n]   Local n
+//! ```
+//!
+//! Bindings that see each other are written in order. One that captures a later one is patched
+//! when all are there ([`Patch`]).
+
+mod ir;
+mod resolver;
+
+pub use ir::{
+    Assert, Attrs, Binary, Body, Call, Constants, DynamicAttrs, Eager, Field, Formal, Formals, Has, If,
+    Interpolate, Lambda, Let, List, Node, Overrides, Patch, Place, Runtime, Select, Start, Step, Suspension,
+    Unary, Var, With, WithName,
+};
+
+use bumpalo::Bump;
+
+use crate::ast::Ast;
+use crate::diagnostic::Diagnostic;
+use crate::source::Source;
+use crate::symbol::Symbol;
+
+/// Resolves the names of a file.
+///
+/// `base` is added to all offsets (see [`Place`]); at least 1. `scope` names what the caller binds:
+/// slots 0, 1, … of the returned body's frame.
+///
+/// # Errors
+/// All names that are bound nowhere, in the order of the text.
+pub fn resolve<'a, R: Runtime>(
+    ast: &Ast,
+    source: &Source,
+    base: u32,
+    arena: &'a Bump,
+    constants: &mut dyn Constants<'a, R>,
+    scope: &[Symbol],
+) -> Result<&'a Body<'a, R>, Vec<Diagnostic>> {
+    resolver::Resolver::new(ast, source, base, arena, constants).file(scope)
+}
