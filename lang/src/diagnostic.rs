@@ -1,12 +1,12 @@
 //! What is wrong with a program, as data.
 //!
 //! A [`Diagnostic`] says what, where, and where the other half came from; how it
-//! looks on a terminal is the business of `render`, how it is explained
-//! at length that of `codes`.
+//! looks on a terminal is the business of [`crate::render`], how it is explained
+//! at length that of [`crate::codes`].
 
 use crate::span::FileSpan;
 
-/// A stable number like `E0007`; see `codes` for all of them.
+/// A stable number like `E0007`; see [`crate::codes`] for all of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Code(pub u16);
 

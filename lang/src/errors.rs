@@ -1,20 +1,28 @@
-//! The errors of the parser: one constructor for each kind, so that it has one wording.
+//! The errors of the parser that are not about syntax: one constructor for each kind, so that it has one wording.
 
-use crate::diagnostic::{Code, Diagnostic};
-use crate::lexer::{LexError, LexErrorKind, Token};
+use crate::codes;
+use crate::diagnostic::Diagnostic;
 use crate::source::{MAX_SOURCE_BYTES, Source};
 use crate::span::{FileSpan, Span};
 use crate::symbol::Symbol;
 
 pub(crate) fn invalid_integer(at: FileSpan, digits: &[u8]) -> Diagnostic {
-    Diagnostic::error(Code(10), format!("invalid integer '{}'", String::from_utf8_lossy(digits)), at)
-        .saying("does not fit 64 bits")
-        .hint("write a number up to 9223372036854775807, or a float: `1.0e19`")
+    Diagnostic::error(
+        codes::INVALID_INTEGER,
+        format!("invalid integer '{}'", String::from_utf8_lossy(digits)),
+        at,
+    )
+    .saying("does not fit 64 bits")
+    .hint("write a number up to 9223372036854775807, or a float: `1.0e19`")
 }
 
 pub(crate) fn invalid_float(at: FileSpan, digits: &[u8]) -> Diagnostic {
-    Diagnostic::error(Code(11), format!("invalid float '{}'", String::from_utf8_lossy(digits)), at)
-        .saying("is too large or too small for 64 bits")
+    Diagnostic::error(
+        codes::INVALID_FLOAT,
+        format!("invalid float '{}'", String::from_utf8_lossy(digits)),
+        at,
+    )
+    .saying("is too large or too small for 64 bits")
 }
 
 pub(crate) fn already_defined(source: &Source, path: &[Symbol], second: Span, first: Span) -> Diagnostic {
@@ -28,77 +36,48 @@ pub(crate) fn already_defined(source: &Source, path: &[Symbol], second: Span, fi
         position.line_number,
         position.column_number
     );
-    Diagnostic::error(Code(5), message, FileSpan { file, span: second })
+    Diagnostic::error(codes::DUPLICATE_ATTRIBUTE, message, FileSpan { file, span: second })
         .saying("defined again")
         .label(FileSpan { file, span: first }, "first defined here")
 }
 
 pub(crate) fn duplicate_formal(name: Symbol, second: FileSpan, first: FileSpan) -> Diagnostic {
-    Diagnostic::error(Code(6), format!("duplicate formal function argument '{name}'"), second)
+    Diagnostic::error(codes::DUPLICATE_FORMAL, format!("duplicate formal function argument '{name}'"), second)
         .saying("named again")
         .label(first, "first named here")
 }
 
 pub(crate) fn dynamic_in_let(at: FileSpan) -> Diagnostic {
-    Diagnostic::error(Code(8), "dynamic attributes not allowed in let", at)
+    Diagnostic::error(codes::DYNAMIC_IN_LET, "dynamic attributes not allowed in let", at)
         .saying("this name is known only when it is evaluated")
         .hint("bind an attribute set, `let set = { ${name} = …; }; in …`, and select from it")
 }
 
 pub(crate) fn dynamic_in_inherit(at: FileSpan) -> Diagnostic {
-    Diagnostic::error(Code(9), "dynamic attributes not allowed in inherit", at)
+    Diagnostic::error(codes::DYNAMIC_IN_INHERIT, "dynamic attributes not allowed in inherit", at)
         .saying("this name is known only when it is evaluated")
         .hint("write `${name} = set.${name};`")
 }
 
 pub(crate) fn not_associative(first: (&str, FileSpan), second: (&str, FileSpan)) -> Diagnostic {
     let ((first, first_at), (second, second_at)) = (first, second);
-    Diagnostic::error(Code(1), format!("syntax error, unexpected '{second}'"), second_at)
+    Diagnostic::error(codes::NOT_ASSOCIATIVE, format!("syntax error, unexpected '{second}'"), second_at)
         .saying(format!("cannot follow `{first}` without parentheses"))
         .label(first_at, "after this operator")
         .hint(format!("put parentheses around one side: `(a {first} b) {second} c`"))
 }
 
 pub(crate) fn pipe_disabled(op: &str, at: FileSpan) -> Diagnostic {
-    Diagnostic::error(Code(12), "experimental Nix feature 'pipe-operators' is disabled", at)
+    Diagnostic::error(codes::PIPE_DISABLED, "experimental Nix feature 'pipe-operators' is disabled", at)
         .saying(format!("`{op}` is not an operator unless that feature is on"))
         .hint("write a call, `f x`, or turn the feature on")
 }
 
 pub(crate) fn too_large(source: &Source) -> Diagnostic {
-    let megabytes = |bytes: usize| bytes >> 20;
     let message = format!(
         "this file has {} MB, and a program may have {} MB",
-        megabytes(source.bytes().len()),
-        megabytes(MAX_SOURCE_BYTES)
+        source.bytes().len() >> 20,
+        MAX_SOURCE_BYTES >> 20
     );
-    Diagnostic::error(Code(4), message, FileSpan { file: source.id(), span: Span::at(0) })
-}
-
-pub(crate) fn lex(source: &Source, error: LexError) -> Diagnostic {
-    let at = FileSpan { file: source.id(), span: error.span };
-    match error.kind {
-        LexErrorKind::InvalidToken => {
-            Diagnostic::error(Code(1), "syntax error, unexpected invalid token", at)
-        }
-        LexErrorKind::UnclosedComment => {
-            Diagnostic::error(Code(3), "syntax error, this comment has no end", at).hint("close it with `*/`")
-        }
-        LexErrorKind::TrailingSlash => Diagnostic::error(Code(7), "path has a trailing slash", at),
-        LexErrorKind::NullByte => {
-            let message = "input string cannot be represented as Nix string because it contains null bytes";
-            Diagnostic::error(Code(13), message, at)
-        }
-    }
-}
-
-pub(crate) fn unexpected(
-    source: &Source,
-    token: Option<Token>,
-    span: Span,
-    expected: &[String],
-) -> Diagnostic {
-    let at = FileSpan { file: source.id(), span };
-    let _ = (token, expected);
-    Diagnostic::error(Code(1), "syntax error", at)
+    Diagnostic::error(codes::TOO_LARGE, message, FileSpan { file: source.id(), span: Span::at(0) })
 }

@@ -153,6 +153,8 @@ pub(crate) enum Token {
 
     #[regex(r"/\*([^*]|\*+[^*/])*\*+/")]
     Comment,
+    /// A byte that begins no token.
+    Invalid,
     /// The start of a comment that has no end.
     #[token("/*")]
     CommentOpen,
@@ -197,6 +199,68 @@ enum PathToken {
     DollarBrace,
 }
 
+/// Inside a long run of path characters that is no path; see [`Lexer::look_ahead`].
+#[derive(Logos, Clone, Copy, PartialEq, Eq, Debug)]
+#[logos(utf8 = false)]
+enum RunToken {
+    #[regex(r"[a-zA-Z_][a-zA-Z0-9_'\-]*")]
+    Ident,
+    #[regex(r"[0-9]+", priority = 6)]
+    Int,
+    #[regex(r"([1-9][0-9]*\.[0-9]*|0?\.[0-9]+)([Ee][+\-]?[0-9]+)?")]
+    Float,
+    #[token(".")]
+    Dot,
+    #[token("...")]
+    Ellipsis,
+    #[token("+")]
+    Plus,
+    #[token("++")]
+    Concat,
+    #[token("-")]
+    Minus,
+    #[token("->")]
+    Implies,
+}
+
+impl RunToken {
+    fn token(self, text: &[u8]) -> Token {
+        match self {
+            Self::Ident => Token::lexer(text).next().and_then(Result::ok).unwrap_or(Token::Ident),
+            Self::Int => Token::Int,
+            Self::Float => Token::Float,
+            Self::Dot => Token::Dot,
+            Self::Ellipsis => Token::Ellipsis,
+            Self::Plus => Token::Plus,
+            Self::Concat => Token::Concat,
+            Self::Minus => Token::Minus,
+            Self::Implies => Token::Implies,
+        }
+    }
+}
+
+/// A run of path characters, `a.b.c` or `1+1`, that is too long to look through again at each of its tokens.
+#[derive(Default)]
+struct Run {
+    /// Up to here the text was looked at.
+    seen: usize,
+    /// The end of the run, if it is a long one that is no path.
+    end: usize,
+    /// From here on a letter begins a URI, if one does at all.
+    uri_from: usize,
+}
+
+/// For each byte whether it can be in a path.
+static PATH_CHARS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'.' | b'_' | b'-' | b'+');
+        byte += 1;
+    }
+    table
+};
+
 /// What the lexer cannot make a token of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct LexError {
@@ -206,9 +270,7 @@ pub(crate) struct LexError {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LexErrorKind {
-    /// No token starts with this byte.
-    InvalidToken,
-    /// A comment, string or indented string is not closed; the span is its start.
+    /// A comment is not closed; the span is its start.
     UnclosedComment,
     /// `./a/`
     TrailingSlash,
@@ -250,6 +312,7 @@ pub(crate) struct Lexer<'s> {
     mode: Mode,
     /// A second token that one piece of text gave.
     pending: Option<(u32, Token, u32)>,
+    run: Run,
     docs: &'s std::cell::RefCell<Vec<DocComment>>,
 }
 
@@ -263,6 +326,7 @@ impl<'s> Lexer<'s> {
             outer: Vec::new(),
             mode: Mode::Program { braces: 0 },
             pending: None,
+            run: Run::default(),
             docs,
         }
     }
@@ -290,6 +354,10 @@ impl<'s> Lexer<'s> {
 
     #[inline]
     fn in_program(&mut self) -> Step {
+        let at = self.program.span().end;
+        if at < self.run.end {
+            return Some(self.in_run(at));
+        }
         let mut kind = self.program.next()?;
         let mut doc = None;
         while kind == Ok(Token::Comment) {
@@ -301,9 +369,7 @@ impl<'s> Lexer<'s> {
         if let Some(doc) = doc {
             self.docs.borrow_mut().push(DocComment { before: start, span: doc });
         }
-        let Ok(token) = kind else {
-            return Some(Err(LexError { kind: LexErrorKind::InvalidToken, span: Span::new(start, end) }));
-        };
+        let token = kind.unwrap_or(Token::Invalid);
         match token {
             Token::BraceOpen => {
                 if let Mode::Program { braces } = &mut self.mode {
@@ -328,9 +394,64 @@ impl<'s> Lexer<'s> {
                     span: Span::new(start, end),
                 }));
             }
-            _ => {}
+            _ => {
+                if span.end >= self.run.seen && self.in_path_chars(span.end) {
+                    self.look_ahead(span.end);
+                }
+            }
         }
         Some(Ok((start, token, end)))
+    }
+
+    /// Whether a token ends between two path characters.
+    fn in_path_chars(&self, end: usize) -> bool {
+        PATH_CHARS[self.bytes[end - 1] as usize]
+            && self.bytes.get(end).is_some_and(|&byte| PATH_CHARS[byte as usize])
+    }
+
+    /// Looks where the run of path characters at `start` ends.
+    ///
+    /// A path may start at any of its tokens, and whether one does is known only at the
+    /// end of the run. Finding that out anew at each token is quadratic: `a.a.a.…`
+    /// of a megabyte would take an hour. So it is found out once, and the tokens of a long
+    /// run that is no path are made by a lexer that does not ask.
+    fn look_ahead(&mut self, start: usize) {
+        const LONG: usize = 256;
+        let run = self.bytes[start..].iter().position(|&byte| !PATH_CHARS[byte as usize]);
+        let end = run.map_or(self.bytes.len(), |len| start + len);
+        self.run = Run { seen: end, end: 0, uri_from: end };
+        let is_path = match self.bytes[end..] {
+            [b'/', b'$', b'{', ..] => true,
+            [b'/', next, ..] => PATH_CHARS[next as usize],
+            _ => false,
+        };
+        if end - start < LONG || is_path {
+            return;
+        }
+        self.run.end = end;
+        if self.bytes.get(end) == Some(&b':') {
+            let last = self.bytes[start..end].iter().rposition(|&byte| byte == b'_');
+            self.run.uri_from = last.map_or(start, |i| start + i + 1);
+        }
+    }
+
+    fn in_run(&mut self, at: usize) -> Result<(u32, Token, u32), LexError> {
+        if at >= self.run.uri_from && self.bytes[at].is_ascii_alphabetic() {
+            self.run.end = 0;
+            let uri = Token::lexer(&self.bytes[at..]).next();
+            if uri != Some(Ok(Token::Uri)) {
+                self.run.uri_from = usize::MAX;
+                self.run.end = self.run.seen;
+            } else {
+                return self.in_program().expect("a URI is a token");
+            }
+        }
+        let mut lexer = RunToken::lexer(&self.bytes[at..]);
+        let kind = lexer.next().and_then(Result::ok).expect("each path character begins a token");
+        let len = lexer.span().end;
+        self.program.bump(len);
+        let token = kind.token(lexer.slice());
+        Ok((at as u32, token, (at + len) as u32))
     }
 
     fn close_brace(&mut self, end: usize) {

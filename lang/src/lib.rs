@@ -8,6 +8,7 @@
 //! [`source::Source`] and get a tree, or [`diagnostic::Diagnostic`]s.
 
 pub mod ast;
+pub mod codes;
 pub mod diagnostic;
 pub mod near;
 pub mod source;
@@ -16,6 +17,7 @@ pub mod symbol;
 
 pub mod path;
 pub mod print;
+pub mod render;
 pub mod resolve;
 
 mod bindings;
@@ -25,6 +27,7 @@ mod indent;
 mod lexer;
 mod operators;
 mod parse;
+mod syntax_error;
 
 pub use ast::Ast;
 pub use diagnostic::Diagnostic;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use lalrpop_util::{ParseError, lalrpop_mod};
+use lalrpop_util::lalrpop_mod;
 
 use crate::ast::Ast;
 use crate::builder::Builder;
@@ -10,7 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::errors;
 use crate::lexer::Lexer;
 use crate::source::{MAX_SOURCE_BYTES, Source};
-use crate::span::Span;
+use crate::syntax_error;
 
 lalrpop_mod!(
     #[allow(clippy::all, unused, missing_docs, reason = "made by a program")]
@@ -55,8 +55,7 @@ pub fn parse_with(source: &Source, options: ParseOptions) -> Result<Parsed, Vec<
     match grammar::ProgramParser::new().parse(&mut builder, lexer) {
         Ok(root) => builder.ast.root = Some(root),
         Err(error) => {
-            let error = syntax_error(source, error);
-            builder.errors.push(error);
+            builder.errors.push(syntax_error::of(source, error));
         }
     }
     builder.finish_open_sets();
@@ -66,23 +65,4 @@ pub fn parse_with(source: &Source, options: ParseOptions) -> Result<Parsed, Vec<
     }
     errors.sort_by_key(|error| error.primary.as_ref().map(|label| label.at.span));
     Err(errors)
-}
-
-type GrammarError = ParseError<u32, crate::lexer::Token, crate::lexer::LexError>;
-
-fn syntax_error(source: &Source, error: GrammarError) -> Diagnostic {
-    match error {
-        ParseError::User { error } => errors::lex(source, error),
-        ParseError::UnrecognizedToken { token: (start, token, end), expected } => {
-            errors::unexpected(source, Some(token), Span::new(start, end), &expected)
-        }
-        ParseError::ExtraToken { token: (start, token, end) } => {
-            errors::unexpected(source, Some(token), Span::new(start, end), &[])
-        }
-        ParseError::UnrecognizedEof { expected, .. } => {
-            let end = source.bytes().len() as u32;
-            errors::unexpected(source, None, Span::at(end), &expected)
-        }
-        ParseError::InvalidToken { location } => errors::unexpected(source, None, Span::at(location), &[]),
-    }
 }
