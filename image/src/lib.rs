@@ -9,6 +9,11 @@
 //! what it is made of, or written in one pass over the files. Nothing here reads
 //! a clock, an environment or a user's name; what it was told is all it knows.
 
+<<<<<<< HEAD
+=======
+pub mod accounts;
+pub mod archive;
+>>>>>>> 6ac044b (image: one tar that is an OCI archive and a Docker archive)
 pub mod base;
 pub mod blobs;
 pub mod compress;

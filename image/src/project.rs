@@ -265,7 +265,7 @@ impl Projector<'_> {
                 let found = walk::read_tree(&self.objects.locate(path)?, at.as_bytes(), Modes::Root)?;
                 let from = out.len();
                 out.extend(kept(found, at, keep.as_deref()));
-                follow_links(platform, out, from, true);
+                follow_links(platform, out, from);
                 apply_tables(platform, &mut out[from..]);
             }
             Part::Files { entries } => {
@@ -273,8 +273,17 @@ impl Projector<'_> {
                 for file in entries {
                     self.file_entries(file, out)?;
                 }
-                follow_links(platform, out, from, false);
+                follow_links(platform, out, from);
                 apply_permissions(platform, &mut out[from..]);
+                // What the file writes itself wins over what a tree in the same layer
+                // brings, as it does when it lies in a layer above.
+                let own: BTreeSet<Box<[u8]>> =
+                    out[from..].iter().filter(|e| !e.is_directory()).map(|e| e.path.clone()).collect();
+                let mut i = 0;
+                out.retain(|entry| {
+                    i += 1;
+                    i > from || entry.is_directory() || !own.contains(&entry.path)
+                });
             }
         }
         Ok(())
@@ -439,7 +448,7 @@ fn kept<'a>(entries: Vec<Entry>, at: &'a str, keep: Option<&'a [String]>) -> Vec
 }
 
 /// Moves what lies below a link to a directory to where the link leads.
-fn follow_links(platform: &PlatformPlan, out: &mut Vec<Entry>, from: usize, tree: bool) {
+fn follow_links(platform: &PlatformPlan, out: &mut Vec<Entry>, from: usize) {
     if platform.links.is_empty() {
         return;
     }
@@ -451,7 +460,6 @@ fn follow_links(platform: &PlatformPlan, out: &mut Vec<Entry>, from: usize, tree
         }
     }
     // A directory where another tree has a link to one: the link stays.
-    let _ = tree;
     let mut i = 0;
     out.retain(|entry| {
         i += 1;

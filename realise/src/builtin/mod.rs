@@ -23,7 +23,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use ampoule_net::Cancel;
-use ampoule_store::{ContentAddress, StoreDir};
+use ampoule_store::{ContentAddress, ObjectInfo, StoreDir};
 
 pub use attributes::{AttributeError, Attributes};
 
@@ -87,6 +87,12 @@ pub trait InputPaths: Sync {
     /// Returns where `logical` (a store path, or a path below one) lies, if it is in
     /// the derivation's input closure.
     fn physical(&self, logical: &str) -> Option<PathBuf>;
+
+    /// Returns what the store knows of the object `logical` (size, references), if it
+    /// is in the derivation's input closure. An image's plan needs the graph.
+    fn info(&self, _logical: &str) -> Option<ObjectInfo> {
+        None
+    }
 }
 
 /// Hears what a builder does.
