@@ -196,3 +196,31 @@ pub fn inherit(run: &mut RunConfig, base: &RunConfig) {
         }
     }
 }
+
+/// Finds the manifest for `platform` in a layout: the one that is named, or the
+/// only one.
+///
+/// # Errors
+/// As [`read_index`] and [`choose`].
+pub fn find(layout: &Layout, digest: Option<&Digest>, platform: &oci::Platform) -> Result<Digest> {
+    let index = layout.index()?;
+    let top = match digest {
+        Some(digest) => index.manifests.iter().find(|m| m.digest == *digest).cloned(),
+        None if index.manifests.len() == 1 => index.manifests.first().cloned(),
+        None => return choose(&index, platform).map(|d| d.digest),
+    };
+    let top = match (top, digest) {
+        (Some(top), _) => top,
+        // A digest that only an inner index names: it is a blob all the same.
+        (None, Some(digest)) => {
+            let bytes = crate::blobs::read_verified(&layout.blob_path(digest), digest)?;
+            return read_manifest(&bytes, None).map(|_| *digest);
+        }
+        (None, None) => return Err(ImageError::invalid("the base layout is empty")),
+    };
+    if !media::is_index(&top.media_type) {
+        return Ok(top.digest);
+    }
+    let inner = read_index(&layout.read(&top)?, Some(&top.media_type))?;
+    choose(&inner, platform).map(|d| d.digest)
+}

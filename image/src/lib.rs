@@ -9,23 +9,31 @@
 //! what it is made of, or written in one pass over the files. Nothing here reads
 //! a clock, an environment or a user's name; what it was told is all it knows.
 
-<<<<<<< HEAD
-=======
 pub mod accounts;
 pub mod archive;
->>>>>>> 6ac044b (image: one tar that is an OCI archive and a Docker archive)
 pub mod base;
 pub mod blobs;
+pub mod build;
 pub mod compress;
 pub mod digest;
+pub mod dpkg;
+pub mod elf;
 pub mod entry;
 pub mod error;
+pub mod group;
 pub mod layer;
 pub mod layout;
+pub mod lint;
+pub mod needs;
 pub mod oci;
 pub mod plan;
 pub mod project;
+pub mod python;
+pub mod sbom;
+pub mod slim;
+pub mod spec;
 pub mod tar;
+pub mod view;
 pub mod walk;
 
 pub use digest::{DiffId, Digest};
