@@ -1,5 +1,18 @@
 //! The realiser: fetches, sandboxed builds, and the scheduler.
 
+mod build;
+mod builders;
 pub mod builtin;
+mod error;
+mod events;
+mod graph;
+mod options;
 pub mod sandbox;
 pub mod unpack;
+
+pub use build::LogDir;
+pub use builders::Builders;
+pub use error::{Failure, FailureKind, RealiseError};
+pub use events::{Activity, Event, EventSink, FileDifference, Planned, Silent, safe_line};
+pub use graph::{DerivationSource, Wanted};
+pub use options::Options;

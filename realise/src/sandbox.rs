@@ -25,9 +25,9 @@ mod sys;
 mod wire;
 
 pub use error::SandboxError;
-pub use spawner::{SPAWNER_ARGUMENT, Sandbox, SandboxEvent, Spawner, Usage, serve_if_asked};
+pub use spawner::{SPAWNER_ARGUMENT, Sandbox, SandboxEvent, Spawner, Usage, serve_if_asked, wait_readable};
 pub use spec::{
-    Bind, BindKind, BindSource, INNER_GID, INNER_UID, Identity, SandboxSpec, Tier, check_target, host_bind,
+    Bind, BindKind, BindSource, INNER_GID, INNER_UID, Identity, SandboxSpec, check_target, host_bind,
 };
 pub use step::Step;
 

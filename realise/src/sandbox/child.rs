@@ -16,7 +16,9 @@ use std::cell::Cell;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use super::spec::{BindSource, INNER_GID, INNER_UID, Prepared, PreparedBind, PreparedKind, Tier};
+use ampoule_store::Tier;
+
+use super::spec::{BindSource, INNER_GID, INNER_UID, Prepared, PreparedBind, PreparedKind};
 use super::step::Step;
 use super::sys::{
     self, CWD, Errno, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, Stack,

@@ -21,9 +21,11 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use ampoule_store::Tier;
+
 use super::child::{self, Context, Failure};
 use super::error::SandboxError;
-use super::spec::{Identity, Prepared, SandboxSpec, Tier};
+use super::spec::{Identity, Prepared, SandboxSpec};
 use super::step::Step;
 use super::sys::{self, Errno, PollFd, Stack, StringArray};
 use super::wire::{self, Report};
@@ -158,12 +160,22 @@ impl Sandbox {
         }
     }
 
-    /// Kills every process of the sandbox. The `Gone` event still comes.
-    pub fn kill(&self) {
+    /// Kills every process of the sandbox; the `Gone` event still comes. False if it has not begun
+    /// yet, as far as we have heard.
+    pub fn kill(&self) -> bool {
         if let Some(pidfd) = &self.pidfd {
             sys::ignore(sys::pidfd_kill(pidfd.as_raw_fd(), libc::SIGKILL));
         }
+        self.pidfd.is_some()
     }
+}
+
+/// Waits until one of two descriptors can be read, or its other end is closed; -1 is never ready.
+#[must_use]
+pub fn wait_readable(fds: [RawFd; 2], at_most: std::time::Duration) -> [bool; 2] {
+    let mut polled = fds.map(sys::readable);
+    sys::ignore(sys::poll(&mut polled, Some(u64::try_from(at_most.as_millis()).unwrap_or(u64::MAX))));
+    polled.map(|fd| fd.revents != 0)
 }
 
 // ---- the spawner's side -----------------------------------------------------------------------

@@ -8,34 +8,7 @@ use std::ffi::CString;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// How strong the wall is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tier {
-    /// No wall: the builder is an ordinary process of this user. Asked for by name only.
-    None,
-    /// Landlock and the system call filter, no namespaces; for containers that forbid them.
-    Landlock,
-    /// All namespaces, a private root, Landlock and the filter. The default, and required.
-    Namespaces,
-}
-
-impl Tier {
-    /// The name on the command line and in records.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Landlock => "landlock",
-            Self::Namespaces => "namespaces",
-        }
-    }
-
-    /// Reads a name as written by [`Tier::name`].
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::None, Self::Landlock, Self::Namespaces].into_iter().find(|tier| tier.name() == name)
-    }
-}
+use ampoule_store::Tier;
 
 /// Where something mounted in the sandbox comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

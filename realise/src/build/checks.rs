@@ -1,0 +1,200 @@
+//! What a derivation demands of its outputs: references allowed and not, sizes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ampoule_store::{ObjectInfo, Store, StorePath};
+use serde_json::Value;
+
+use crate::builtin::{AttributeError, Attributes};
+use crate::error::{Failure, FailureKind};
+
+/// What one output must be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OutputChecks {
+    allowed_references: Option<Vec<String>>,
+    allowed_requisites: Option<Vec<String>>,
+    disallowed_references: Vec<String>,
+    disallowed_requisites: Vec<String>,
+    max_size: Option<u64>,
+    max_closure_size: Option<u64>,
+    ignore_self: bool,
+}
+
+impl OutputChecks {
+    /// Reads what `attrs` demand of `output`: with structured attributes `outputChecks.OUTPUT`, else
+    /// the same attributes of the derivation itself, which then hold for every output.
+    pub(crate) fn read(attrs: &Attributes, output: &str) -> Result<Self, AttributeError> {
+        if let Some(checks) = attrs.get("outputChecks") {
+            let Some(of_output) = checks.get(output) else { return Ok(Self::default()) };
+            let text = of_output.to_string();
+            let nested = Attributes::from_json(text.as_bytes())?;
+            let ignore_self = nested.flag("ignoreSelfRefs", false)?;
+            return Self::read_from(&nested, ignore_self);
+        }
+        Self::read_from(attrs, true)
+    }
+
+    fn read_from(attrs: &Attributes, ignore_self: bool) -> Result<Self, AttributeError> {
+        let optional = |name: &str| -> Result<Option<Vec<String>>, AttributeError> {
+            attrs.get(name).map(|_| attrs.texts(name)).transpose()
+        };
+        Ok(Self {
+            allowed_references: optional("allowedReferences")?,
+            allowed_requisites: optional("allowedRequisites")?,
+            disallowed_references: attrs.texts("disallowedReferences")?,
+            disallowed_requisites: attrs.texts("disallowedRequisites")?,
+            max_size: attrs.number("maxSize")?,
+            max_closure_size: attrs.number("maxClosureSize")?,
+            ignore_self,
+        })
+    }
+
+    fn needs_closure(&self) -> bool {
+        self.allowed_requisites.is_some()
+            || !self.disallowed_requisites.is_empty()
+            || self.max_closure_size.is_some()
+    }
+}
+
+/// The outputs of one build, as they are about to be registered.
+pub(crate) struct Made<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) infos: &'a BTreeMap<String, ObjectInfo>,
+}
+
+impl Made<'_> {
+    /// Checks the output called `name`.
+    pub(crate) fn check(&self, name: &str, checks: &OutputChecks) -> Result<(), Failure> {
+        let info = &self.infos[name];
+        let shown = self.store.dir().print(&info.path);
+        if let Some(limit) = checks.max_size.filter(|limit| info.nar_size_bytes > *limit) {
+            let size = info.nar_size_bytes;
+            return Err(broken(format!("path `{shown}` is too large: {size} bytes, `maxSize` is {limit}")));
+        }
+        let direct = &info.references;
+        self.check_references(
+            &shown,
+            "allowedReferences",
+            direct,
+            checks.allowed_references.as_deref(),
+            true,
+        )?;
+        self.check_references(
+            &shown,
+            "disallowedReferences",
+            direct,
+            some(&checks.disallowed_references),
+            false,
+        )?;
+        if !checks.needs_closure() {
+            return Ok(());
+        }
+        let closure = self.closure(info)?;
+        if let Some(limit) = checks.max_closure_size {
+            let size: u64 = closure.values().sum();
+            if size > limit {
+                let text = format!(
+                    "the closure of path `{shown}` is too large: {size} bytes, `maxClosureSize` is {limit}"
+                );
+                return Err(broken(text));
+            }
+        }
+        let mut closure: BTreeSet<StorePath> = closure.into_keys().collect();
+        if checks.ignore_self {
+            closure.remove(&info.path);
+        }
+        self.check_references(
+            &shown,
+            "allowedRequisites",
+            &closure,
+            checks.allowed_requisites.as_deref(),
+            true,
+        )?;
+        self.check_references(
+            &shown,
+            "disallowedRequisites",
+            &closure,
+            some(&checks.disallowed_requisites),
+            false,
+        )
+    }
+
+    fn check_references(
+        &self,
+        shown: &str,
+        rule: &str,
+        used: &BTreeSet<StorePath>,
+        listed: Option<&[String]>,
+        allowed: bool,
+    ) -> Result<(), Failure> {
+        let Some(listed) = listed else { return Ok(()) };
+        let named: BTreeSet<StorePath> =
+            listed.iter().map(|text| self.specified(rule, text)).collect::<Result<_, _>>()?;
+        let bad: Vec<String> = used
+            .iter()
+            .filter(|path| named.contains(*path) != allowed)
+            .map(|path| format!("\n  {}", self.store.dir().print(path)))
+            .collect();
+        if bad.is_empty() {
+            return Ok(());
+        }
+        Err(broken(format!(
+            "output `{shown}` is not allowed to refer to the following paths (`{rule}`):{}",
+            bad.concat()
+        )))
+    }
+
+    /// An entry of such a list: a store path, or the name of an output of this build.
+    fn specified(&self, rule: &str, text: &str) -> Result<StorePath, Failure> {
+        if let Some(info) = self.infos.get(text) {
+            return Ok(info.path.clone());
+        }
+        self.store.dir().split(text).map(|(path, _)| path).map_err(|_| {
+            let outputs: Vec<&str> = self.infos.keys().map(String::as_str).collect();
+            broken(format!(
+                "`{rule}` holds `{text}`, which is neither a store path nor an output (those are: {})",
+                outputs.join(", ")
+            ))
+        })
+    }
+
+    /// Everything that an output needs, with sizes; outputs of this build are not valid yet.
+    fn closure(&self, info: &ObjectInfo) -> Result<BTreeMap<StorePath, u64>, Failure> {
+        let own: BTreeMap<&StorePath, &ObjectInfo> =
+            self.infos.values().map(|info| (&info.path, info)).collect();
+        let mut sizes = BTreeMap::new();
+        let mut others = BTreeSet::new();
+        let mut to_do = vec![info.path.clone()];
+        while let Some(path) = to_do.pop() {
+            match own.get(&path) {
+                Some(info) => {
+                    if sizes.insert(path, info.nar_size_bytes).is_none() {
+                        to_do.extend(info.references.iter().cloned());
+                    }
+                }
+                None => {
+                    others.insert(path);
+                }
+            }
+        }
+        let infos = self.store.closure_infos(others)?;
+        sizes.extend(infos.into_iter().map(|(path, info)| (path, info.nar_size_bytes)));
+        Ok(sizes)
+    }
+}
+
+fn some(list: &[String]) -> Option<&[String]> {
+    if list.is_empty() { None } else { Some(list) }
+}
+
+fn broken(text: String) -> Failure {
+    Failure::new(FailureKind::Build, text)
+}
+
+/// Says whether structured attributes hold anything under `outputChecks` that is not a set.
+pub(crate) fn check_shape(attrs: &Attributes) -> Result<(), AttributeError> {
+    match attrs.get("outputChecks") {
+        None | Some(Value::Object(_)) => Ok(()),
+        Some(_) => Err(Attributes::error("outputChecks", "expected a set with an attribute for each output")),
+    }
+}

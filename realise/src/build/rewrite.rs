@@ -1,0 +1,103 @@
+//! Replaces texts by others of the same length in a stream: placeholders before a build, temporary
+//! store paths after it.
+
+use std::io::{self, Write};
+
+/// Replaces every `from` by its `to` in `text`. Longer ones are not preferred: none contains another.
+pub(crate) fn replace_all(text: &[u8], pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    'next: while at < text.len() {
+        for (from, to) in pairs {
+            if !from.is_empty() && text[at..].starts_with(from) {
+                out.extend_from_slice(to);
+                at += from.len();
+                continue 'next;
+            }
+        }
+        out.push(text[at]);
+        at += 1;
+    }
+    out
+}
+
+/// A writer that passes everything on with hash parts replaced, and notes where.
+pub(crate) struct Rewriter<W> {
+    to: W,
+    /// Hash parts: 32 bytes each.
+    pairs: Vec<([u8; 32], [u8; 32])>,
+    /// The end of what came, which may be the beginning of a match.
+    held: Vec<u8>,
+    position: u64,
+    /// Where the first pair matched.
+    pub(crate) matches: Vec<u64>,
+}
+
+const LENGTH: usize = 32;
+
+impl<W: Write> Rewriter<W> {
+    pub(crate) fn new(to: W, pairs: Vec<([u8; 32], [u8; 32])>) -> Self {
+        Self { to, pairs, held: Vec::new(), position: 0, matches: Vec::new() }
+    }
+
+    /// Passes the last bytes on.
+    pub(crate) fn finish(mut self) -> io::Result<(W, Vec<u64>)> {
+        self.to.write_all(&self.held)?;
+        Ok((self.to, self.matches))
+    }
+}
+
+impl<W: Write> Write for Rewriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut data = std::mem::take(&mut self.held);
+        data.extend_from_slice(bytes);
+        for (index, (from, to)) in self.pairs.iter().enumerate() {
+            let mut at = 0;
+            while let Some(found) = memchr::memmem::find(&data[at..], from) {
+                at += found;
+                data[at..at + LENGTH].copy_from_slice(to);
+                if index == 0 {
+                    self.matches.push(self.position + at as u64);
+                }
+                at += LENGTH;
+            }
+        }
+        let keep = data.len().min(LENGTH - 1);
+        let pass = data.len() - keep;
+        self.to.write_all(&data[..pass])?;
+        self.position += pass as u64;
+        self.held = data.split_off(pass);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_replaced_everywhere() {
+        let pairs = vec![(b"/aa".to_vec(), b"/nix/store/x".to_vec()), (b"bb".to_vec(), b"c".to_vec())];
+        assert_eq!(replace_all(b"-L/aa/lib:bb/aa", &pairs), b"-L/nix/store/x/lib:c/nix/store/x");
+        assert_eq!(replace_all(b"", &pairs), b"");
+    }
+
+    #[test]
+    fn matches_are_found_however_the_stream_is_cut() {
+        let (from, to) = ([b'a'; 32], [b'z'; 32]);
+        let text = [b"1234".as_slice(), &from, b"56", &from, b"7"].concat();
+        let expected = [b"1234".as_slice(), &to, b"56", &to, b"7"].concat();
+        for size in 1..text.len() {
+            let mut rewriter = Rewriter::new(Vec::new(), vec![(from, to)]);
+            for piece in text.chunks(size) {
+                rewriter.write_all(piece).expect("a vector takes everything");
+            }
+            let (out, matches) = rewriter.finish().expect("a vector takes everything");
+            assert_eq!((out, matches), (expected.clone(), vec![4, 38]), "in pieces of {size}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Watches one sandbox: reads its log, keeps its time, kills it when asked to.
+//!
+//! All times are by the monotonic clock, which stands still while the machine sleeps and goes on
+//! while we are stopped; a time-out therefore counts only after we have looked once more (case 71).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use ampoule_net::Cancel;
+
+use super::log::Logger;
+use crate::error::{Failure, FailureKind};
+use crate::sandbox::{Sandbox, SandboxError, SandboxEvent, SandboxSpec, Spawner, Usage, wait_readable};
+
+/// What a build may do.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) max_silent: Option<Duration>,
+    pub(crate) max_log_bytes: Option<u64>,
+}
+
+/// How a builder ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// By itself, with this wait status.
+    Exited(i32),
+    /// The sandbox could not be made, or the builder not be executed.
+    Sandbox(SandboxError),
+    /// We stopped it.
+    Stopped(Failure),
+}
+
+/// How often we look whether to stop.
+const TICK: Duration = Duration::from_millis(100);
+/// A wait that took longer than this was not a wait: we were stopped, or the machine slept.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Runs `spec` to its end. When this returns, no process of it lives.
+pub(crate) fn supervise(
+    spawner: &Spawner,
+    spec: &SandboxSpec,
+    limits: &Limits,
+    cancel: &Cancel,
+    logger: &mut Logger,
+) -> (Ending, Usage) {
+    let (reader, writer) = match io::pipe() {
+        Ok(pipe) => pipe,
+        Err(error) => return (Ending::Stopped(machine("make a pipe for the log", &error)), Usage::default()),
+    };
+    let sandbox = match spawner.spawn(spec, OwnedFd::from(writer)) {
+        Ok(sandbox) => sandbox,
+        Err(error) => return (Ending::Sandbox(error), Usage::default()),
+    };
+    let now = Instant::now();
+    let mut watch = Watch {
+        sandbox,
+        log: Some(File::from(OwnedFd::from(reader))),
+        limits,
+        cancel,
+        began: now,
+        heard: now,
+        buffer: vec![0; 64 << 10],
+        ending: None,
+        killed: false,
+    };
+    let usage = watch.run(logger);
+    let ending = watch.ending.unwrap_or(Ending::Exited(libc::SIGKILL));
+    (ending, usage)
+}
+
+fn machine(what: &str, error: &io::Error) -> Failure {
+    Failure::new(FailureKind::Store, format!("cannot {what}: {error}"))
+}
+
+struct Watch<'a> {
+    sandbox: Sandbox,
+    log: Option<File>,
+    limits: &'a Limits,
+    cancel: &'a Cancel,
+    began: Instant,
+    heard: Instant,
+    buffer: Vec<u8>,
+    ending: Option<Ending>,
+    killed: bool,
+}
+
+impl Watch<'_> {
+    fn run(&mut self, logger: &mut Logger) -> Usage {
+        loop {
+            let before = Instant::now();
+            let log_fd = self.log.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+            let [log, event] = wait_readable([log_fd, self.sandbox.event_fd()], self.wait_for(before));
+            if before.elapsed() > LONGEST_WAIT {
+                // Time in which the build could not run either is not its time.
+                let lost = before.elapsed();
+                self.began += lost;
+                self.heard += lost;
+            }
+            if log {
+                self.read_log(logger);
+            }
+            if event {
+                match self.sandbox.next_event() {
+                    Ok(SandboxEvent::Started(_)) => {}
+                    Ok(SandboxEvent::Failed(error)) => {
+                        self.ending.get_or_insert(Ending::Sandbox(error));
+                    }
+                    Ok(SandboxEvent::Exited(status)) => {
+                        self.ending.get_or_insert(Ending::Exited(status));
+                    }
+                    Ok(SandboxEvent::Gone(usage)) => {
+                        // Everyone who could write is dead; take what is still in the pipe.
+                        while self.log.is_some() {
+                            self.read_log(logger);
+                        }
+                        return usage;
+                    }
+                    Err(error) => {
+                        self.ending.get_or_insert(Ending::Sandbox(error));
+                        return Usage::default();
+                    }
+                }
+            }
+            self.check(logger);
+        }
+    }
+
+    fn wait_for(&self, now: Instant) -> Duration {
+        let left = |limit: Option<Duration>, since: Instant| {
+            limit.map_or(TICK, |limit| limit.saturating_sub(now.saturating_duration_since(since)))
+        };
+        // Rounded up, so that we do not look just before the time is over.
+        TICK.min(left(self.limits.timeout, self.began)).min(left(self.limits.max_silent, self.heard))
+            + Duration::from_millis(1)
+    }
+
+    fn read_log(&mut self, logger: &mut Logger) {
+        let Some(log) = &mut self.log else { return };
+        match log.read(&mut self.buffer) {
+            Ok(0) => self.log = None,
+            Ok(length) => {
+                logger.take(&self.buffer[..length]);
+                self.heard = Instant::now();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => self.log = None,
+        }
+    }
+
+    fn check(&mut self, logger: &Logger) {
+        if self.killed {
+            return;
+        }
+        let now = Instant::now();
+        let over = |limit: Option<Duration>, since: Instant| {
+            limit.filter(|limit| now.saturating_duration_since(since) >= *limit)
+        };
+        let reason = if self.cancel.is_asked() {
+            Failure::new(FailureKind::Interrupted, "interrupted")
+        } else if let Some(limit) = over(self.limits.timeout, self.began) {
+            let text = format!("timed out after {} seconds", limit.as_secs_f64());
+            Failure::new(FailureKind::TimedOut, text).hint("allow more with `--timeout SECONDS`")
+        } else if let Some(limit) = over(self.limits.max_silent, self.heard) {
+            let text = format!("timed out after {} seconds of silence", limit.as_secs_f64());
+            Failure::new(FailureKind::TimedOut, text).hint("allow more with `--max-silent-time SECONDS`")
+        } else if let Some(limit) = self.limits.max_log_bytes.filter(|limit| logger.total_bytes() > *limit) {
+            let text = format!("wrote more than {limit} bytes of log");
+            Failure::new(FailureKind::TimedOut, text).hint("allow more with `--max-log-size BYTES`")
+        } else {
+            return;
+        };
+        // A builder that has ended by itself has ended by itself.
+        if self.ending.is_none() {
+            self.ending = Some(Ending::Stopped(reason));
+        }
+        self.killed = self.sandbox.kill();
+    }
+}

@@ -1,0 +1,345 @@
+//! The graph of what must be done: which derivations, in which order.
+//!
+//! Found from the top down, level by level, and no deeper than needed: what is valid is not looked
+//! into. A node keeps the derivation's name, its outputs and its edges, not the derivation: a graph of
+//! 100,000 nodes fits into a few tens of megabytes, and whoever builds a node reads its derivation
+//! again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use ampoule_store::{Derivation, DrvOutput, Store, StoreError, StorePath};
+
+use crate::builders::Builders;
+use crate::builtin::{Attributes, Wanted as WantedFetch};
+use crate::error::{Failure, FailureKind};
+use crate::options::Options;
+
+/// Where derivations come from: the store, or the memory of whoever has just evaluated them.
+pub trait DerivationSource: Sync {
+    /// Returns the derivation at `path`.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read.
+    fn derivation(&self, path: &StorePath) -> Result<Arc<Derivation>, StoreError>;
+}
+
+impl DerivationSource for Store {
+    fn derivation(&self, path: &StorePath) -> Result<Arc<Derivation>, StoreError> {
+        self.read_derivation(path).map(Arc::new)
+    }
+}
+
+/// A derivation of which some outputs are wanted; no names mean all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The derivation.
+    pub drv: StorePath,
+    /// Names of outputs.
+    pub outputs: BTreeSet<String>,
+}
+
+/// How a node gets its outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Not looked at yet.
+    Unseen,
+    /// They are there.
+    Valid,
+    /// A builder of our own asks the network.
+    Fetch,
+    /// A builder of our own, or a program in a sandbox, makes them.
+    Build,
+}
+
+/// Outputs of a node, a bit each, in the order of their names.
+pub(crate) type Mask = u64;
+
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) name: Box<str>,
+    /// Known beforehand, unless contents decide.
+    pub(crate) path: Option<StorePath>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) drv: StorePath,
+    pub(crate) way: Way,
+    pub(crate) outputs: Box<[Output]>,
+    /// Outputs that somebody wants.
+    pub(crate) wanted: Mask,
+    /// Nodes whose outputs must be there before.
+    pub(crate) inputs: Box<[u32]>,
+    /// What it asks the network for.
+    pub(crate) fetches: Option<Box<WantedFetch>>,
+}
+
+impl Node {
+    /// All of its outputs.
+    pub(crate) fn all(&self) -> Mask {
+        (0..self.outputs.len()).fold(0, |mask, at| mask | bit(at))
+    }
+
+    fn mask_of<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> Result<Mask, Failure> {
+        let mut mask = 0;
+        for name in names {
+            let at = self.outputs.iter().position(|output| *output.name == **name).ok_or_else(|| {
+                let text = format!("has no output `{name}`");
+                Failure::new(FailureKind::Build, text).of(&self.drv)
+            })?;
+            mask |= bit(at);
+        }
+        Ok(mask)
+    }
+}
+
+/// Outputs beyond the 63rd share a bit: they are wanted together.
+pub(crate) fn bit(index: usize) -> Mask {
+    1 << index.min(63)
+}
+
+/// What must be done.
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    pub(crate) nodes: Vec<Node>,
+    by_drv: HashMap<StorePath, u32>,
+}
+
+/// Nodes to look at, and which of their outputs are wanted.
+type Level = Vec<(u32, BTreeSet<String>)>;
+
+/// What the search needs.
+pub(crate) struct Planner<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) source: &'a dyn DerivationSource,
+    pub(crate) builders: &'a Builders,
+    pub(crate) options: &'a Options,
+}
+
+impl Graph {
+    pub(crate) fn index_of(&self, drv: &StorePath) -> Option<u32> {
+        self.by_drv.get(drv).copied()
+    }
+
+    /// Finds what must be done for `wanted`.
+    ///
+    /// # Errors
+    /// All that can be said to be wrong before anything is built.
+    pub(crate) fn plan(planner: &Planner, wanted: &[Wanted]) -> Result<Self, Vec<Failure>> {
+        let mut graph = Self::default();
+        let mut failures = Vec::new();
+        let mut level: Level = wanted.iter().map(|w| (graph.intern(&w.drv), w.outputs.clone())).collect();
+        let mut is_top = true;
+        while !level.is_empty() {
+            level = graph.plan_level(planner, &level, is_top, &mut failures);
+            is_top = false;
+            if failures.iter().any(|failure| failure.kind == FailureKind::Store) {
+                break;
+            }
+        }
+        if failures.is_empty() { Ok(graph) } else { Err(failures) }
+    }
+
+    /// Looks at these, and returns what they need.
+    fn plan_level(
+        &mut self,
+        planner: &Planner,
+        level: &[(u32, BTreeSet<String>)],
+        is_top: bool,
+        failures: &mut Vec<Failure>,
+    ) -> Level {
+        // Which nodes have outputs that are wanted for the first time, and their derivations.
+        let mut fresh: HashMap<u32, (Arc<Derivation>, Mask)> = HashMap::new();
+        let mut order = Vec::new();
+        for (index, names) in level {
+            match self.want(planner, *index, names) {
+                Ok(Some((derivation, mask))) => {
+                    let known = fresh.entry(*index).or_insert_with(|| {
+                        order.push(*index);
+                        (derivation, 0)
+                    });
+                    known.1 |= mask;
+                }
+                Ok(None) => {}
+                Err(failure) => failures.push(failure),
+            }
+        }
+        if let Err(error) = self.lease(planner.store, &order) {
+            failures.push(error.into());
+            return Vec::new();
+        }
+        let mut next = Vec::new();
+        for index in order {
+            let (derivation, mask) = &fresh[&index];
+            let force = is_top && planner.options.check;
+            match self.decide(planner, index, derivation, *mask, force) {
+                Ok(true) => {
+                    let from = next.len();
+                    for (drv, names) in &derivation.input_derivations {
+                        next.push((self.intern(drv), names.clone()));
+                    }
+                    self.nodes[index as usize].inputs =
+                        next[from..].iter().map(|(input, _)| *input).collect();
+                }
+                Ok(false) => {}
+                Err(failure) => failures.push(failure.of(&self.nodes[index as usize].drv)),
+            }
+        }
+        next
+    }
+
+    /// Notes that outputs are wanted; returns the derivation if some were not wanted before and it is
+    /// not known yet that the node must be built.
+    fn want(
+        &mut self,
+        planner: &Planner,
+        index: u32,
+        names: &BTreeSet<String>,
+    ) -> Result<Option<(Arc<Derivation>, Mask)>, Failure> {
+        let node = &mut self.nodes[index as usize];
+        let drv = node.drv.clone();
+        let load = || planner.source.derivation(&drv).map_err(|error| Failure::from(error).of(&drv));
+        let mut loaded = None;
+        if node.way == Way::Unseen {
+            let derivation = loaded.insert(load()?);
+            node.way = Way::Valid;
+            let outputs = derivation.outputs.iter();
+            node.outputs = outputs
+                .map(|(name, output)| Output { name: name.as_str().into(), path: output.path().cloned() })
+                .collect();
+        }
+        let mask = if names.is_empty() { node.all() } else { node.mask_of(names)? };
+        let fresh = mask & !node.wanted;
+        node.wanted |= mask;
+        if loaded.is_none() && (fresh == 0 || node.way != Way::Valid) {
+            return Ok(None);
+        }
+        let derivation = match loaded {
+            Some(derivation) => derivation,
+            None => load()?,
+        };
+        Ok(Some((derivation, fresh)))
+    }
+
+    fn intern(&mut self, drv: &StorePath) -> u32 {
+        if let Some(index) = self.by_drv.get(drv) {
+            return *index;
+        }
+        let index = u32::try_from(self.nodes.len()).expect("fewer than four milliards of derivations");
+        self.nodes.push(Node {
+            drv: drv.clone(),
+            way: Way::Unseen,
+            outputs: Box::default(),
+            wanted: 0,
+            inputs: Box::default(),
+            fetches: None,
+        });
+        self.by_drv.insert(drv.clone(), index);
+        index
+    }
+
+    fn lease(&self, store: &Store, nodes: &[u32]) -> Result<(), StoreError> {
+        let outputs = nodes.iter().flat_map(|index| self.nodes[*index as usize].outputs.iter());
+        let mut paths = outputs.filter_map(|output| output.path.as_ref()).peekable();
+        if paths.peek().is_none() { Ok(()) } else { store.lease(paths) }
+    }
+
+    /// Decides how a node gets its outputs; true if its inputs are needed.
+    fn decide(
+        &mut self,
+        planner: &Planner,
+        index: u32,
+        derivation: &Derivation,
+        mask: Mask,
+        force: bool,
+    ) -> Result<bool, Failure> {
+        let node = &mut self.nodes[index as usize];
+        if !force && is_valid(planner.store, node, mask)? {
+            return Ok(false);
+        }
+        (node.way, node.fetches) = way_of(planner, derivation)?;
+        Ok(true)
+    }
+}
+
+/// Whether the outputs in `mask` are there. Fills in those whose paths only contents decide.
+fn is_valid(store: &Store, node: &mut Node, mask: Mask) -> Result<bool, Failure> {
+    for (_, output) in node.outputs.iter_mut().enumerate().filter(|(at, _)| mask & bit(*at) != 0) {
+        if let Some(path) = &output.path {
+            if !store.is_valid(path)? {
+                return Ok(false);
+            }
+            continue;
+        }
+        // The modulo hash needs the derivation in the store; one that was never built may not be.
+        let Ok(hash) = store.modulo_hash(&node.drv) else { return Ok(false) };
+        let id = DrvOutput { hash: hash.hash, output: output.name.to_string() };
+        let Some(path) = store.realisation(&id)? else { return Ok(false) };
+        store.lease([&path])?;
+        if !store.is_valid(&path)? {
+            return Ok(false);
+        }
+        output.path = Some(path);
+    }
+    Ok(true)
+}
+
+/// How a derivation is built, if it can be built here at all.
+fn way_of(planner: &Planner, drv: &Derivation) -> Result<(Way, Option<Box<WantedFetch>>), Failure> {
+    let variables = drv.environment.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+    let attrs = Attributes::from_environment(variables)
+        .map_err(|error| Failure::new(FailureKind::Build, error.to_string()))?;
+    let builder = String::from_utf8_lossy(&drv.builder);
+    if let Some(name) = builder.strip_prefix("builtin:") {
+        let found = planner.builders.get(name).ok_or_else(|| {
+            let known: Vec<String> =
+                planner.builders.names().map(|name| format!("`builtin:{name}`")).collect();
+            Failure::new(FailureKind::Build, format!("unknown builtin builder `{builder}`"))
+                .hint(format!("use one of {}", known.join(", ")))
+        })?;
+        if !found.is_fetch() {
+            return Ok((Way::Build, None));
+        }
+        let wants = found.wants(&attrs).into_iter().next();
+        let is_local = wants.as_ref().is_some_and(|wants| wants.url.starts_with("file:"));
+        if planner.options.offline && !is_local {
+            let url = wants.map_or_else(String::new, |wants| format!(": {}", wants.url));
+            let text = format!("must be fetched, and `--offline` forbids it{url}");
+            return Err(Failure::new(FailureKind::Fetch, text));
+        }
+        return Ok((Way::Fetch, wants.map(Box::new)));
+    }
+    check_runs_here(planner.options, drv, &attrs)?;
+    Ok((Way::Build, None))
+}
+
+fn check_runs_here(options: &Options, drv: &Derivation, attrs: &Attributes) -> Result<(), Failure> {
+    let bad = |error: crate::builtin::AttributeError| Failure::new(FailureKind::Build, error.to_string());
+    let system = String::from_utf8_lossy(&drv.system);
+    if !options.runs(&system) {
+        let text = format!("a `{system}` is required to build it, but this is a `{}`", options.system);
+        return Err(Failure::new(FailureKind::Build, text)
+            .hint("name machines that this one can run as with `extra-platforms`, if it can"));
+    }
+    if attrs.flag("__noChroot", false).map_err(bad)? {
+        return Err(Failure::new(
+            FailureKind::Policy,
+            "has `__noChroot` set: it asks to be built without a sandbox, which is refused",
+        ));
+    }
+    let required = attrs.texts("requiredSystemFeatures").map_err(bad)?;
+    let missing: Vec<&String> =
+        required.iter().filter(|feature| !options.features.contains(feature.as_str())).collect();
+    if let Some(first) = missing.first() {
+        let names: Vec<String> = missing.iter().map(|feature| format!("`{feature}`")).collect();
+        let text =
+            format!("needs the system feature {}, which this machine is not said to have", names.join(", "));
+        return Err(Failure::new(FailureKind::Build, text)
+            .hint(format!("say that it has it with `--system-features {first}`")));
+    }
+    if drv.builder.is_empty() {
+        return Err(Failure::new(FailureKind::Build, "has no builder"));
+    }
+    Ok(())
+}

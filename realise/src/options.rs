@@ -1,0 +1,99 @@
+//! How to realise: what the command line and the configuration say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ampoule_store::Tier;
+
+use crate::sandbox::{Bind, Spawner};
+
+/// How to realise. [`Options::default`] is what a person gets who says nothing.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many builds run at once.
+    pub jobs: usize,
+    /// What builders are told of processors (`NIX_BUILD_CORES`); 0 for all.
+    pub cores: usize,
+    /// How many fetches run at once.
+    pub fetches: usize,
+    /// Goes on with what does not depend on what failed.
+    pub keep_going: bool,
+    /// Keeps the directory of a failed build.
+    pub keep_failed: bool,
+    /// Builds what is there already once more, and compares.
+    pub check: bool,
+    /// Fetches nothing.
+    pub offline: bool,
+    /// Only says what would be done.
+    pub dry_run: bool,
+    /// The wall that builds get.
+    pub tier: Tier,
+    /// Lets a fixed-output derivation with a builder of its own use the network.
+    pub allow_network_builders: bool,
+    /// How long a build may run.
+    pub timeout: Option<Duration>,
+    /// How long a build may print nothing.
+    pub max_silent: Option<Duration>,
+    /// How much a build may print.
+    pub max_log_bytes: Option<u64>,
+    /// Paths of the host that every build sees, read-only.
+    pub host_paths: Vec<Bind>,
+    /// The kind of machine this is (`x86_64-linux`).
+    pub system: String,
+    /// Other kinds that it can run.
+    pub extra_systems: BTreeSet<String>,
+    /// What `requiredSystemFeatures` may ask for.
+    pub features: BTreeSet<String>,
+    /// What `impureEnvVars` of a fixed-output derivation may see: names and values.
+    pub impure_env: BTreeMap<String, String>,
+    /// The program that makes sandboxes: one that calls [`crate::sandbox::serve_if_asked`].
+    pub spawner: PathBuf,
+    /// How many last lines of a failed build's log are told.
+    pub log_lines: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            jobs: processors,
+            cores: 0,
+            fetches: 16,
+            keep_going: false,
+            keep_failed: false,
+            check: false,
+            offline: false,
+            dry_run: false,
+            tier: Tier::Namespaces,
+            allow_network_builders: false,
+            timeout: None,
+            max_silent: None,
+            max_log_bytes: None,
+            host_paths: Vec::new(),
+            system: format!("{}-linux", std::env::consts::ARCH),
+            extra_systems: BTreeSet::new(),
+            features: BTreeSet::new(),
+            impure_env: BTreeMap::new(),
+            spawner: Spawner::own_program(),
+            log_lines: 10,
+        }
+    }
+}
+
+impl Options {
+    /// What `NIX_BUILD_CORES` says.
+    #[must_use]
+    pub fn build_cores(&self) -> usize {
+        match self.cores {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            cores => cores,
+        }
+    }
+
+    /// Whether builders for `system` run here.
+    #[must_use]
+    pub fn runs(&self, system: &str) -> bool {
+        system == self.system || system == "builtin" || self.extra_systems.contains(system)
+    }
+}
