@@ -2,6 +2,7 @@
 
 mod completions;
 mod config;
+mod lock;
 mod man;
 
 use clap::Subcommand;
@@ -13,6 +14,7 @@ use crate::ui::Ui;
 /// Every command. The order is that of `--help`.
 #[derive(Subcommand)]
 pub enum Command {
+    Lock(lock::Args),
     Config(config::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -22,6 +24,7 @@ pub enum Command {
 pub fn run(args: Cli, ui: Ui) -> Result<ExitStatus, (Ui, CliError)> {
     let global = args.global;
     let result = match args.command {
+        Command::Lock(args) => lock::run(&args, &global, &ui),
         Command::Config(args) => config::run(&args, &global, &ui),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

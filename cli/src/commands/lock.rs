@@ -1,0 +1,386 @@
+//! `ampoule lock`: from the names in `ampoule.toml` to exact bytes in `ampoule.lock`.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ampoule_net::{Client, ClientConfig, Request};
+use ampoule_packages::debian::Keyring;
+use ampoule_packages::locking::Refresh;
+use ampoule_packages::{
+    Archive, ArchiveError, DebianSection, LockError, LockFile, LockingError, Manifest, lock_debian,
+    security_updates,
+};
+use sha2::{Digest, Sha256};
+
+use crate::args::GlobalArgs;
+use crate::config::Config;
+use crate::error::{CliError, ExitStatus, IoContext};
+use crate::ui::Ui;
+
+/// Where a Debian machine keeps the keys of its archive.
+const DEBIAN_KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// No index is larger.
+const MAX_FILE_BYTES: u64 = 512 << 20;
+
+/// Resolve the packages that ampoule.toml names, and write ampoule.lock
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  ampoule lock                        write what is missing; what is locked stays
+  ampoule lock --check                only say whether the lock fits (exit code 4 if not)
+  ampoule lock --update openssl       take a newer openssl, and nothing else
+  ampoule lock --update               take the newest of everything
+  ampoule lock --security             list the security updates that there are")]
+pub struct Args {
+    /// Change nothing; say whether the lock fits ampoule.toml
+    #[arg(long, conflicts_with_all = ["update", "security"])]
+    check: bool,
+
+    /// Take newer versions: of these packages, or of all
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "security")]
+    update: Option<Vec<String>>,
+
+    /// Change nothing; list the packages of which the security archive has a newer version
+    #[arg(long)]
+    security: bool,
+}
+
+pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
+    let config = global.config()?;
+    let file = config.project_file().ok_or_else(|| {
+        CliError::usage("there is no ampoule.toml here or above")
+            .hint("write one that says `[debian]`, `suite = \"bookworm\"` and `packages.run = [ … ]`")
+    })?;
+    let text = std::fs::read_to_string(file).while_doing(|| format!("cannot read `{}`", file.display()))?;
+    let manifest = Manifest::parse(&text).map_err(|error| CliError::usage(error.to_string()))?;
+    let section = manifest.debian.ok_or_else(|| {
+        CliError::usage(format!("`{}` has no `[debian]`", file.display()))
+            .hint("name a suite, and what is wanted of it under `[debian.packages]`")
+    })?;
+    let lock_path = file.with_file_name("ampoule.lock");
+    let old = read_lock(&lock_path)?;
+    if args.check {
+        return check(old, &section, ui);
+    }
+    let archive = MirrorArchive::new(&config)?;
+    let keyring = read_keyring(&section, file)?;
+    if args.security {
+        let lock = usable(old, &section)?;
+        let newer = security_updates(&section, &keyring, &archive, &lock).map_err(|error| failure(&error))?;
+        if ui.json() {
+            let rows: Vec<_> = newer
+                .iter()
+                .map(|one| serde_json::json!({ "name": one.name, "source": one.source, "locked": one.locked, "available": one.available, "usedIn": one.used_in }))
+                .collect();
+            ui.print_json(&rows)?;
+        } else {
+            for one in &newer {
+                ui.print(format!(
+                    "{} {} -> {} ({})",
+                    one.name,
+                    one.locked,
+                    one.available,
+                    one.used_in.join(", ")
+                ))?;
+            }
+            if newer.is_empty() {
+                ui.note("no security update is missing");
+            }
+        }
+        return Ok(ExitStatus::Success);
+    }
+    let refresh = match &args.update {
+        None => Refresh::Keep,
+        Some(names) if names.is_empty() => Refresh::All,
+        Some(names) => Refresh::Names(names.clone()),
+    };
+    let old = old.ok().flatten();
+    if refresh == Refresh::Keep && old.as_ref().is_some_and(|lock| lock.check(&section).is_ok()) {
+        ui.note("ampoule.lock is up to date");
+        return Ok(ExitStatus::Success);
+    }
+    if let (Refresh::Names(names), Some(lock)) = (&refresh, &old) {
+        for name in names {
+            if !lock.packages.iter().any(|package| package.name == *name || package.source == *name) {
+                return Err(CliError::usage(format!(
+                    "`{name}` is not in ampoule.lock, neither as package nor as source"
+                )));
+            }
+        }
+    }
+    let locked =
+        lock_debian(&section, &keyring, &archive, old.as_ref(), &refresh).map_err(|error| failure(&error))?;
+    for note in &locked.notes {
+        ui.warn(note);
+    }
+    for (platform, use_name, choice) in &locked.choices {
+        ui.note(&format!(
+            "{}/{}: {} needs `{}`: chose {} (else {}); pin by naming another under `packages.{}`",
+            platform,
+            use_name,
+            choice.package,
+            choice.clause,
+            choice.chosen,
+            choice.others.join(", "),
+            use_name
+        ));
+    }
+    if let Some(old) = &old {
+        tell_changes(old, &locked.lock, ui);
+    }
+    write_replacing(&lock_path, &locked.lock.to_text())?;
+    let bytes: u64 = locked.lock.packages.iter().map(|package| package.size).sum();
+    ui.note(&format!(
+        "locked {} packages, {:.1} MB, of {} as of {}",
+        locked.lock.packages.len(),
+        bytes as f64 / 1e6,
+        section.suite,
+        locked.lock.debian.date
+    ));
+    Ok(ExitStatus::Success)
+}
+
+fn check(
+    old: Result<Option<LockFile>, LockError>,
+    section: &DebianSection,
+    ui: &Ui,
+) -> Result<ExitStatus, CliError> {
+    usable(old, section)?;
+    ui.note("ampoule.lock fits ampoule.toml");
+    Ok(ExitStatus::Success)
+}
+
+fn usable(old: Result<Option<LockFile>, LockError>, section: &DebianSection) -> Result<LockFile, CliError> {
+    let out_of_date = |message: String| CliError::new(ExitStatus::LockOutOfDate, message);
+    let lock = old
+        .map_err(|error| out_of_date(error.to_string()))?
+        .ok_or_else(|| out_of_date("there is no ampoule.lock; run `ampoule lock`".to_owned()))?;
+    lock.check(section).map_err(|error| out_of_date(error.to_string()))?;
+    Ok(lock)
+}
+
+fn read_lock(path: &Path) -> Result<Result<Option<LockFile>, LockError>, CliError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(LockFile::parse(&text).map(Some)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Ok(None)),
+        Err(error) => Err(error).while_doing(|| format!("cannot read `{}`", path.display())),
+    }
+}
+
+fn read_keyring(section: &DebianSection, manifest: &Path) -> Result<Keyring, CliError> {
+    let path = match &section.keyring {
+        Some(path) => manifest.parent().unwrap_or(Path::new(".")).join(path),
+        None => PathBuf::from(DEBIAN_KEYRING),
+    };
+    let bytes = std::fs::read(&path).map_err(|error| {
+        CliError::failed(format!("cannot read the keyring `{}`: {error}", path.display())).hint(
+            "install the package debian-archive-keyring, or name a file as `debian.keyring` in ampoule.toml",
+        )
+    })?;
+    let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    if let Some(wanted) = &section.keyring_sha256
+        && !wanted.eq_ignore_ascii_case(&found)
+    {
+        return Err(CliError::new(
+            ExitStatus::HashMismatch,
+            format!("the keyring `{}` has SHA-256 {found}, ampoule.toml says {wanted}", path.display()),
+        ));
+    }
+    Keyring::read(&bytes).map_err(|error| CliError::failed(format!("`{}`: {error}", path.display())))
+}
+
+fn failure(error: &LockingError) -> CliError {
+    let status = match error {
+        LockingError::Archive(_) => ExitStatus::Fetch,
+        LockingError::BadIndex { .. } => ExitStatus::HashMismatch,
+        LockingError::Release { .. } | LockingError::Expired { .. } => ExitStatus::Policy,
+        LockingError::Resolve { .. } => ExitStatus::Evaluation,
+    };
+    let told = CliError::new(status, error.to_string());
+    match error {
+        LockingError::Archive(_) => {
+            told.hint("set `mirrors.debian` in the configuration to a base that can be reached")
+        }
+        LockingError::Release { .. } => {
+            told.hint("name the file of the archive's keys as `debian.keyring` in ampoule.toml")
+        }
+        _ => told,
+    }
+}
+
+fn tell_changes(old: &LockFile, new: &LockFile, ui: &Ui) {
+    let key = |package: &ampoule_packages::LockedPackage| {
+        (package.platform.clone(), package.use_name.clone(), package.name.clone())
+    };
+    let before: std::collections::BTreeMap<_, _> =
+        old.packages.iter().map(|one| (key(one), &one.version)).collect();
+    let after: std::collections::BTreeMap<_, _> =
+        new.packages.iter().map(|one| (key(one), &one.version)).collect();
+    for ((platform, use_name, name), version) in &after {
+        match before.get(&(platform.clone(), use_name.clone(), name.clone())) {
+            Some(old) if old == version => {}
+            Some(old) => ui.note(&format!("{platform}/{use_name}: {name} {old} -> {version}")),
+            None => ui.note(&format!("{platform}/{use_name}: {name} {version} is new")),
+        }
+    }
+    for ((platform, use_name, name), version) in &before {
+        if !after.contains_key(&(platform.clone(), use_name.clone(), name.clone())) {
+            ui.note(&format!("{platform}/{use_name}: {name} {version} is gone"));
+        }
+    }
+}
+
+fn write_replacing(path: &Path, text: &str) -> Result<(), CliError> {
+    let doing = || format!("cannot write `{}`", path.display());
+    let part = path.with_extension("lock.part");
+    std::fs::write(&part, text).while_doing(doing)?;
+    std::fs::rename(&part, path).while_doing(doing)
+}
+
+/// Archives by the machine's mirrors; indexes are remembered in the user's cache.
+struct MirrorArchive {
+    client: Client,
+    mirrors: Vec<(String, Vec<String>)>,
+    cache: Option<PathBuf>,
+    offline: bool,
+}
+
+impl MirrorArchive {
+    fn new(config: &Config) -> Result<Self, CliError> {
+        let mirrors = config.mirrors().map(|(name, bases, _)| (name.to_owned(), bases.to_vec())).collect();
+        let cache = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+            .map(|dir| dir.join("ampoule/debian"));
+        Ok(Self {
+            client: Client::new(ClientConfig::from_env()),
+            mirrors,
+            cache,
+            offline: config.bool("fetch.offline"),
+        })
+    }
+
+    fn bases(&self, name: &str) -> Vec<String> {
+        if let Some((_, bases)) = self.mirrors.iter().find(|(mirror, _)| mirror == name) {
+            return bases.clone();
+        }
+        let variable = format!("AMPOULE_MIRROR_{}", name.replace('-', "_").to_uppercase());
+        if let Ok(value) = std::env::var(variable) {
+            return value.split_whitespace().map(str::to_owned).collect();
+        }
+        apt_bases(name)
+    }
+
+    fn get(&self, url: &str) -> Result<Vec<u8>, String> {
+        if let Some(path) = url.strip_prefix("file://") {
+            return std::fs::read(path).map_err(|error| error.to_string());
+        }
+        if self.offline {
+            return Err("--offline forbids to fetch it".to_owned());
+        }
+        let request = Request::get(url).map_err(|error| error.to_string())?;
+        let response = self.client.send(&request).and_then(|response| response.error_for_status());
+        response.and_then(|response| response.bytes(MAX_FILE_BYTES)).map_err(|error| error.to_string())
+    }
+}
+
+impl Archive for MirrorArchive {
+    fn fetch(&self, archive: &str, path: &str, sha256: Option<&str>) -> Result<Vec<u8>, ArchiveError> {
+        let mut reasons = Vec::new();
+        for base in self.bases(archive) {
+            let url = format!("{}/{path}", base.trim_end_matches('/'));
+            match self.get(&url) {
+                Ok(bytes) => {
+                    let found: String =
+                        Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                    match sha256 {
+                        Some(wanted) if wanted != found => {
+                            reasons.push(format!("{base}: its SHA-256 is {found}, not {wanted}"))
+                        }
+                        _ => return Ok(bytes),
+                    }
+                }
+                Err(reason) => reasons.push(format!("{base}: {reason}")),
+            }
+        }
+        let reason =
+            if reasons.is_empty() { "no mirror is known for it".to_owned() } else { reasons.join("; ") };
+        Err(ArchiveError { archive: archive.to_owned(), path: path.to_owned(), reason })
+    }
+
+    fn cached(&self, key: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.cache.as_ref()?.join(key)).ok()
+    }
+
+    fn keep(&self, key: &str, bytes: &[u8]) {
+        let Some(dir) = &self.cache else { return };
+        let part = dir.join(format!("{key}.{}", std::process::id()));
+        let written = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&part, bytes));
+        // A cache that cannot be written costs time, nothing else.
+        let _ = written.and_then(|()| std::fs::rename(&part, dir.join(key)));
+    }
+
+    fn now(&self) -> Option<String> {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+        Some(snapshot_time(seconds))
+    }
+}
+
+/// Seconds since 1970 as `20250517T083200Z`.
+fn snapshot_time(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil_date(days as i64);
+    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+/// The date of a day counted from 1970-01-01, by the 400-year cycle of the calendar that begins on 0000-03-01.
+fn civil_date(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// Bases of an archive that the machine's own apt uses.
+fn apt_bases(name: &str) -> Vec<String> {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    if let Ok(entries) = std::fs::read_dir("/etc/apt/sources.list.d") {
+        files.extend(entries.filter_map(|entry| entry.ok().map(|entry| entry.path())));
+    }
+    files.sort();
+    let mut bases = Vec::new();
+    for text in files.iter().filter_map(|file| std::fs::read_to_string(file).ok()) {
+        for word in text.split_whitespace() {
+            let base = word.trim_end_matches('/');
+            if (base.starts_with("http://") || base.starts_with("https://") || base.starts_with("file:///"))
+                && base.rsplit('/').next() == Some(name)
+                && !bases.contains(&base.to_owned())
+            {
+                bases.push(base.to_owned());
+            }
+        }
+    }
+    bases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_snapshot_services_write_them() {
+        for (seconds, expected) in [
+            (0, "19700101T000000Z"),
+            (951_782_399, "20000228T235959Z"),
+            (951_782_400, "20000229T000000Z"),
+            (1_747_470_720, "20250517T083200Z"),
+        ] {
+            assert_eq!(snapshot_time(seconds), expected);
+        }
+    }
+}

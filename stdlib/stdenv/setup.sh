@@ -1,0 +1,422 @@
+# The builder's functions: sourced by every build of `stdenv`.
+#
+# Phases are functions that an attribute of the same name replaces; hooks are functions or attributes (`preBuild`) and
+# arrays of names (`preBuildHooks`).
+
+set -eu -o pipefail
+: "${outputs:=out}"
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LANG=C.UTF-8 LC_ALL=C.UTF-8 TZ=UTC
+export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-315532800}"
+export NIX_BUILD_CORES="${NIX_BUILD_CORES:-1}"
+if [ "$NIX_BUILD_CORES" -le 0 ]; then NIX_BUILD_CORES=$(nproc); fi
+export HOME="${NIX_BUILD_TOP:-/build}/home" CONFIG_SHELL=/bin/bash SHELL=/bin/bash
+export TMPDIR="${TMPDIR:-${NIX_BUILD_TOP:-/build}}"
+umask 022
+shopt -s nullglob
+
+# --- Hooks -------------------------------------------------------------------------------------------------------------
+
+_callImplicitHook() {
+    local default=$1 hook=$2
+    if declare -F "$hook" > /dev/null; then "$hook"
+    elif [ -n "${!hook:-}" ]; then eval "${!hook}"
+    else return "$default"; fi
+}
+
+# Runs the hooks of a name: the function or attribute, then what was added to the array.
+runHook() {
+    local name=$1 hook array="$1Hooks[@]"
+    shift
+    _callImplicitHook 0 "$name"
+    if declare -p "${name}Hooks" > /dev/null 2>&1; then
+        for hook in "${!array}"; do
+            if declare -F "$hook" > /dev/null; then "$hook" "$@"; else eval "$hook"; fi
+        done
+    fi
+}
+
+echoCmd() { printf '%s:' "$1"; shift; printf ' %q' "$@"; echo; }
+stopNest() { :; }
+header() { echo "$1"; }
+
+# --- Inputs --------------------------------------------------------------------------------------------------------------
+
+addToSearchPathWithCustomDelimiter() {
+    local delimiter=$1 name=$2 dir=$3
+    if [[ -d "$dir" && "$delimiter${!name:-}$delimiter" != *"$delimiter$dir$delimiter"* ]]; then
+        export "$name=${!name:-}${!name:+$delimiter}$dir"
+    fi
+}
+addToSearchPath() { addToSearchPathWithCustomDelimiter : "$@"; }
+
+declare -A _seenInputs=()
+_addInput() {
+    local input=$1 file next
+    if [ -n "${_seenInputs[$input]:-}" ]; then return; fi
+    _seenInputs[$input]=1
+    if [ -f "$input" ]; then source "$input"; return; fi
+    if [ -d "$input/bin" ]; then PATH="$input/bin:$PATH"; fi
+    addToSearchPath CPATH "$input/include"
+    addToSearchPath LIBRARY_PATH "$input/lib"
+    addToSearchPath PKG_CONFIG_PATH "$input/lib/pkgconfig"
+    addToSearchPath PKG_CONFIG_PATH "$input/share/pkgconfig"
+    addToSearchPath ACLOCAL_PATH "$input/share/aclocal"
+    addToSearchPath CMAKE_PREFIX_PATH "$input"
+    addToSearchPath PYTHONPATH "$input/lib/python3/dist-packages"
+    if [ -f "$input/nix-support/setup-hook" ]; then source "$input/nix-support/setup-hook"; fi
+    for file in propagated-build-inputs propagated-native-build-inputs; do
+        if [ -f "$input/nix-support/$file" ]; then
+            for next in $(< "$input/nix-support/$file"); do _addInput "$next"; done
+        fi
+    done
+}
+
+_addInputs() {
+    local name input
+    for name in nativeBuildInputs buildInputs propagatedBuildInputs propagatedNativeBuildInputs nativeCheckInputs checkInputs; do
+        for input in ${!name:-}; do _addInput "$input"; done
+    done
+}
+
+# --- Text ----------------------------------------------------------------------------------------------------------------
+
+# substitute IN OUT [--replace OLD NEW | --replace-fail OLD NEW | --subst-var NAME | --subst-var-by NAME TEXT]…
+substitute() {
+    local input=$1 output=$2 content old new must
+    shift 2
+    if [ ! -f "$input" ]; then echo "substitute(): ERROR: file '$input' does not exist" >&2; return 1; fi
+    content=$(cat "$input"; printf x)
+    content=${content%x}
+    while [ $# -gt 0 ]; do
+        must=
+        case "$1" in
+            --replace|--replace-warn|--replace-quiet) old=$2 new=$3; shift 3 ;;
+            --replace-fail) old=$2 new=$3 must=1; shift 3 ;;
+            --subst-var) old="@$2@" new=${!2}; shift 2 ;;
+            --subst-var-by) old="@$2@" new=$3; shift 3 ;;
+            *) echo "substitute(): ERROR: invalid argument '$1'" >&2; return 1 ;;
+        esac
+        if [ -n "$must" ] && [[ "$content" != *"$old"* ]]; then
+            echo "substitute(): ERROR: pattern $old does not match in '$input'" >&2
+            return 1
+        fi
+        content=${content//"$old"/"$new"}
+    done
+    if [ -e "$output" ]; then chmod +w "$output"; fi
+    printf %s "$content" > "$output"
+}
+
+substituteInPlace() {
+    local -a files=()
+    local file
+    while [ $# -gt 0 ] && [[ "$1" != --* ]]; do files+=("$1"); shift; done
+    for file in "${files[@]}"; do substitute "$file" "$file" "$@"; done
+}
+
+_allSubstitutions() {
+    local name
+    for name in $(compgen -e | grep -E '^[a-z][a-zA-Z0-9_]*$'); do printf '%s\0' --subst-var "$name"; done
+}
+substituteAll() {
+    local -a substitutions=()
+    mapfile -d '' substitutions < <(_allSubstitutions)
+    substitute "$1" "$2" "${substitutions[@]}"
+}
+substituteAllInPlace() { substituteAll "$1" "$1"; }
+
+# Interpreters are where scripts look for them: nothing to change.
+patchShebangs() { :; }
+
+# Flags of an attribute (split at blanks) and of its array.
+concatTo() {
+    local -n _target=$1
+    local name array
+    shift
+    for name in "$@"; do
+        array="$name[@]"
+        if declare -p "$name" 2> /dev/null | grep -q '^declare -[^ ]*a'; then _target+=("${!array}")
+        elif [ -n "${!name:-}" ]; then
+            local -a _words
+            read -r -d '' -a _words <<< "${!name}" || true
+            _target+=("${_words[@]}")
+        fi
+    done
+}
+appendToVar() { local name=$1; shift; export "$name=${!name:-}${!name:+ }$*"; }
+prependToVar() { local name=$1; shift; export "$name=$*${!name:+ }${!name:-}"; }
+
+# --- Phases --------------------------------------------------------------------------------------------------------------
+
+_defaultUnpack() {
+    local file=$1
+    if [ -d "$file" ]; then
+        cp -r --no-preserve=mode,timestamps -- "$file" "$(stripHash "$file")"
+        # Copying took the modes away; programs of the source must stay programs.
+        (cd "$file" && find . -type f -perm -0100 -print0) | (cd "$(stripHash "$file")" && xargs -0 -r chmod +x)
+        return
+    fi
+    case "$file" in
+        *.tar.xz|*.tar.lzma|*.txz|*.tar|*.tar.*|*.tgz|*.tbz2|*.tbz) tar xf "$file" --no-same-owner --mode=+w --warning=no-timestamp ;;
+        *.zip) unzip -qq "$file" ;;
+        *) case "$(file -bL "$file")" in
+               *gzip*|*XZ*|*bzip2*|*Zstandard*|*tar\ archive*) tar xf "$file" --no-same-owner --mode=+w ;;
+               *) return 1 ;;
+           esac ;;
+    esac
+}
+stripHash() { local name=${1##*/}; if [[ "$name" =~ ^[a-z0-9]{32}- ]]; then name=${name:33}; fi; echo "$name"; }
+
+unpackFile() {
+    echo "unpacking source archive $1"
+    if ! runOneHook unpackCmd "$1" && ! _defaultUnpack "$1"; then echo "do not know how to unpack source archive $1" >&2; exit 1; fi
+}
+runOneHook() {
+    local name=$1
+    shift
+    curSrc=${1:-}
+    if declare -F "$name" > /dev/null; then "$name" "$@"; elif [ -n "${!name:-}" ]; then eval "${!name}"; else return 1; fi
+}
+
+unpackPhase() {
+    runHook preUnpack
+    local -a sources before
+    local dir entry
+    if [ -n "${srcs:-}" ]; then read -r -d '' -a sources <<< "$srcs" || true
+    elif [ -n "${src:-}" ]; then sources=("$src")
+    else echo "variable \$src or \$srcs should point to the source" >&2; exit 1; fi
+    before=(*/)
+    for entry in "${sources[@]}"; do unpackFile "$entry"; done
+    if [ -n "${setSourceRoot:-}" ] || declare -F setSourceRoot > /dev/null; then runOneHook setSourceRoot
+    elif [ -z "${sourceRoot:-}" ]; then
+        sourceRoot=
+        for dir in */; do
+            if [[ " ${before[*]} " != *" $dir "* ]]; then
+                if [ -n "$sourceRoot" ]; then echo "unpacker produced multiple directories" >&2; exit 1; fi
+                sourceRoot=${dir%/}
+            fi
+        done
+    fi
+    if [ -z "$sourceRoot" ]; then echo "unpacker appears to have produced no directories" >&2; exit 1; fi
+    echo "source root is $sourceRoot"
+    if [ -z "${dontMakeSourcesWritable:-}" ]; then chmod -R u+w -- "$sourceRoot"; fi
+    runHook postUnpack
+}
+
+patchPhase() {
+    runHook prePatch
+    local -a list=() flags=(-p1)
+    local file
+    concatTo list patches
+    if [ -n "${patchFlags:-}" ]; then flags=(); concatTo flags patchFlags; fi
+    for file in "${list[@]}"; do
+        echo "applying patch $file"
+        case "$file" in
+            *.gz) gzip -dc "$file" ;;
+            *.xz) xz -dc "$file" ;;
+            *.bz2) bzip2 -dc "$file" ;;
+            *) cat "$file" ;;
+        esac | patch "${flags[@]}"
+    done
+    runHook postPatch
+}
+
+configurePhase() {
+    runHook preConfigure
+    local -a flags=()
+    : "${configureScript:=}"
+    if [ -z "$configureScript" ] && [ -x ./configure ]; then configureScript=./configure; fi
+    if [ -n "$configureScript" ]; then
+        if [ -z "${dontAddPrefix:-}" ]; then flags+=("${prefixKey:---prefix=}$prefix"); fi
+        if [ -z "${dontDisableStatic:-}" ] && [ -n "${disableStatic:-}" ]; then flags+=(--disable-static); fi
+        concatTo flags configureFlags configureFlagsArray
+        echoCmd 'configure flags' "${flags[@]}"
+        # The script may be a command with words of its own.
+        # shellcheck disable=SC2086
+        $configureScript "${flags[@]}"
+    else
+        echo "no configure script, doing nothing"
+    fi
+    runHook postConfigure
+}
+
+_parallel() { if [ -n "${enableParallelBuilding:-}" ]; then echo "-j$NIX_BUILD_CORES"; fi; }
+_hasMakefile() { [ -n "${makefile:-}" ] || [ -e Makefile ] || [ -e makefile ] || [ -e GNUmakefile ]; }
+
+buildPhase() {
+    runHook preBuild
+    if [ -z "${makeFlags:-}" ] && ! _hasMakefile; then
+        echo "no Makefile or custom buildPhase, doing nothing"
+    else
+        local -a flags=()
+        concatTo flags makeFlags makeFlagsArray buildFlags buildFlagsArray
+        echoCmd 'build flags' "${flags[@]}"
+        make ${makefile:+-f $makefile} $(_parallel) SHELL=/bin/bash "${flags[@]}"
+    fi
+    runHook postBuild
+}
+
+checkPhase() {
+    runHook preCheck
+    if ! _hasMakefile; then
+        echo "no Makefile or custom checkPhase, doing nothing"
+    else
+        local target=${checkTarget:-} name
+        if [ -z "$target" ]; then
+            for name in check test; do
+                if make -n ${makefile:+-f $makefile} ${makeFlags:-} "$name" > /dev/null 2>&1; then target=$name; break; fi
+            done
+        fi
+        if [ -z "$target" ]; then echo "no check/test target, doing nothing"
+        else
+            local -a flags=()
+            concatTo flags makeFlags makeFlagsArray checkFlags checkFlagsArray
+            if [ -z "${checkFlags:-}" ]; then flags+=(VERBOSE=y); fi
+            # Several targets are allowed.
+            # shellcheck disable=SC2086
+            make ${makefile:+-f $makefile} $(if [ -n "${enableParallelChecking-1}" ]; then _parallel; fi) SHELL=/bin/bash "${flags[@]}" $target
+        fi
+    fi
+    runHook postCheck
+}
+
+installPhase() {
+    runHook preInstall
+    if [ -z "${makeFlags:-}${installFlags:-}" ] && ! _hasMakefile; then
+        echo "no Makefile or custom installPhase, doing nothing"
+    else
+        local -a flags=()
+        if [ -n "$prefix" ]; then mkdir -p "$prefix"; fi
+        concatTo flags makeFlags makeFlagsArray installFlags installFlagsArray
+        # Several targets are allowed.
+        # shellcheck disable=SC2086
+        make ${makefile:+-f $makefile} SHELL=/bin/bash "${flags[@]}" ${installTargets:-install}
+    fi
+    runHook postInstall
+}
+
+_isElf() { local magic; IFS= read -r -n 4 magic < "$1" 2> /dev/null || return 1; [ "$magic" = $'\177ELF' ]; }
+
+_stripDir() {
+    local file
+    while IFS= read -r -d '' file; do
+        case "$file" in
+            *.a) strip -S -p -D "$file" 2> /dev/null || true ;;
+            *) if _isElf "$file"; then
+                   if [ -n "${stripAll:-}" ] || [[ "$file" == */bin/* || "$file" == */sbin/* ]]; then strip "$file" 2> /dev/null || true
+                   else strip -S "$file" 2> /dev/null || true; fi
+               fi ;;
+        esac
+    done < <(find "$1" -type f -print0)
+}
+
+# Moves a directory of the output, if it is there: `_moveTo share/man man`.
+moveToOutput() {
+    local pattern=$1 target=${!2} output source
+    for output in $outputs; do
+        if [ "${!output}" = "$target" ]; then continue; fi
+        for source in "${!output}"/$pattern; do
+            if [ ! -e "$source" ] && [ ! -L "$source" ]; then continue; fi
+            mkdir -p "$target/$(dirname "${source#"${!output}"/}")"
+            mv "$source" "$target/${source#"${!output}"/}"
+            rmdir --ignore-fail-on-non-empty -p "$(dirname "$source")" 2> /dev/null || true
+        done
+    done
+}
+
+fixupPhase() {
+    local output
+    for output in $outputs; do if [ -e "${!output}" ]; then chmod -R u+w -- "${!output}"; fi; done
+    runHook preFixup
+    for output in $outputs; do
+        if [ ! -d "${!output}" ]; then continue; fi
+        if [ -d "${!output}/sbin" ] && [ ! -L "${!output}/sbin" ] && [ -z "${dontMoveSbin:-}" ] && [ ! -e "${!output}/bin" ]; then
+            mv "${!output}/sbin" "${!output}/bin"
+            ln -s bin "${!output}/sbin"
+        fi
+        if [ -z "${dontStrip:-}" ] && command -v strip > /dev/null; then _stripDir "${!output}"; fi
+        # Compressed manuals carry no time.
+        find "${!output}" -type f -path '*/share/man/*' ! -name '*.gz' -exec gzip -n9f {} + 2> /dev/null || true
+        rm -f "${!output}/share/info/dir"
+    done
+    for output in dev; do
+        if [[ " $outputs " == *" $output "* ]]; then moveToOutput include dev; moveToOutput lib/pkgconfig dev; moveToOutput 'lib/*.a' dev; fi
+    done
+    if [[ " $outputs " == *" man "* ]]; then moveToOutput share/man man; fi
+    if [[ " $outputs " == *" doc "* ]]; then moveToOutput share/doc doc; fi
+    if [ -n "${propagatedBuildInputs:-}" ]; then
+        local first=${outputDev:-out}
+        if [[ " $outputs " == *" dev "* ]]; then first=dev; fi
+        mkdir -p "${!first}/nix-support"
+        printf '%s ' $propagatedBuildInputs > "${!first}/nix-support/propagated-build-inputs"
+    fi
+    if [ -n "${setupHook:-}" ]; then
+        mkdir -p "$out/nix-support"
+        substituteAll "$setupHook" "$out/nix-support/setup-hook"
+    fi
+    runHook postFixup
+}
+
+installCheckPhase() {
+    runHook preInstallCheck
+    if _hasMakefile && make -n ${makefile:+-f $makefile} "${installCheckTarget:-installcheck}" > /dev/null 2>&1; then
+        local -a flags=()
+        concatTo flags makeFlags makeFlagsArray installCheckFlags installCheckFlagsArray
+        make ${makefile:+-f $makefile} SHELL=/bin/bash "${flags[@]}" "${installCheckTarget:-installcheck}"
+    else
+        echo "no installcheck target, doing nothing"
+    fi
+    runHook postInstallCheck
+}
+
+distPhase() {
+    runHook preDist
+    local -a flags=()
+    concatTo flags distFlags distFlagsArray
+    make "${flags[@]}" "${distTarget:-dist}"
+    if [ -z "${dontCopyDist:-}" ]; then mkdir -p "$out/tarballs"; cp -pvd ${tarballs:-*.tar.gz} "$out/tarballs"; fi
+    runHook postDist
+}
+
+_phaseIsOff() {
+    case "$1" in
+        unpackPhase) [ -n "${dontUnpack:-}" ] ;;
+        patchPhase) [ -n "${dontPatch:-}" ] ;;
+        configurePhase) [ -n "${dontConfigure:-}" ] ;;
+        buildPhase) [ -n "${dontBuild:-}" ] ;;
+        checkPhase) [ -z "${doCheck:-}" ] ;;
+        installPhase) [ -n "${dontInstall:-}" ] ;;
+        fixupPhase) [ -n "${dontFixup:-}" ] ;;
+        installCheckPhase) [ -z "${doInstallCheck:-}" ] ;;
+        distPhase) [ -z "${doDist:-}" ] ;;
+        *) false ;;
+    esac
+}
+
+runPhase() {
+    local phase=$1
+    if _phaseIsOff "$phase"; then return; fi
+    echo "Running phase: $phase"
+    # An attribute of the phase's name replaces the function.
+    if [ -n "${!phase:-}" ]; then eval "${!phase}"; else "$phase"; fi
+    if [ "$phase" = unpackPhase ]; then cd -- "${sourceRoot:-.}"; fi
+}
+
+genericBuild() {
+    local phase
+    if [ -n "${buildCommandPath:-}" ]; then source "$buildCommandPath"; return; fi
+    if [ -n "${buildCommand:-}" ]; then eval "$buildCommand"; return; fi
+    if [ -z "${phases:-}" ]; then
+        phases="${prePhases:-} unpackPhase patchPhase ${preConfigurePhases:-} configurePhase ${preBuildPhases:-} buildPhase checkPhase
+            ${preInstallPhases:-} installPhase ${preFixupPhases:-} fixupPhase installCheckPhase ${preDistPhases:-} distPhase ${postPhases:-}"
+    fi
+    for phase in $phases; do runPhase "$phase"; done
+}
+
+mkdir -p "$HOME"
+: "${prefix=${out:-}}"
+export prefix
+_addInputs
+export PATH
+# Attributes that are set but are not for us must not end a build by being unbound.
+set +u
