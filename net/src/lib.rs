@@ -45,4 +45,4 @@ pub use request::{Body, Cancel, Request};
 pub use reqwest::{Method, StatusCode, Url, header};
 pub use response::Response;
 pub use secret::{Credentials, Secret};
-pub use url::shown;
+pub use url::{shown, shown_text};

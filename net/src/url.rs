@@ -21,6 +21,19 @@ pub fn shown(url: &Url) -> String {
     clean.to_string()
 }
 
+/// Returns the text of a URL as messages may show it, also where it does not parse.
+pub fn shown_text(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(url) if !url.cannot_be_a_base() => shown(&url),
+        _ => {
+            let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+            let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+            let rest = rest.split_once(['?', '#']).map_or(rest, |(rest, _)| rest);
+            if scheme.is_empty() { rest.to_owned() } else { format!("{scheme}://{rest}") }
+        }
+    }
+}
+
 fn shown_pair(pair: &str) -> String {
     let Some((key, _)) = pair.split_once('=') else { return pair.to_owned() };
     let lower = key.to_ascii_lowercase();
@@ -50,6 +63,12 @@ mod tests {
         check("https://example.org/a?v=1&access_token=abc", "https://example.org/a?v=1&access_token=...");
         check("https://example.org/a?X-Amz-Signature=ff&x", "https://example.org/a?X-Amz-Signature=...&x");
         check("https://example.org/?sig=1&design=2", "https://example.org/?sig=...&design=2");
+    }
+
+    #[test]
+    fn what_does_not_parse_keeps_its_secrets_too() {
+        assert_eq!(shown_text("http://u:pw@[bad/x?token=a"), "http://[bad/x");
+        assert_eq!(shown_text("u:pw@host"), "host");
     }
 
     #[test]

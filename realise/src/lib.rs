@@ -7,6 +7,7 @@ mod error;
 mod events;
 mod graph;
 mod options;
+pub mod fetch;
 pub mod sandbox;
 pub mod unpack;
 

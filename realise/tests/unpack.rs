@@ -1,5 +1,6 @@
 //! Hostile and odd archives. Names say the number of the case that a test shows.
 
+#[allow(dead_code, reason = "each test file uses its own part of this")]
 mod support;
 
 use std::fs::File;
@@ -268,7 +269,7 @@ fn case_91_announced_sizes_cost_nothing() {
     refused(&with_size(b'L', b"100000000000"), "extended header");
     refused(&with_size(b'S', tebibyte), "sparse");
     refused(&Tar::default().pax(&[("GNU.sparse.realsize", "4398046511104")]).file("f", "x").end(), "sparse");
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
@@ -344,7 +345,8 @@ fn case_96_depth_has_a_limit_that_is_quick() {
         let tar = Tar::default().pax(&[("path", &deep)]).dir("x").end();
         refused(&tar, "1024 directories deep");
     }
-    assert!(start.elapsed() < Duration::from_secs(1));
+    // A reader that walks from the top for each part needs far longer, on any machine.
+    assert!(start.elapsed() < Duration::from_secs(10));
     // What is allowed works.
     let tar = Tar::default().pax(&[("path", &format!("{}f", "d/".repeat(1000)))]).file("x", "deep").end();
     let yard = Yard::new();

@@ -12,20 +12,33 @@
 //! | `builtin:unpack` | a tree from an archive in the store |
 //! | `builtin:debian-compose` | one tree from Debian packages |
 //! | `builtin:merge` | one tree of links to, or copies of, several objects |
+//! | `builtin:write-tree` | files whose text is in the derivation |
 //!
 //! Attributes of each: `docs/builtin-builders.md`.
 
 mod attributes;
+mod fetchurl;
+mod merge;
+mod unpack;
+mod write_tree;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use ampoule_net::Cancel;
-use ampoule_store::{ContentAddress, ObjectInfo, StoreDir};
+use ampoule_store::{ContentAddress, Hash, ObjectInfo, StoreDir};
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use crate::unpack::UnpackError;
 
 pub use attributes::{AttributeError, Attributes};
+pub use fetchurl::FetchUrl;
+pub use merge::Merge;
+pub use unpack::Unpack;
+pub use write_tree::WriteTree;
 
 /// A builder that runs in our own process.
 pub trait BuiltinBuilder: Send + Sync {
@@ -120,6 +133,17 @@ pub struct BuiltinError {
     pub kind: BuiltinErrorKind,
     /// What went wrong, without the derivation's name.
     pub message: String,
+    /// Both hashes, where the bytes are not those promised.
+    pub mismatch: Option<Box<Mismatch>>,
+}
+
+/// What was promised, and what came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// What the derivation says.
+    pub specified: Hash,
+    /// What the bytes hash to.
+    pub got: Hash,
 }
 
 /// Whose fault a failure is.
@@ -140,12 +164,12 @@ pub enum BuiltinErrorKind {
 impl BuiltinError {
     /// A failed build.
     pub fn build(message: impl Into<String>) -> Self {
-        Self { kind: BuiltinErrorKind::Build, message: message.into() }
+        Self { kind: BuiltinErrorKind::Build, message: message.into(), mismatch: None }
     }
 
     /// Something that a rule refuses.
     pub fn policy(message: impl Into<String>) -> Self {
-        Self { kind: BuiltinErrorKind::Policy, message: message.into() }
+        Self { kind: BuiltinErrorKind::Policy, message: message.into(), mismatch: None }
     }
 }
 
@@ -157,9 +181,32 @@ impl fmt::Display for BuiltinError {
 
 impl std::error::Error for BuiltinError {}
 
+impl From<UnpackError> for BuiltinError {
+    fn from(error: UnpackError) -> Self {
+        Self::build(error.to_string())
+    }
+}
+
 impl From<AttributeError> for BuiltinError {
     fn from(error: AttributeError) -> Self {
         Self::build(error.to_string())
+    }
+}
+
+impl Place {
+    /// Removes what a try left, so that another may begin. Nothing there is fine.
+    pub(crate) fn clear(&self) -> Result<(), BuiltinError> {
+        let failed =
+            |error: std::io::Error| BuiltinError::build(format!("cannot remove a failed try: {error}"));
+        match rustix::fs::unlinkat(&self.dir, self.name.as_str(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            // The standard library's own removal goes by directory handles below this one.
+            Err(Errno::ISDIR | Errno::PERM) => {
+                let path = format!("/proc/self/fd/{}/{}", self.dir.as_raw_fd(), self.name);
+                std::fs::remove_dir_all(path).map_err(failed)
+            }
+            Err(error) => Err(failed(error.into())),
+        }
     }
 }
 

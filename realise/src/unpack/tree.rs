@@ -75,6 +75,12 @@ impl Tree {
         Ok(Self { root: Arc::new(root), recent: None })
     }
 
+    /// Returns a tree of what lies beside `place`: for outputs that are no directory.
+    pub(crate) fn around(place: &Place) -> Result<Self, UnpackError> {
+        let root = place.dir.try_clone()?;
+        Ok(Self { root: Arc::new(root), recent: None })
+    }
+
     /// Returns another handle on the same tree, for another thread.
     pub fn handle(&self) -> Self {
         Self { root: Arc::clone(&self.root), recent: None }

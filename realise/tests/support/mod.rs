@@ -1,6 +1,7 @@
 //! What the tests of fetching, unpacking and builtin builders share.
 
 pub mod archives;
+pub mod yard;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
