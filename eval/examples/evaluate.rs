@@ -95,7 +95,11 @@ fn main() {
     let dir = std::env::current_dir().expect("there is a current directory");
     let world = Arc::new(Plain(StoreDir::default()));
     let stats = std::env::var_os("AMPOULE_STATS").is_some();
-    let result = ampoule_eval::run(Settings::default(), world, move |ev| {
+    let mut settings = Settings::default();
+    if let Some(bytes) = std::env::var("AMPOULE_NURSERY").ok().and_then(|text| text.parse().ok()) {
+        settings.nursery_bytes = bytes;
+    }
+    let result = ampoule_eval::run(settings, world, move |ev| {
         let value = if arguments[0] == "-E" {
             ev.eval_text("«string»", &dir, arguments[1].as_bytes())
         } else {

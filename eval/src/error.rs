@@ -81,7 +81,7 @@ pub enum ErrorKind {
 impl ErrorKind {
     /// Returns the stable number of the kind.
     pub const fn code(self) -> u16 {
-        200 + self as u16
+        100 + self as u16
     }
 }
 

@@ -34,6 +34,9 @@ pub struct Settings {
     pub allow_import_from_derivation: bool,
     /// Bytes of native stack that nested calls may use.
     pub stack_bytes: usize,
+    /// Bytes that are allocated between two collections, at least. Tests that look for faults of the
+    /// collector set it to 0.
+    pub nursery_bytes: usize,
     /// Tail calls in a row, without any of them returning, that are taken for endless recursion.
     pub max_tail_calls: u32,
     /// Whether `builtins.traceVerbose` traces.
@@ -51,6 +54,7 @@ impl Default for Settings {
             impure: false,
             allow_import_from_derivation: false,
             stack_bytes: 4 << 30,
+            nursery_bytes: 8 << 20,
             max_tail_calls: 20_000_000,
             trace_verbose: false,
             interrupt: Interrupt::default(),
@@ -165,7 +169,7 @@ impl Evaluator {
     }
 
     fn new(settings: Settings, world: Arc<dyn World>, limit: Arc<AtomicUsize>, stack_base: usize) -> Self {
-        let heap = Heap::new(stack_base);
+        let heap = Heap::new(stack_base, settings.nursery_bytes);
         let nothing = heap.empty_attrs;
         let mut evaluator = Self {
             heap,

@@ -15,6 +15,7 @@ pub mod toml;
 pub mod versions;
 pub mod xml;
 
+mod assertion;
 mod builtins;
 mod call;
 mod coerce;

@@ -1,6 +1,6 @@
 //! Operators: arithmetic, comparison, equality, `//`, `++`, assertions.
 
-use ampoule_lang::resolve::{Assert, Binary, Place, Unary};
+use ampoule_lang::resolve::{Binary, Place, Unary};
 use ampoule_lang::sym;
 
 use crate::coerce::Coercion;
@@ -403,24 +403,6 @@ impl Evaluator {
             return Err(self.mismatch("a list", right).at(node.right_place));
         }
         Ok(self.heap.concat(left, right))
-    }
-
-    pub(crate) fn assert(
-        &mut self,
-        node: &'static Assert<'static, Words>,
-        frame: Frame,
-        captures: Captures,
-    ) -> EvalResult<()> {
-        if self.condition(&node.condition, frame, captures, node.place)? {
-            return Ok(());
-        }
-        Err(self.assertion_failed(node))
-    }
-
-    #[cold]
-    fn assertion_failed(&mut self, node: &'static Assert<'static, Words>) -> EvalError {
-        let text = self.source_text(node.place);
-        EvalError::new(ErrorKind::AssertionFailed, format!("assertion '{text}' failed")).at(node.place)
     }
 }
 

@@ -207,18 +207,27 @@ impl Evaluator {
             return Err(self.mismatch("a set", value).at(overrides.place));
         };
         let over = self.heap.flat(over);
+        let mut replaced = Vec::new();
         for (name, value) in over.iter() {
             if let Some((_, slot)) = overrides.slots.iter().find(|(known, _)| *known == name) {
                 frame.set(*slot, value);
+                replaced.push(*slot);
             }
         }
-        self.patch(overrides.patches, frame);
+        // What is replaced is not seen again; the others see the replacements.
+        for patch in overrides.patches.iter().filter(|patch| !replaced.contains(&patch.holder)) {
+            self.patch(std::slice::from_ref(patch), frame);
+        }
         Ok(self.heap.update(fixed.attrs(), over.attrs()))
     }
 
     /// The set of `__curPos` and `unsafeGetAttrPos`, or null.
     pub(crate) fn position_set(&mut self, pos: u32) -> Value {
         let Some((file, position)) = self.position(pos) else { return Value::NULL };
+        // A text that is no file has no position that a program could use.
+        if file.starts_with('«') {
+            return Value::NULL;
+        }
         let file = self.string(file);
         let line = self.int(i64::from(position.line_number));
         let column = self.int(i64::from(position.column_number));

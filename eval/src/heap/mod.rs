@@ -95,11 +95,11 @@ pub(crate) enum Life {
 }
 
 impl Heap {
-    /// Makes a heap whose values live in locals below `stack_base` on this thread's stack.
-    pub(crate) fn new(stack_base: usize) -> Self {
+    /// Makes a heap that collects after `nursery_bytes` at the earliest, and whose values live in locals below `stack_base` on this thread's stack.
+    pub(crate) fn new(stack_base: usize, nursery_bytes: usize) -> Self {
         let nothing = Value::EMPTY;
         let mut heap = Self {
-            space: Space::new(),
+            space: Space::new(nursery_bytes),
             stack: stack::Stack::new(),
             roots: Vec::new(),
             free_roots: Vec::new(),

@@ -28,8 +28,6 @@ const LARGE_BYTES: usize = 8 << 10;
 const MAP_WORDS: usize = BLOCK_BYTES / 16 / 64;
 /// Addresses to reserve; halved until the system agrees.
 const RESERVE_BYTES: usize = 256 << 30;
-/// What may be allocated before the first collection, and at least between two.
-const MIN_THRESHOLD: usize = 8 << 20;
 
 /// Sizes of cells in bytes: every multiple of 8 up to 128, then four steps for each doubling.
 const CELL_BYTES: [u32; CLASSES] = cell_sizes();
@@ -142,6 +140,8 @@ pub(super) struct Space {
     free_count: usize,
     allocated_bytes: usize,
     threshold_bytes: usize,
+    /// What may be allocated before the first collection, and at least between two.
+    min_threshold_bytes: usize,
     pub(super) live_bytes: usize,
     pub(super) total_bytes: u64,
     mapping: (usize, usize),
@@ -154,7 +154,7 @@ pub(super) enum Allocation {
 }
 
 impl Space {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(min_threshold_bytes: usize) -> Self {
         let (start, bytes) = reserve(RESERVE_BYTES);
         let base = start.next_multiple_of(BLOCK_BYTES);
         let reserved_blocks = ((start + bytes - base) >> BLOCK_SHIFT) as u32;
@@ -167,7 +167,8 @@ impl Space {
             free: Vec::new(),
             free_count: 0,
             allocated_bytes: 0,
-            threshold_bytes: MIN_THRESHOLD,
+            threshold_bytes: min_threshold_bytes,
+            min_threshold_bytes,
             live_bytes: 0,
             total_bytes: 0,
             mapping: (start, bytes),
@@ -438,7 +439,7 @@ impl Space {
         }
         self.free_count = self.free.len();
         self.allocated_bytes = 0;
-        self.threshold_bytes = MIN_THRESHOLD.max((self.live_bytes + extra_bytes) * 3 / 4);
+        self.threshold_bytes = self.min_threshold_bytes.max((self.live_bytes + extra_bytes) * 3 / 4);
     }
 
     /// Returns the bytes of address space that blocks cover.

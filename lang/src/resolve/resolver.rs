@@ -14,16 +14,15 @@ use super::ir::{
 use crate::ast::{
     self, Ast, AttrNameKind, AttrSet, AttrsId, BinaryOp, BindingKind, Expr, ExprId, LambdaId, StrPartKind,
 };
+use crate::codes::UNDEFINED_VARIABLE;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::near::near_name;
 use crate::source::Source;
 use crate::span::{FileSpan, Span};
 use crate::symbol::{Symbol, sym};
 
-/// A name that is bound nowhere.
-const UNDEFINED_VARIABLE: Code = Code(100);
 /// `~/a` where the home directory must not be known.
-const NO_HOME: Code = Code(101);
+const NO_HOME: Code = Code(113);
 /// Captures that are searched one by one; more are found by a table.
 const FEW_CAPTURES: usize = 32;
 /// Elements of a literal that is built at once rather than delayed, and how deep it may go.
