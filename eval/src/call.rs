@@ -112,8 +112,6 @@ impl Evaluator {
         arguments: Frame,
         place: Place,
     ) -> EvalResult<Value> {
-        self.check_depth()?;
-        self.stats.calls += 1;
         let mark = self.heap.stack_mark();
         let Some(frame) = self.heap.push_frame(lambda.body.slots as usize) else {
             return Err(EvalError::stack_overflow());
@@ -121,13 +119,26 @@ impl Evaluator {
         for index in 0..lambda.arity {
             frame.set(index, arguments.get(index));
         }
-        let captures = Captures::of(function);
-        if let Some(formals) = lambda.formals {
-            self.bind_formals(lambda, formals, frame, captures).map_err(|error| error.at(place))?;
-        }
-        let value = self.eval(&lambda.body.node, frame, captures)?;
+        let value = self.enter_closure(function, lambda, frame).map_err(|error| error.at(place))?;
         self.heap.pop_to(mark);
         Ok(value)
+    }
+
+    /// Evaluates the body of a closure whose frame holds its arguments.
+    #[inline]
+    pub(crate) fn enter_closure(
+        &mut self,
+        function: Value,
+        lambda: &'static Lambda<'static, Words>,
+        frame: Frame,
+    ) -> EvalResult<Value> {
+        self.check_depth()?;
+        self.stats.calls += 1;
+        let captures = Captures::of(function);
+        if let Some(formals) = lambda.formals {
+            self.bind_formals(lambda, formals, frame, captures)?;
+        }
+        self.eval(&lambda.body.node, frame, captures)
     }
 
     fn call_builtin(&mut self, id: BuiltinId, frame: Frame, place: Place) -> EvalResult<Value> {

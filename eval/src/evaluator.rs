@@ -53,7 +53,7 @@ impl Default for Settings {
             system: "x86_64-linux".to_owned(),
             impure: false,
             allow_import_from_derivation: false,
-            stack_bytes: 4 << 30,
+            stack_bytes: 1 << 30,
             nursery_bytes: 8 << 20,
             max_tail_calls: 20_000_000,
             trace_verbose: false,
@@ -314,12 +314,20 @@ impl Evaluator {
 
     fn apply_thunk(&mut self, thunk: Thunk) -> EvalResult<Value> {
         let (function, count) = thunk.application();
-        let Some(frame) = self.heap.push_frame(count) else { return Err(EvalError::stack_overflow()) };
+        let function = self.force(function)?;
+        let direct = match function.as_closure().map(|closure| closure.lambda()) {
+            Some(lambda) if lambda.arity as usize == count => Some(lambda),
+            _ => None,
+        };
+        let slots = direct.map_or(count, |lambda| lambda.body.slots as usize);
+        let Some(frame) = self.heap.push_frame(slots) else { return Err(EvalError::stack_overflow()) };
         for index in 0..count {
             frame.set(index as u32, thunk.argument(index));
         }
-        let function = self.force(function)?;
-        self.call_frame(function, frame, count, Place::NONE)
+        match direct {
+            Some(lambda) => self.enter_closure(function, lambda, frame),
+            None => self.call_frame(function, frame, count, Place::NONE),
+        }
     }
 
     /// Forces what is in an attribute's slot and keeps the result there.

@@ -5,7 +5,9 @@
 //! functions. A call made in such a tail position reuses the frame of the caller.
 //! What is rare or large is in functions of its own, so that a native frame stays small.
 
-use ampoule_lang::resolve::{Binary, Body, Eager, If, Lambda, Let, Node, Patch, Place, Suspension, Var};
+use ampoule_lang::resolve::{
+    Binary, Body, Call, Eager, If, Lambda, Let, Node, Patch, Place, Suspension, Var,
+};
 
 use crate::error::{EvalError, EvalResult};
 use crate::evaluator::Evaluator;
@@ -22,6 +24,22 @@ impl Evaluator {
         node: &'static Code,
         frame: Frame,
         captures: Captures,
+    ) -> EvalResult<Value> {
+        let mut last_call = None;
+        match self.walk(node, frame, captures, &mut last_call) {
+            Ok(value) => Ok(value),
+            Err(error) => Err(call_failed(error, last_call)),
+        }
+    }
+
+    /// The loop of [`Evaluator::eval`]. The call whose body is being evaluated is left in `last_call`.
+    #[inline(always)]
+    fn walk(
+        &mut self,
+        node: &'static Code,
+        frame: Frame,
+        captures: Captures,
+        last_call: &mut Option<&'static Call<'static, Words>>,
     ) -> EvalResult<Value> {
         let mark = self.heap.stack_mark();
         let (mut node, mut frame, mut captures) = (node, frame, captures);
@@ -55,6 +73,7 @@ impl Evaluator {
                     let Some(lambda) = saturated(function, count) else {
                         break self.call_other(function, call, frame, captures)?;
                     };
+                    *last_call = Some(call);
                     self.check_depth()?;
                     let Some(new) = self.heap.push_frame(lambda.body.slots as usize) else {
                         return Err(EvalError::stack_overflow());
@@ -68,10 +87,8 @@ impl Evaluator {
                         if own_calls == 0 { new } else { self.reuse(frame, new, lambda, &mut own_calls)? };
                     own_calls += 1;
                     captures = Captures::of(function);
-                    if let Some(formals) = lambda.formals
-                        && let Err(error) = self.bind_formals(lambda, formals, frame, captures)
-                    {
-                        return Err(error.at(call.place));
+                    if let Some(formals) = lambda.formals {
+                        self.bind_formals(lambda, formals, frame, captures)?;
                     }
                     node = &lambda.body.node;
                 }
@@ -407,6 +424,17 @@ impl Evaluator {
         let value = self.eval(&body.node, frame, Captures::NONE)?;
         self.heap.pop_to(mark);
         Ok(value)
+    }
+}
+
+/// Adds the call whose body failed to the trace.
+#[cold]
+#[inline(never)]
+fn call_failed(error: EvalError, call: Option<&'static Call<'static, Words>>) -> EvalError {
+    match call {
+        // Arguments that do not fit are the call's fault; what goes wrong in the body is not.
+        Some(call) => error.at(call.place).while_("while calling a function", call.place),
+        None => error,
     }
 }
 
