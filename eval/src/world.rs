@@ -54,9 +54,9 @@ pub enum AddError {
     /// The content has another hash than was promised.
     HashMismatch {
         /// What was promised.
-        wanted: Hash,
+        wanted: Box<Hash>,
         /// What it is.
-        got: Hash,
+        got: Box<Hash>,
     },
 }
 
