@@ -49,16 +49,19 @@ impl Builder<'_> {
         let mut at_line_start = true;
         let mut column = 0;
         for (i, part) in raw.iter().enumerate() {
+            let last = i + 1 == raw.len();
+            let text_start = self.ast.texts.len();
             let kind = match part.kind {
                 IndentKind::Text => {
-                    let last = i + 1 == raw.len();
-                    let text_start = self.ast.texts.len();
-                    self.push_stripped(part.span, dropped, &mut at_line_start, &mut column, last);
+                    let bytes = &self.bytes[part.span.range()];
+                    push_stripped(&mut self.ast.texts, bytes, dropped, &mut at_line_start, &mut column, last);
                     StrPartKind::Text(Slice::new(text_start, self.ast.texts.len()))
                 }
                 IndentKind::Escape => {
-                    (at_line_start, column) = (false, 0);
-                    StrPartKind::Text(self.indented_escape(part.span))
+                    // An escape is no indentation when it is measured, but it is when it is taken away.
+                    let bytes = &escaped(&self.bytes[part.span.range()]);
+                    push_stripped(&mut self.ast.texts, bytes, dropped, &mut at_line_start, &mut column, last);
+                    StrPartKind::Text(Slice::new(text_start, self.ast.texts.len()))
                 }
                 IndentKind::Expr(id) => {
                     (at_line_start, column) = (false, 0);
@@ -77,64 +80,70 @@ impl Builder<'_> {
                 self.ast.parts.truncate(first);
                 expr
             }
+            // Nix looks only whether there is one part, and whether that is a string.
+            [StrPart { kind: StrPartKind::Expr(id), .. }] if matches!(self.ast.expr(*id), Expr::Str(_)) => {
+                self.ast.expr(*id)
+            }
             _ => Expr::Interpolation(parts),
         };
         self.push_expr(expr, Span::new(start, end))
     }
+}
 
-    /// Pushes a text without its indentation and, if nothing follows, without a blank last line.
-    fn push_stripped(
-        &mut self,
-        span: Span,
-        dropped: usize,
-        at_line_start: &mut bool,
-        column: &mut usize,
-        last: bool,
-    ) {
-        let bytes = &self.bytes[span.range()];
-        let texts = &mut self.ast.texts;
-        let first = texts.len();
-        let mut at = 0;
-        while at < bytes.len() {
-            if *at_line_start {
-                match bytes[at] {
-                    b' ' => {
-                        if *column >= dropped {
-                            texts.push(b' ');
-                        }
-                        *column += 1;
-                        at += 1;
-                        continue;
+/// Pushes a text without its indentation and, if nothing follows, without a blank last line.
+fn push_stripped(
+    texts: &mut Vec<u8>,
+    bytes: &[u8],
+    dropped: usize,
+    at_line_start: &mut bool,
+    column: &mut usize,
+    last: bool,
+) {
+    let first = texts.len();
+    let mut at = 0;
+    while at < bytes.len() {
+        if *at_line_start {
+            match bytes[at] {
+                b' ' => {
+                    if *column >= dropped {
+                        texts.push(b' ');
                     }
-                    b'\n' => *column = 0,
-                    _ => (*at_line_start, *column) = (false, 0),
+                    *column += 1;
+                    at += 1;
+                    continue;
                 }
+                b'\n' => *column = 0,
+                _ => (*at_line_start, *column) = (false, 0),
             }
-            let line_end = bytes[at..].iter().position(|&b| b == b'\n').map_or(bytes.len(), |i| at + i + 1);
-            texts.extend_from_slice(&bytes[at..line_end]);
-            if bytes[line_end - 1] == b'\n' {
-                *at_line_start = true;
-            }
-            at = line_end;
         }
-        if last {
-            let text = &texts[first..];
-            if let Some(line_end) = text.iter().rposition(|&b| b == b'\n')
-                && text[line_end + 1..].iter().all(|&b| b == b' ')
-            {
-                texts.truncate(first + line_end + 1);
-            }
+        let line_end = bytes[at..].iter().position(|&b| b == b'\n').map_or(bytes.len(), |i| at + i + 1);
+        texts.extend_from_slice(&bytes[at..line_end]);
+        if bytes[line_end - 1] == b'\n' {
+            *at_line_start = true;
+        }
+        at = line_end;
+    }
+    if last {
+        let text = &texts[first..];
+        if let Some(line_end) = text.iter().rposition(|&b| b == b'\n')
+            && text[line_end + 1..].iter().all(|&b| b == b' ')
+        {
+            texts.truncate(first + line_end + 1);
         }
     }
+}
 
-    fn indented_escape(&mut self, span: Span) -> Slice<u8> {
-        let bytes = self.bytes;
-        match &bytes[span.range()] {
-            b"''$" | b"$" => self.push_text(b"$"),
-            b"'''" => self.push_text(b"''"),
-            b"'" => self.push_text(b"'"),
-            _ => self.unescaped(Span::new(span.start + 2, span.end)),
-        }
+/// Returns what an escape stands for.
+fn escaped(escape: &[u8]) -> Vec<u8> {
+    match escape {
+        b"''$" | b"$" => b"$".to_vec(),
+        b"'''" => b"''".to_vec(),
+        b"'" => b"'".to_vec(),
+        [.., b'n'] => b"\n".to_vec(),
+        [.., b'r'] => b"\r".to_vec(),
+        [.., b't'] => b"\t".to_vec(),
+        [.., other] => vec![*other],
+        [] => Vec::new(),
     }
 }
 

@@ -124,12 +124,9 @@ impl<'a> Printer<'a> {
             Expr::Interpolation(parts) => self.parts(None, self.ast.parts(parts)),
             Expr::Path(text) => self.path(self.ast.text(text), false),
             Expr::PathInterpolation { base, parts } => self.parts(Some(base), self.ast.parts(parts)),
-            Expr::SearchPath(text) => {
-                self.then(&[T(b"(__findFile __nixPath "), Todo::Str(self.ast.text(text)), T(b")")]);
-            }
             Expr::Var(name) => self.out.extend(name.as_bytes()),
             Expr::CurPos => self.out.extend(b"__curPos"),
-            Expr::Apply { .. } => self.apply(id),
+            Expr::Apply { .. } | Expr::Negate(_) | Expr::SearchPath(_) => self.call(id),
             Expr::Select { base, path, default: None } => {
                 self.then(&[T(b"("), E(base), T(b")."), AttrPath(path)]);
             }
@@ -178,44 +175,57 @@ impl<'a> Printer<'a> {
                 self.then(&words);
             }
             Expr::Not(operand) => self.then(&[T(b"(! "), E(operand), T(b")")]),
-            Expr::Negate(operand) => self.then(&[T(b"(__sub 0 "), E(operand), T(b")")]),
-            Expr::Binary { op, left, right, .. } => self.binary(op, left, right),
+            Expr::Binary { op, left, right, .. } => self.binary(id, op, left, right),
             Expr::Error => self.out.extend("«error»".bytes()),
         }
     }
 
-    fn binary(&mut self, op: BinaryOp, left: ExprId, right: ExprId) {
+    fn binary(&mut self, id: ExprId, op: BinaryOp, left: ExprId, right: ExprId) {
         use Todo::{Expr as E, Text as T};
-        let call = |name: &'static [u8], a, b, end: &'static [u8]| [T(name), E(a), T(b" "), E(b), T(end)];
-        let words = match op {
-            BinaryOp::Less => call(b"(__lessThan ", left, right, b")"),
-            BinaryOp::Greater => call(b"(__lessThan ", right, left, b")"),
-            BinaryOp::LessEqual => call(b"(! (__lessThan ", right, left, b"))"),
-            BinaryOp::GreaterEqual => call(b"(! (__lessThan ", left, right, b"))"),
-            BinaryOp::Sub => call(b"(__sub ", left, right, b")"),
-            BinaryOp::Mul => call(b"(__mul ", left, right, b")"),
-            BinaryOp::Div => call(b"(__div ", left, right, b")"),
-            _ => {
-                let words =
-                    [T(b"("), E(left), T(b" "), T(op.as_str().as_bytes()), T(b" "), E(right), T(b")")];
-                return self.then(&words);
+        match op {
+            BinaryOp::Less | BinaryOp::Greater | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div => {
+                self.call(id)
             }
-        };
-        self.then(&words);
+            BinaryOp::LessEqual => {
+                self.then(&[T(b"(! (__lessThan "), E(right), T(b" "), E(left), T(b"))")]);
+            }
+            BinaryOp::GreaterEqual => {
+                self.then(&[T(b"(! (__lessThan "), E(left), T(b" "), E(right), T(b"))")]);
+            }
+            _ => {
+                let op = op.as_str().as_bytes();
+                self.then(&[T(b"("), E(left), T(b" "), T(op), T(b" "), E(right), T(b")")]);
+            }
+        }
     }
 
-    /// A call of a call is one call.
-    fn apply(&mut self, id: ExprId) {
+    /// A call of a call is one call, also if the inner one is written as an operator.
+    fn call(&mut self, id: ExprId) {
+        use Todo::{Expr as E, Text as T};
         self.out.push(b'(');
-        self.todo.push(Todo::Text(b")"));
+        self.todo.push(T(b")"));
         let mut function = id;
         while let Expr::Apply { function: inner, args } = self.ast.expr(function) {
             for &arg in self.ast.exprs(args).iter().rev() {
-                self.then(&[Todo::Text(b" "), Todo::Expr(arg)]);
+                self.then(&[T(b" "), E(arg)]);
             }
             function = inner;
         }
-        self.todo.push(Todo::Expr(function));
+        match self.ast.expr(function) {
+            Expr::Negate(operand) => self.then(&[T(b"__sub 0 "), E(operand)]),
+            Expr::SearchPath(text) => {
+                self.then(&[T(b"__findFile __nixPath "), Todo::Str(self.ast.text(text))]);
+            }
+            Expr::Binary { op, left, right, .. } => match op {
+                BinaryOp::Less => self.then(&[T(b"__lessThan "), E(left), T(b" "), E(right)]),
+                BinaryOp::Greater => self.then(&[T(b"__lessThan "), E(right), T(b" "), E(left)]),
+                BinaryOp::Sub => self.then(&[T(b"__sub "), E(left), T(b" "), E(right)]),
+                BinaryOp::Mul => self.then(&[T(b"__mul "), E(left), T(b" "), E(right)]),
+                BinaryOp::Div => self.then(&[T(b"__div "), E(left), T(b" "), E(right)]),
+                _ => self.todo.push(E(function)),
+            },
+            _ => self.todo.push(E(function)),
+        }
     }
 
     fn parts(&mut self, base: Option<ExprId>, parts: &'a [StrPart]) {

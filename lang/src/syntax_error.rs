@@ -21,14 +21,18 @@ pub(crate) fn of(source: &Source, error: ParseError<u32, Token, LexError>) -> Di
         ParseError::UnrecognizedToken { token: (start, token, end), expected } => {
             unexpected(source, Some(token), Span::new(start, end), &expected)
         }
-        ParseError::UnrecognizedEof { expected, .. } => {
-            unexpected(source, None, Span::at(source.bytes().len() as u32), &expected)
-        }
+        ParseError::UnrecognizedEof { expected, .. } => unexpected(source, None, end_of(source), &expected),
         ParseError::ExtraToken { token: (start, token, end) } => {
             unexpected(source, Some(token), Span::new(start, end), &[])
         }
         ParseError::InvalidToken { location } => unexpected(source, None, Span::at(location), &[]),
     }
+}
+
+/// Returns the place after the last byte that is no blank: who sees a message looks there, not at the empty line below.
+fn end_of(source: &Source) -> Span {
+    let last = source.bytes().iter().rposition(|byte| !byte.is_ascii_whitespace());
+    Span::at(last.map_or(0, |last| last as u32 + 1))
 }
 
 fn lexical(source: &Source, error: LexError) -> Diagnostic {
@@ -85,16 +89,17 @@ fn unexpected(source: &Source, token: Option<Token>, span: Span, expected: &[Str
     let code = if token.is_none() && !context.open.is_empty() { codes::UNCLOSED } else { codes::SYNTAX };
     let mut error = Diagnostic::error(code, message, at(span));
     if let Some(&(open, open_span)) = context.open.last()
-        && context.is_unclosed_at(token)
+        && context.is_unclosed_at(token, after_operand)
     {
-        error = error.label(at(open_span), format!("this {} is not closed", token_name(open)));
+        let missing = if open == Token::Let { "has no 'in'" } else { "is not closed" };
+        error = error.label(at(open_span), format!("this {} {missing}", token_name(open)));
     }
     if token == Some(Token::Invalid) {
         return invalid_token(error, &source.bytes()[span.start as usize..]);
     }
     let only_semicolon = expected.as_slice() == ["';'"];
-    if only_semicolon && let Some((_, previous)) = context.previous {
-        error = error.label(at(Span::at(previous.end)), "a `;` is missing here");
+    if only_semicolon && let Some(end) = context.end_of_binding(token) {
+        error = error.label(at(Span::at(end)), "a `;` is missing here");
     }
     hints(error, token, &context, &expected, after_operand)
 }
@@ -108,7 +113,7 @@ fn hints(
     after_operand: bool,
 ) -> Diagnostic {
     let inside = context.open.last().map(|&(open, _)| open);
-    let previous = context.previous.map(|(token, _)| token);
+    let previous = context.before.last().map(|&(token, _)| token);
     match (token, inside) {
         (Some(Token::Comma), Some(Token::BracketOpen)) => {
             error.hint("separate elements of a list by spaces: `[ a b ]`")
@@ -126,6 +131,12 @@ fn hints(
         }
         (Some(Token::Equal), Some(Token::BraceOpen)) if expected.contains(&"'='") => {
             error.hint("bind with one `=`")
+        }
+        (Some(keyword), _) if is_keyword(keyword) && wants_name(expected) => {
+            error.hint(format!("put the name in quotes: {} is a keyword", token_name(keyword)))
+        }
+        (Some(Token::Ident), Some(Token::Let)) if context.is_let_in_list() => {
+            error.hint("put parentheses around it: elements of a list are simple expressions")
         }
         (Some(Token::Or), _) => error.hint("choose another name: `or` is a keyword"),
         (Some(Token::Plus | Token::Concat | Token::Update | Token::Minus), Some(Token::BracketOpen)) => {
@@ -146,45 +157,82 @@ fn hints(
 
 /// What was before an error.
 struct Context {
-    /// The brackets and quotes that are open, outermost first.
+    /// The brackets, quotes and `let` that are open, outermost first.
     open: Vec<(Token, Span)>,
-    /// The token before.
-    previous: Option<(Token, Span)>,
+    /// The last tokens before it.
+    before: Vec<(Token, Span)>,
 }
 
 impl Context {
     fn before(source: &Source, offset: u32) -> Self {
         let docs = RefCell::default();
-        let mut context = Self { open: Vec::new(), previous: None };
+        const KEPT: usize = 32;
+        let mut context = Self { open: Vec::new(), before: Vec::new() };
         for token in Lexer::new(source.bytes(), &docs) {
             let Ok((start, token, end)) = token else { break };
             if start >= offset {
                 break;
             }
             let span = Span::new(start, end);
-            match token {
-                Token::BraceOpen
-                | Token::BracketOpen
-                | Token::ParenOpen
-                | Token::DollarBrace
-                | Token::StrOpen
-                | Token::IndentOpen => context.open.push((token, span)),
-                Token::BraceClose
-                | Token::BracketClose
-                | Token::ParenClose
-                | Token::StrClose
-                | Token::IndentClose => {
-                    context.open.pop();
-                }
-                _ => {}
+            context.bracket(token, span);
+            if context.before.len() == 2 * KEPT {
+                context.before.drain(..KEPT);
             }
-            context.previous = Some((token, span));
+            context.before.push((token, span));
         }
         context
     }
 
+    fn bracket(&mut self, token: Token, span: Span) {
+        let innermost = self.open.last().map(|&(open, _)| open);
+        match token {
+            Token::BraceOpen if self.before.last().is_some_and(|&(before, _)| before == Token::Let) => {
+                // `let { … }`
+                self.open.pop();
+                self.open.push((token, span));
+            }
+            Token::Let
+            | Token::BraceOpen
+            | Token::BracketOpen
+            | Token::ParenOpen
+            | Token::DollarBrace
+            | Token::StrOpen
+            | Token::IndentOpen => self.open.push((token, span)),
+            Token::In if innermost != Some(Token::Let) => {}
+            Token::In
+            | Token::BraceClose
+            | Token::BracketClose
+            | Token::ParenClose
+            | Token::StrClose
+            | Token::IndentClose => {
+                self.open.pop();
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns where the binding before `token` ends. If `token` is the `=` of the next one, then before that one's name.
+    fn end_of_binding(&self, token: Option<Token>) -> Option<u32> {
+        let mut before = &self.before[..];
+        if token == Some(Token::Assign) {
+            while let [rest @ .., (Token::Ident | Token::Or | Token::Str, _)] = before {
+                before = rest;
+                let [rest @ .., (Token::Dot, _)] = before else { break };
+                before = rest;
+            }
+        }
+        before.last().or(self.before.last()).map(|(_, span)| span.end)
+    }
+
+    /// Whether a `let` was begun as an element of a list.
+    fn is_let_in_list(&self) -> bool {
+        let around = self.open.iter().rev().nth(1).map(|&(open, _)| open);
+        around == Some(Token::BracketOpen)
+            && self.before.last().is_some_and(|&(before, _)| before == Token::Let)
+    }
+
     /// Whether the innermost bracket should have been closed before `token`.
-    fn is_unclosed_at(&self, token: Option<Token>) -> bool {
+    fn is_unclosed_at(&self, token: Option<Token>, after_operand: bool) -> bool {
         let Some(&(open, _)) = self.open.last() else { return false };
         match token {
             None => true,
@@ -192,10 +240,20 @@ impl Context {
             Some(Token::BracketClose) => open != Token::BracketOpen,
             Some(Token::ParenClose) => open != Token::ParenOpen,
             Some(Token::Semicolon | Token::Assign) => matches!(open, Token::ParenOpen | Token::BracketOpen),
-            Some(Token::In | Token::Then | Token::Else) => true,
+            Some(Token::In) => after_operand && open != Token::Let,
+            Some(Token::Then | Token::Else) => after_operand,
             _ => false,
         }
     }
+}
+
+fn is_keyword(token: Token) -> bool {
+    use Token::{Assert, Else, If, In, Inherit, Let, Rec, Then, With};
+    matches!(token, Assert | Else | If | In | Inherit | Let | Rec | Then | With)
+}
+
+fn wants_name(expected: &[&str]) -> bool {
+    expected.contains(&"identifier") || expected.contains(&"'inherit'")
 }
 
 /// Returns what to name of what could follow: nothing if nearly everything could.
