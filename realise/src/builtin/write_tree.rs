@@ -20,7 +20,13 @@ impl BuiltinBuilder for WriteTree {
         let Some(Value::Object(files)) = cx.attrs.get("files") else {
             return Err(Attributes::error("files", "expected a set (with `__structuredAttrs = true`)").into());
         };
-        let mut tree = Tree::create(cx.output("out")?).map_err(UnpackError::from)?;
+        let out = cx.output("out")?;
+        if let (Some(Value::Object(node)), 1) = (files.get("."), files.len()) {
+            let name = RelPath::parse(out.name.as_bytes())
+                .map_err(|problem| UnpackError::name(out.name.as_bytes(), problem))?;
+            return write_node(cx, &mut Tree::around(out)?, &name, node);
+        }
+        let mut tree = Tree::create(out).map_err(UnpackError::from)?;
         for (name, node) in files {
             let path = RelPath::parse(name.as_bytes())
                 .map_err(|problem| UnpackError::name(name.as_bytes(), problem))?;
