@@ -10,6 +10,7 @@ use ampoule_packages::{
     Archive, ArchiveError, DebianSection, LockError, LockFile, LockingError, Manifest, lock_debian,
     security_updates,
 };
+use ampoule_realise::fetch::{MirrorSettings, Mirrors};
 use sha2::{Digest, Sha256};
 
 use crate::args::GlobalArgs;
@@ -240,14 +241,15 @@ fn write_replacing(path: &Path, text: &str) -> Result<(), CliError> {
 /// Archives by the machine's mirrors; indexes are remembered in the user's cache.
 struct MirrorArchive {
     client: Client,
-    mirrors: Vec<(String, Vec<String>)>,
+    mirrors: Mirrors,
     cache: Option<PathBuf>,
     offline: bool,
 }
 
 impl MirrorArchive {
     fn new(config: &Config) -> Result<Self, CliError> {
-        let mirrors = config.mirrors().map(|(name, bases, _)| (name.to_owned(), bases.to_vec())).collect();
+        let configured = config.mirrors().map(|(name, bases, _)| (name.to_owned(), bases.to_vec())).collect();
+        let mirrors = Mirrors::new(MirrorSettings::from_env(configured));
         let cache = std::env::var_os("XDG_CACHE_HOME")
             .map(PathBuf::from)
             .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
@@ -258,17 +260,6 @@ impl MirrorArchive {
             cache,
             offline: config.bool("fetch.offline"),
         })
-    }
-
-    fn bases(&self, name: &str) -> Vec<String> {
-        if let Some((_, bases)) = self.mirrors.iter().find(|(mirror, _)| mirror == name) {
-            return bases.clone();
-        }
-        let variable = format!("AMPOULE_MIRROR_{}", name.replace('-', "_").to_uppercase());
-        if let Ok(value) = std::env::var(variable) {
-            return value.split_whitespace().map(str::to_owned).collect();
-        }
-        apt_bases(name)
     }
 
     fn get(&self, url: &str) -> Result<Vec<u8>, String> {
@@ -287,7 +278,7 @@ impl MirrorArchive {
 impl Archive for MirrorArchive {
     fn fetch(&self, archive: &str, path: &str, sha256: Option<&str>) -> Result<Vec<u8>, ArchiveError> {
         let mut reasons = Vec::new();
-        for base in self.bases(archive) {
+        for base in self.mirrors.bases(archive) {
             let url = format!("{}/{path}", base.trim_end_matches('/'));
             match self.get(&url) {
                 Ok(bytes) => {
@@ -344,28 +335,6 @@ fn civil_date(days: i64) -> (i64, i64, i64) {
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
     let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
-/// Bases of an archive that the machine's own apt uses.
-fn apt_bases(name: &str) -> Vec<String> {
-    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
-    if let Ok(entries) = std::fs::read_dir("/etc/apt/sources.list.d") {
-        files.extend(entries.filter_map(|entry| entry.ok().map(|entry| entry.path())));
-    }
-    files.sort();
-    let mut bases = Vec::new();
-    for text in files.iter().filter_map(|file| std::fs::read_to_string(file).ok()) {
-        for word in text.split_whitespace() {
-            let base = word.trim_end_matches('/');
-            if (base.starts_with("http://") || base.starts_with("https://") || base.starts_with("file:///"))
-                && base.rsplit('/').next() == Some(name)
-                && !bases.contains(&base.to_owned())
-            {
-                bases.push(base.to_owned());
-            }
-        }
-    }
-    bases
 }
 
 #[cfg(test)]
