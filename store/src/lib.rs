@@ -6,20 +6,25 @@
 
 pub mod aterm;
 pub mod base32;
+pub mod cache;
 pub mod nar;
+pub mod narinfo;
 
 mod add;
 mod content_address;
 mod derivation;
 mod error;
+mod export;
 mod gc;
 mod hash;
 mod info;
 mod layout;
 mod lock;
+mod optimise;
 mod path;
 mod roots;
 mod scan;
+mod sign;
 mod store;
 mod tree;
 mod verify;
@@ -39,12 +44,14 @@ pub use hash::{Hash, HashAlgo, HashError, HashFormat, Hasher, base64_decode, bas
 pub use info::{ObjectInfo, Tier};
 pub use layout::{STORE_VERSION, StoreRoot};
 pub use lock::OutputLock;
+pub use optimise::OptimiseReport;
 pub use path::{
     DrvPath, HASH_LEN_BYTES, HASH_PART_LEN, MAX_NAME_LEN, NameError, PathError, References, StoreDir,
     StorePath, check_name, output_name,
 };
 pub use roots::{Root, RootKind, Roots};
 pub use scan::ReferenceScanner;
+pub use sign::{PublicKey, SecretKey, TrustedKeys, fingerprint};
 pub use store::{DrvOutput, Store, StoreSettings, SyncMode};
 pub use tree::{FileKind, Filter};
 pub use verify::{Damage, Problem, Repair, VerifyReport};

@@ -110,8 +110,8 @@ fn an_output_is_made_canonical_and_its_references_found() {
     std::fs::hard_link(staging.path().join("outside"), at.join("linked")).unwrap();
     std::fs::create_dir(at.join("secret")).unwrap();
     std::fs::write(at.join("secret/f"), "x").unwrap();
-    std::fs::set_permissions(at.join("secret/f"), std::fs::Permissions::from_mode(0)).unwrap();
-    std::fs::set_permissions(at.join("secret"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(at.join("secret/f"), std::fs::Permissions::from_mode(0o0)).unwrap();
+    std::fs::set_permissions(at.join("secret"), std::fs::Permissions::from_mode(0o0)).unwrap();
 
     let candidates = [input.clone(), other, out.clone()].into();
     let staged: Staged = place.store.stage_in_place(staging.fd(), c"o", candidates).unwrap();

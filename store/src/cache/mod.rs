@@ -1,0 +1,319 @@
+//! Binary caches in Nix's format: `nix-cache-info`, one narinfo an object, NARs.
+//!
+//! This crate reads and writes a cache in a directory ([`FileTransport`]). Everything else comes
+//! through a [`Transport`] that somebody with a network gives us; it moves named files and knows
+//! nothing of what is in them. What a cache says is believed only if a trusted key signed it, or if
+//! the contents prove it.
+
+mod copy;
+mod file;
+mod substitute;
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+pub use copy::{CopyOptions, CopyReport, copy_from, copy_to};
+pub use file::FileTransport;
+pub use substitute::Substituters;
+
+use crate::error::{StoreError, StoreResult};
+use crate::narinfo::{Compression, MAX_LEN, NarInfo};
+use crate::{
+    Hash, HashAlgo, Hasher, ObjectInfo, Registered, Staging, Store, StoreDir, StorePath, TrustedKeys,
+};
+
+/// Moves named files to and from a cache. Names are relative, and never lead up.
+pub trait Transport: Send + Sync {
+    /// Returns what people call this cache.
+    fn url(&self) -> &str;
+
+    /// Opens a file; nothing if there is none by this name.
+    ///
+    /// # Errors
+    /// [`StoreError::Transport`]: it could not be told whether there is one.
+    fn get(&self, name: &str) -> StoreResult<Option<Box<dyn Read + Send>>>;
+
+    /// Returns whether there is a file by this name.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    fn has(&self, name: &str) -> StoreResult<bool> {
+        Ok(self.get(name)?.is_some())
+    }
+
+    /// Writes a file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`StoreError::Transport`].
+    fn put(&self, name: &str, from: &Path, content_type: &str) -> StoreResult<()>;
+}
+
+/// What a cache says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheInfo {
+    /// Its logical store directory.
+    pub store_dir: StoreDir,
+    /// Whether it may be asked for many at once.
+    pub wants_mass_query: bool,
+    /// Lower is asked first.
+    pub priority: u32,
+}
+
+impl CacheInfo {
+    /// Parses `nix-cache-info`.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`].
+    pub fn parse(text: &str, from: &str) -> StoreResult<Self> {
+        let bad = |problem: String| StoreError::Format { what: format!("{from}/nix-cache-info"), problem };
+        let mut info = Self { store_dir: StoreDir::default(), wants_mass_query: false, priority: 50 };
+        for line in text.lines().filter(|l| !l.trim().is_empty()) {
+            let (key, value) = line.split_once(':').ok_or_else(|| bad(format!("line '{line}'")))?;
+            match (key, value.trim()) {
+                ("StoreDir", dir) => info.store_dir = StoreDir::new(dir).map_err(|e| bad(e.to_string()))?,
+                ("WantMassQuery", value) => info.wants_mass_query = value == "1",
+                ("Priority", value) => {
+                    info.priority = value.parse().map_err(|_| bad(format!("priority '{value}'")))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(info)
+    }
+
+    /// Returns the text of `nix-cache-info`.
+    #[must_use]
+    pub fn print(&self) -> String {
+        let Self { store_dir, wants_mass_query, priority } = self;
+        format!(
+            "StoreDir: {store_dir}\nWantMassQuery: {}\nPriority: {priority}\n",
+            u8::from(*wants_mass_query)
+        )
+    }
+}
+
+/// A binary cache, opened.
+#[derive(Clone)]
+pub struct BinaryCache {
+    transport: Arc<dyn Transport>,
+    info: CacheInfo,
+}
+
+impl std::fmt::Debug for BinaryCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BinaryCache({})", self.url())
+    }
+}
+
+impl BinaryCache {
+    /// Opens a cache for reading.
+    ///
+    /// # Errors
+    /// If it is for another logical store directory, is no cache, or cannot be reached.
+    pub fn open(transport: Arc<dyn Transport>, dir: &StoreDir) -> StoreResult<Self> {
+        let text = read_text(&*transport, "nix-cache-info")?.ok_or_else(|| StoreError::Transport {
+            url: transport.url().to_owned(),
+            problem: "is not a binary cache: it has no nix-cache-info".to_owned(),
+        })?;
+        let info = CacheInfo::parse(&text, transport.url())?;
+        if info.store_dir != *dir {
+            return Err(StoreError::OtherStoreDir {
+                path: transport.url().to_owned(),
+                found: info.store_dir.to_string(),
+                wanted: dir.to_string(),
+            });
+        }
+        Ok(Self { transport, info })
+    }
+
+    /// Opens a cache for writing; makes it if it is not there.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_or_create(transport: Arc<dyn Transport>, store: &Store) -> StoreResult<Self> {
+        if read_text(&*transport, "nix-cache-info")?.is_none() {
+            let info = CacheInfo { store_dir: store.dir().clone(), wants_mass_query: true, priority: 40 };
+            put_text(
+                &*transport,
+                &store.staging()?,
+                "nix-cache-info",
+                &info.print(),
+                "text/x-nix-cache-info",
+            )?;
+        }
+        Self::open(transport, store.dir())
+    }
+
+    /// Returns what people call it.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.transport.url()
+    }
+
+    /// Returns what it says about itself.
+    #[must_use]
+    pub fn info(&self) -> &CacheInfo {
+        &self.info
+    }
+
+    /// Asks for an object. What it says is not checked by signatures here.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`] if the narinfo is bad or of another path, and those of the transport.
+    pub fn narinfo(&self, path: &StorePath) -> StoreResult<Option<NarInfo>> {
+        let name = narinfo_name(path);
+        let Some(text) = read_text(&*self.transport, &name)? else { return Ok(None) };
+        self.parse_narinfo(path, &text).map(Some)
+    }
+
+    pub(crate) fn parse_narinfo(&self, path: &StorePath, text: &str) -> StoreResult<NarInfo> {
+        let from = format!("{}/{}", self.url(), narinfo_name(path));
+        let narinfo = NarInfo::parse(&self.info.store_dir, text, &from)?;
+        if narinfo.info.path != *path {
+            let problem = format!("it is about '{}', not about '{path}'", narinfo.info.path);
+            return Err(StoreError::Format { what: from, problem });
+        }
+        Ok(narinfo)
+    }
+
+    /// Fetches an object whose references are valid, checks it, and registers it. The narinfo must
+    /// be believed already: see [`believe`].
+    ///
+    /// # Errors
+    /// [`StoreError::HashMismatch`], [`StoreError::SizeMismatch`], [`crate::nar::NarError`], and
+    /// those of the transport and the file system.
+    pub fn fetch(&self, store: &Store, narinfo: &NarInfo) -> StoreResult<Registered> {
+        let url = || format!("{}/{}", self.url(), narinfo.url);
+        let problem = |problem: String| StoreError::Transport { url: url(), problem };
+        let from = self
+            .transport
+            .get(&narinfo.url)?
+            .ok_or_else(|| problem("it is gone from the cache".to_owned()))?;
+        let from = std::io::BufReader::with_capacity(256 << 10, from);
+        let from: Box<dyn Read + Send> = match narinfo.compression {
+            Compression::None => Box::new(from),
+            Compression::Zstd => {
+                Box::new(zstd::stream::read::Decoder::with_buffer(from).map_err(|e| problem(e.to_string()))?)
+            }
+            Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(from)),
+        };
+        store.add_nar(from, narinfo.info.clone()).map_err(|error| match error {
+            StoreError::Nar(error) => problem(error.to_string()),
+            error => error,
+        })
+    }
+}
+
+/// Checks that what a cache says may be believed: a trusted key signed it, or the path follows from
+/// the contents, which are hashed when they come.
+///
+/// # Errors
+/// [`StoreError::Signature`], with who signed what.
+pub fn believe(dir: &StoreDir, keys: &TrustedKeys, narinfo: &NarInfo, from: &str) -> StoreResult<()> {
+    let info = &narinfo.info;
+    // With a reference to itself the hash is of other bytes than those that come.
+    let proves_itself = info.address.is_some() && !info.references.contains(&info.path);
+    if proves_itself { Ok(()) } else { keys.check(dir, info, from).map(drop) }
+}
+
+/// Returns the name of an object's narinfo in a cache.
+pub(crate) fn narinfo_name(path: &StorePath) -> String {
+    format!("{}.narinfo", path.hash_part())
+}
+
+/// Reads a small text; nothing if there is none by this name.
+pub(crate) fn read_text(transport: &dyn Transport, name: &str) -> StoreResult<Option<String>> {
+    let Some(from) = transport.get(name)? else { return Ok(None) };
+    let problem =
+        |problem: String| StoreError::Format { what: format!("{}/{name}", transport.url()), problem };
+    let mut bytes = Vec::new();
+    from.take(MAX_LEN as u64 + 1).read_to_end(&mut bytes).map_err(|e| StoreError::Transport {
+        url: format!("{}/{name}", transport.url()),
+        problem: e.to_string(),
+    })?;
+    if bytes.len() > MAX_LEN {
+        return Err(problem(format!("more than {MAX_LEN} bytes")));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| problem("not UTF-8".to_owned()))
+}
+
+fn put_text(
+    transport: &dyn Transport,
+    staging: &Staging,
+    name: &str,
+    text: &str,
+    kind: &str,
+) -> StoreResult<()> {
+    let file = staging.path().join("text");
+    std::fs::write(&file, text).map_err(|e| StoreError::io("write", name, e))?;
+    transport.put(name, &file, kind)
+}
+
+/// Hashes and counts what is written through it.
+struct Counted<W> {
+    to: W,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        let written = self.to.write(buf)?;
+        self.hasher.update(&buf[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// Compresses an object's NAR into a file of `staging`. Returns hash and size of that file.
+fn compress(
+    store: &Store,
+    info: &ObjectInfo,
+    file: &Path,
+    compression: Compression,
+    level: Option<i32>,
+) -> StoreResult<(Hash, u64)> {
+    let failed = |e| StoreError::io("write", b"NAR", e);
+    let to = std::fs::File::create(file).map_err(failed)?;
+    let to = Counted { to: std::io::BufWriter::new(to), hasher: Hasher::new(HashAlgo::Sha256), size: 0 };
+    // What goes out is hashed on the way: a damaged object must not become a damaged cache.
+    let mut nar_hasher = Hasher::new(HashAlgo::Sha256);
+    let mut to = match compression {
+        Compression::None => {
+            let mut to = to;
+            store.dump(&info.path, &mut crate::add::Multi(vec![&mut nar_hasher, &mut to]))?;
+            to
+        }
+        Compression::Zstd => {
+            let mut encoder = zstd::Encoder::new(to, level.unwrap_or(3)).map_err(failed)?;
+            // Large ones are compressed on all cores; the bytes do not depend on how many.
+            if info.nar_size_bytes > 16 << 20 {
+                let threads = std::thread::available_parallelism().map_or(1, usize::from);
+                encoder.multithread(threads as u32).map_err(failed)?;
+            }
+            store.dump(&info.path, &mut crate::add::Multi(vec![&mut nar_hasher, &mut encoder]))?;
+            encoder.finish().map_err(failed)?
+        }
+        Compression::Xz => {
+            let level = u32::try_from(level.unwrap_or(6)).unwrap_or(6).min(9);
+            let mut encoder = liblzma::write::XzEncoder::new(to, level);
+            store.dump(&info.path, &mut crate::add::Multi(vec![&mut nar_hasher, &mut encoder]))?;
+            encoder.finish().map_err(failed)?
+        }
+    };
+    to.flush().map_err(failed)?;
+    let found = nar_hasher.finish();
+    if found != info.nar_hash {
+        return Err(StoreError::HashMismatch {
+            path: info.path.clone(),
+            expected: info.nar_hash.into(),
+            found: found.into(),
+        });
+    }
+    Ok((to.hasher.finish(), to.size))
+}

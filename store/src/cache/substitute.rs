@@ -1,0 +1,177 @@
+//! Substituters: binary caches that are asked before something is built.
+//!
+//! Answers are kept on the disk (`cache/narinfo/`), so that a build in which nothing changed does
+//! not touch the network. A cache that cannot be reached is not asked again by this process.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use rustix::fs::Mode;
+
+use super::{BinaryCache, Transport, believe, narinfo_name, read_text};
+use crate::error::{StoreError, StoreResult};
+use crate::layout::{read_small, write_over};
+use crate::narinfo::NarInfo;
+use crate::tree::{open_subdir, stat_nofollow};
+use crate::{Hash, Registered, Store, StorePath, TrustedKeys};
+
+/// How long a found narinfo is believed to be still there.
+const FOUND_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long "not there" is believed.
+const MISSING_FOR: Duration = Duration::from_secs(3600);
+
+struct Source {
+    transport: Arc<dyn Transport>,
+    opened: OnceLock<Option<BinaryCache>>,
+}
+
+/// Binary caches in order, and whom to believe.
+pub struct Substituters {
+    sources: Vec<Source>,
+    keys: TrustedKeys,
+    /// Why some were left out: reported once each.
+    told: Mutex<Vec<String>>,
+    dead: Mutex<HashSet<usize>>,
+}
+
+impl Substituters {
+    /// Takes caches in order. None is reached for before something is asked.
+    #[must_use]
+    pub fn new(transports: impl IntoIterator<Item = Arc<dyn Transport>>, keys: TrustedKeys) -> Self {
+        let source = |transport| Source { transport, opened: OnceLock::new() };
+        let sources = transports.into_iter().map(source).collect();
+        Self { sources, keys, told: Mutex::default(), dead: Mutex::default() }
+    }
+
+    /// Returns whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// Returns what should be told to people, and forgets it: caches that were left out, narinfos
+    /// that were refused.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.told.lock().expect("nothing panics while it holds this lock"))
+    }
+
+    fn tell(&self, what: String) {
+        let mut told = self.told.lock().expect("nothing panics while it holds this lock");
+        if !told.contains(&what) {
+            told.push(what);
+        }
+    }
+
+    /// Returns the first cache that has an object and may be believed, and what it says. A cache
+    /// that fails, or whose signature is refused, is passed over: see [`Self::take_warnings`].
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn query(&self, store: &Store, path: &StorePath) -> StoreResult<Option<(usize, NarInfo)>> {
+        for at in 0..self.sources.len() {
+            if self.dead.lock().expect("nothing panics while it holds this lock").contains(&at) {
+                continue;
+            }
+            match self.ask(store, at, path) {
+                Ok(Some(narinfo)) => return Ok(Some((at, narinfo))),
+                Ok(None) => {}
+                Err(error @ StoreError::Transport { .. }) => {
+                    self.dead.lock().expect("nothing panics while it holds this lock").insert(at);
+                    self.tell(format!("{error}; it is not asked again"));
+                }
+                Err(error) => self.tell(error.to_string()),
+            }
+        }
+        Ok(None)
+    }
+
+    fn ask(&self, store: &Store, at: usize, path: &StorePath) -> StoreResult<Option<NarInfo>> {
+        let transport = &*self.sources[at].transport;
+        let kept = Kept::open(store, transport.url());
+        let name = CString::new(path.hash_part()).expect("digits have no zero byte");
+        let text = match kept.as_ref().and_then(|kept| kept.get(&name)) {
+            Some(text) => text,
+            None => {
+                let found = match self.opened(store, at)? {
+                    Some(_) => read_text(transport, &narinfo_name(path))?.unwrap_or_default(),
+                    None => return Ok(None),
+                };
+                if let Some(kept) = &kept {
+                    kept.put(&name, &found);
+                }
+                found
+            }
+        };
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let from = format!("{}/{}", transport.url(), narinfo_name(path));
+        let narinfo = NarInfo::parse(store.dir(), &text, &from)?;
+        if narinfo.info.path != *path {
+            // Another name behind the same hash part: not what was asked for.
+            return Ok(None);
+        }
+        believe(store.dir(), &self.keys, &narinfo, transport.url())?;
+        Ok(Some(narinfo))
+    }
+
+    fn opened(&self, store: &Store, at: usize) -> StoreResult<Option<&BinaryCache>> {
+        let source = &self.sources[at];
+        if let Some(opened) = source.opened.get() {
+            return Ok(opened.as_ref());
+        }
+        let cache = BinaryCache::open(Arc::clone(&source.transport), store.dir())?;
+        Ok(source.opened.get_or_init(|| Some(cache)).as_ref())
+    }
+
+    /// Fetches an object that [`Self::query`] found. Its references must be valid.
+    ///
+    /// # Errors
+    /// As [`BinaryCache::fetch`].
+    pub fn fetch(&self, store: &Store, at: usize, narinfo: &NarInfo) -> StoreResult<Registered> {
+        let cache = self.opened(store, at)?.ok_or_else(|| StoreError::NotValid(narinfo.info.path.clone()))?;
+        let fetched = cache.fetch(store, narinfo);
+        if fetched.is_err() {
+            // What was kept about it may be old.
+            if let Some(kept) = Kept::open(store, cache.url()) {
+                kept.forget(narinfo.info.path.hash_part());
+            }
+        }
+        fetched
+    }
+}
+
+/// The answers of one cache, on the disk. Everything in it can be thrown away.
+struct Kept(OwnedFd);
+
+impl Kept {
+    fn open(store: &Store, url: &str) -> Option<Self> {
+        let mode = Mode::from_raw_mode(0o755);
+        let mut dir = store.layout().cache.try_clone().ok()?;
+        for name in ["narinfo".to_owned(), Hash::sha256(url.as_bytes()).to_nix32()] {
+            rustix::fs::mkdirat(&dir, &*name, mode).ok();
+            dir = open_subdir(&dir, &*name).ok()?;
+        }
+        Some(Self(dir))
+    }
+
+    /// Returns the kept answer, empty for "not there", if it is not too old.
+    fn get(&self, name: &CString) -> Option<String> {
+        let text = read_small(&self.0, name).ok()??;
+        let written = u64::try_from(stat_nofollow(&self.0, name).ok()?.st_mtime).ok()?;
+        let age = crate::info::now_s().checked_sub(written)?;
+        let most = if text.is_empty() { MISSING_FOR } else { FOUND_FOR };
+        (age <= most.as_secs()).then_some(text)
+    }
+
+    fn put(&self, name: &CString, text: &str) {
+        write_over(&self.0, name, text.as_bytes()).ok();
+    }
+
+    fn forget(&self, name: &str) {
+        rustix::fs::unlinkat(&self.0, name, rustix::fs::AtFlags::empty()).ok();
+    }
+}
