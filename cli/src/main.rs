@@ -5,18 +5,25 @@
 //! looks like logic here belongs to a crate below.
 
 mod args;
+mod ci;
 mod commands;
 mod config;
 mod error;
+mod progress;
 #[cfg(test)]
 mod reference;
+mod report;
+mod session;
 mod ui;
+mod world;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // The same program, started again by itself, is what makes sandboxes.
+    ampoule_realise::sandbox::serve_if_asked();
     let args = args::Cli::parse();
     let ui = ui::Ui::new(args.global.color_choice(), args.global.verbosity(), args.global.json);
     match commands::run(args, ui) {

@@ -45,6 +45,8 @@ pub struct Settings {
     pub interrupt: Interrupt,
     /// The texts that are read.
     pub sources: Arc<SourceMap>,
+    /// Switches of the language.
+    pub parse: ampoule_lang::ParseOptions,
 }
 
 impl Default for Settings {
@@ -59,6 +61,7 @@ impl Default for Settings {
             trace_verbose: false,
             interrupt: Interrupt::default(),
             sources: Arc::new(SourceMap::new()),
+            parse: ampoule_lang::ParseOptions::default(),
         }
     }
 }

@@ -99,7 +99,7 @@ impl Evaluator {
         self.bases.pop();
         self.bases.push((base, source.id()));
         self.bases.push((end, source.id()));
-        let ast = ampoule_lang::parse(source).map_err(EvalError::syntax)?;
+        let ast = ampoule_lang::parse_with(source, self.settings.parse).map_err(EvalError::syntax)?.ast;
         let arena = self.arena;
         let mut maker = Maker { evaluator: self };
         resolve(&ast, source, base, arena, &mut maker, scope).map_err(EvalError::syntax)

@@ -29,7 +29,6 @@ pub mod oci;
 pub mod plan;
 pub mod project;
 pub mod python;
-pub mod registry;
 pub mod sbom;
 pub mod slim;
 pub mod spec;

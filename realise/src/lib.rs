@@ -5,9 +5,9 @@ mod builders;
 pub mod builtin;
 mod error;
 mod events;
+pub mod fetch;
 mod graph;
 mod options;
-pub mod fetch;
 pub mod sandbox;
 pub mod unpack;
 

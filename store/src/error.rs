@@ -21,6 +21,9 @@ pub enum StoreError {
         /// Why.
         error: io::Error,
     },
+    /// The caller's filter stopped adding a tree; it knows why.
+    #[error("the filter of a tree stopped it")]
+    FilterStopped,
     /// Text that is not a store path.
     #[error(transparent)]
     Path(#[from] PathError),

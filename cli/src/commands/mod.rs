@@ -2,8 +2,11 @@
 
 mod completions;
 mod config;
+mod eval;
+mod explain;
 mod lock;
 mod man;
+mod parse;
 
 use clap::Subcommand;
 
@@ -15,6 +18,9 @@ use crate::ui::Ui;
 #[derive(Subcommand)]
 pub enum Command {
     Lock(lock::Args),
+    Eval(eval::Args),
+    Parse(parse::Args),
+    Explain(explain::Args),
     Config(config::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -25,6 +31,9 @@ pub fn run(args: Cli, ui: Ui) -> Result<ExitStatus, (Ui, CliError)> {
     let global = args.global;
     let result = match args.command {
         Command::Lock(args) => lock::run(&args, &global, &ui),
+        Command::Eval(args) => eval::run(&args, &global, &ui),
+        Command::Parse(args) => parse::run(&args, &global, &ui),
+        Command::Explain(args) => explain::run(&args, &ui),
         Command::Config(args) => config::run(&args, &global, &ui),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

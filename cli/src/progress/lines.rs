@@ -1,0 +1,118 @@
+//! One plain line for each event: for pipes, files and CI.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Mutex;
+
+use ampoule_realise::{Activity, Event, EventSink};
+use ampoule_store::StorePath;
+
+use super::{bytes, duration, failure_lines};
+use crate::ci::Ci;
+use crate::ui::Ui;
+
+/// Writes lines to stderr. With `-v`, log lines too, each behind the name of its build.
+pub struct Lines<'a> {
+    ui: &'a Ui,
+    ci: Option<Ci>,
+    /// Log lines of running builds, kept for a service that folds them.
+    logs: Mutex<BTreeMap<StorePath, Vec<String>>>,
+    names: Mutex<BTreeMap<StorePath, String>>,
+}
+
+/// Log lines that are kept of a build for its fold.
+const FOLDED_LINES: usize = 2000;
+
+impl<'a> Lines<'a> {
+    /// Lines for `ci`, or for no service in particular.
+    pub fn new(ui: &'a Ui, ci: Option<Ci>) -> Self {
+        Self { ui, ci, logs: Mutex::default(), names: Mutex::default() }
+    }
+
+    fn say(&self, line: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    }
+
+    fn fold(&self, ci: Ci, drv: &StorePath, name: &str) {
+        let lines = self.logs.lock().expect("no holder of this lock panics").remove(drv).unwrap_or_default();
+        if lines.is_empty() {
+            return;
+        }
+        let title = format!("log of {name}");
+        // One write: other builds' lines must not get into the fold.
+        let text = format!("{}\n{}\n{}", ci.open(&title), lines.join("\n"), ci.close(&title));
+        self.say(&text);
+    }
+}
+
+/// The word of an activity, as a line begins with it.
+pub fn verb(activity: Activity) -> &'static str {
+    match activity {
+        Activity::Build => "build",
+        Activity::Fetch => "fetch",
+        Activity::Substitute => "copy",
+        Activity::Check => "check",
+    }
+}
+
+impl EventSink for Lines<'_> {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Plan { build, fetch, substitute, .. } => {
+                if build.len() + fetch.len() + substitute.len() == 0 {
+                    return;
+                }
+                let known: u64 = fetch.iter().chain(&substitute).filter_map(|one| one.size_bytes).sum();
+                let size = if known > 0 { format!(" ({})", bytes(known)) } else { String::new() };
+                let copies = if substitute.is_empty() {
+                    String::new()
+                } else {
+                    format!(", {} to copy", substitute.len())
+                };
+                self.say(&format!("plan: {} to build, {} to fetch{size}{copies}", build.len(), fetch.len()));
+            }
+            Event::Started { drv, name, activity, .. } => {
+                self.say(&format!("{} {name}", verb(activity)));
+                self.names.lock().expect("no holder of this lock panics").insert(drv, name);
+            }
+            Event::Waiting { name, .. } => self.say(&format!("wait {name}: another process works on it")),
+            Event::Log { drv, line } => {
+                if self.ui.verbosity() > 1 {
+                    let names = self.names.lock().expect("no holder of this lock panics");
+                    let name = names.get(&drv).map_or(drv.name(), String::as_str);
+                    self.say(&format!("{name}> {line}"));
+                } else if self.ci.is_some() {
+                    let mut logs = self.logs.lock().expect("no holder of this lock panics");
+                    let lines = logs.entry(drv).or_default();
+                    if lines.len() < FOLDED_LINES {
+                        lines.push(line);
+                    }
+                }
+            }
+            Event::Finished { drv, name, activity, took_ms, .. } => {
+                self.say(&format!("done {}: {} took {}", name, verb(activity), duration(took_ms)));
+                if let Some(ci) = self.ci {
+                    self.fold(ci, &drv, &name);
+                }
+            }
+            Event::Failed { failure, .. } => {
+                if let (Some(ci), Some(drv)) = (self.ci, &failure.drv) {
+                    self.fold(ci, drv, &failure.name);
+                }
+                if let Some(mark) = self.ci.and_then(|ci| ci.annotate(&failure.to_string(), None)) {
+                    self.say(&mark);
+                }
+                self.say(&failure_lines(self.ui, &failure).join("\n"));
+            }
+            Event::Note { message, .. } => self.say(&format!("note: {message}")),
+            Event::Difference { output, files, kept, .. } => {
+                self.say(&super::difference_lines(&output, &files, kept.as_deref()).join("\n"));
+            }
+            _ => {}
+        }
+    }
+
+    fn wants_details(&self) -> bool {
+        self.ui.verbosity() > 1 || self.ci.is_some()
+    }
+}

@@ -1,0 +1,118 @@
+//! How realising is shown: a live tree on a terminal, a line for each event in a pipe, JSON for
+//! programs, folded logs in CI.
+//!
+//! Quiet on success: a log is shown when its build fails, and then only its end, with the command
+//! that shows all of it.
+
+mod lines;
+mod tree;
+
+use std::io::Write;
+use std::path::Path;
+
+use ampoule_realise::{Event, EventSink, Failure, FileDifference};
+use ampoule_store::StorePath;
+
+use crate::ci::Ci;
+use crate::config::Config;
+use crate::ui::Ui;
+
+pub use lines::Lines;
+pub use tree::Tree;
+
+/// Picks the display: `ui.progress`, then `--json`, `-q` and whether stderr is a terminal.
+pub fn sink<'a>(ui: &'a Ui, config: &Config) -> Box<dyn EventSink + 'a> {
+    match config.text("ui.progress").unwrap_or("auto") {
+        "json" => Box::new(Json),
+        "quiet" => Box::new(ampoule_realise::Silent),
+        "plain" => Box::new(Lines::new(ui, Ci::detect())),
+        "tree" => Box::new(Tree::new(ui)),
+        _ if ui.json() => Box::new(Json),
+        _ if ui.verbosity() == 0 => Box::new(ampoule_realise::Silent),
+        _ if ui.live() && ui.verbosity() == 1 => Box::new(Tree::new(ui)),
+        _ => Box::new(Lines::new(ui, Ci::detect())),
+    }
+}
+
+/// One JSON object for each event, on stderr: stdout is for the result.
+struct Json;
+
+impl EventSink for Json {
+    fn event(&self, event: Event) {
+        if let Ok(text) = serde_json::to_string(&event) {
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
+    }
+}
+
+/// What a person is told of a failure, as lines.
+pub fn failure_lines(ui: &Ui, failure: &Failure) -> Vec<String> {
+    let mut lines = Vec::new();
+    let name = if failure.name.is_empty() { String::new() } else { format!("`{}`: ", failure.name) };
+    lines.push(format!("{} {name}{}", ui.paint("error:", "1;31"), failure.message));
+    if !failure.log_tail.is_empty() {
+        lines.push(format!("  last {} lines of the log:", failure.log_tail.len()));
+        lines.extend(failure.log_tail.iter().map(|line| format!("  {} {line}", ui.paint(">", "2"))));
+    }
+    let mut hints = failure.hints.clone();
+    if let Some(drv) = &failure.drv {
+        if failure.has_log {
+            hints.push(format!("run `ampoule log {}` to see all of the log", drv.name()));
+            hints.push(format!("run `ampoule debug {}` for a shell in the same sandbox", drv.name()));
+        }
+    }
+    if let Some(kept) = &failure.kept {
+        hints.push(format!("look into `{}`, which was kept", kept.display()));
+    }
+    lines.extend(hints.iter().map(|hint| format!("  {} {hint}", ui.paint("help:", "1;36"))));
+    lines
+}
+
+/// What a second build made differently, as lines.
+fn difference_lines(output: &StorePath, files: &[FileDifference], kept: Option<&Path>) -> Vec<String> {
+    let mut lines = vec![format!("`{}` is not the same when it is built again:", output.name())];
+    lines.extend(files.iter().map(|file| {
+        let path = if file.path.is_empty() { "." } else { file.path.as_str() };
+        format!("  {path}: {}", file.what)
+    }));
+    lines.extend(kept.map(|kept| format!("  the second one is in `{}`", kept.display())));
+    lines
+}
+
+/// Bytes for people: `1.4 MB`.
+pub fn bytes(count: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+/// Time for people: `320 ms`, `1.4 s`, `2 min 05 s`.
+pub fn duration(ms: u64) -> String {
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        1000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        _ => format!("{} min {:02} s", ms / 60_000, ms / 1000 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        let check = |found: String, expected: &str| assert_eq!(found, expected);
+        check(bytes(999), "999 B");
+        check(bytes(1000), "1.0 kB");
+        check(bytes(1_449_000), "1.4 MB");
+        check(bytes(999_999), "1.0 MB");
+        check(duration(999), "999 ms");
+        check(duration(1400), "1.4 s");
+        check(duration(125_000), "2 min 05 s");
+    }
+}

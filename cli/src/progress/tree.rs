@@ -1,0 +1,124 @@
+//! The live tree: what runs, since when, how many bytes, and the last line of its log.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use ampoule_realise::{Activity, Event, EventSink};
+use ampoule_store::StorePath;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::lines::verb;
+use super::{bytes, failure_lines};
+use crate::ui::Ui;
+
+/// Draws on stderr while something runs, and leaves nothing behind but failures.
+pub struct Tree<'a> {
+    ui: &'a Ui,
+    bars: MultiProgress,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    total: usize,
+    done: usize,
+    running: BTreeMap<StorePath, ProgressBar>,
+    head: Option<ProgressBar>,
+}
+
+const TICK: Duration = Duration::from_millis(120);
+
+impl<'a> Tree<'a> {
+    /// A tree on stderr.
+    pub fn new(ui: &'a Ui) -> Self {
+        Self {
+            ui,
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(12)),
+            state: Mutex::default(),
+        }
+    }
+
+    fn style(&self, template: &str) -> ProgressStyle {
+        let style = ProgressStyle::with_template(template).expect("the templates of this file are right");
+        style.tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "])
+    }
+
+    fn start(&self, state: &mut State, drv: StorePath, name: &str, activity: Activity) {
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        bar.set_style(self.style("  {spinner} {prefix} {elapsed:>4} {wide_msg}"));
+        bar.set_prefix(format!("{} {name}", verb(activity)));
+        bar.enable_steady_tick(TICK);
+        state.running.insert(drv, bar);
+    }
+
+    fn finish(&self, state: &mut State, drv: &StorePath) {
+        if let Some(bar) = state.running.remove(drv) {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+        state.done += 1;
+        if let Some(head) = &state.head {
+            head.set_message(format!("{} of {} done", state.done, state.total));
+        }
+    }
+
+    fn say(&self, text: &str) {
+        self.bars.suspend(|| eprintln!("{text}"));
+    }
+}
+
+impl EventSink for Tree<'_> {
+    fn event(&self, event: Event) {
+        let mut state = self.state.lock().expect("no holder of this lock panics");
+        match event {
+            Event::Plan { build, fetch, substitute, .. } => {
+                state.total = build.len() + fetch.len() + substitute.len();
+                if state.total > 0 {
+                    let head = self.bars.add(ProgressBar::new_spinner());
+                    head.set_style(self.style("{spinner} {wide_msg}"));
+                    let known: u64 = fetch.iter().chain(&substitute).filter_map(|one| one.size_bytes).sum();
+                    let size = if known > 0 { format!(" ({})", bytes(known)) } else { String::new() };
+                    let fetches = fetch.len() + substitute.len();
+                    head.set_message(format!("{} to build, {fetches} to fetch{size}", build.len()));
+                    head.enable_steady_tick(TICK);
+                    state.head = Some(head);
+                }
+            }
+            Event::Started { drv, name, activity, .. } => self.start(&mut state, drv, &name, activity),
+            Event::Log { drv, line } => {
+                if let Some(bar) = state.running.get(&drv) {
+                    bar.set_message(line);
+                }
+            }
+            Event::Progress { drv, done_bytes, total_bytes } => {
+                if let Some(bar) = state.running.get(&drv) {
+                    bar.set_message(match total_bytes {
+                        Some(total) => format!("{} of {}", bytes(done_bytes), bytes(total)),
+                        None => bytes(done_bytes),
+                    });
+                }
+            }
+            Event::Finished { drv, .. } => self.finish(&mut state, &drv),
+            Event::Failed { failure, .. } => {
+                if let Some(drv) = &failure.drv {
+                    self.finish(&mut state, drv);
+                }
+                self.say(&failure_lines(self.ui, &failure).join("\n"));
+            }
+            Event::Note { message, .. } => self.say(&format!("note: {message}")),
+            Event::Difference { output, files, kept, .. } => {
+                self.say(&super::difference_lines(&output, &files, kept.as_deref()).join("\n"));
+            }
+            Event::Summary { .. } => {
+                for bar in state.running.values().chain(&state.head) {
+                    bar.finish_and_clear();
+                }
+                state.running.clear();
+                state.head = None;
+                let _ = self.bars.clear();
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Errors of the evaluation, as people and programs read them.
+
+use std::io::Write;
+
+use ampoule_eval::{EvalError, Evaluator};
+use ampoule_lang::{Diagnostic, SourceMap};
+
+use crate::ci::Ci;
+use crate::ui::Ui;
+
+/// Frames of a trace that are shown without `--show-trace`.
+const SHORT_TRACE: usize = 4;
+
+/// Shows what is wrong, where, and how the evaluation got there, on stderr.
+pub fn eval_error(ev: &mut Evaluator, error: &EvalError, sources: &SourceMap, show_trace: bool, ui: &Ui) {
+    let diagnostics = ev.diagnostics(error);
+    show(&diagnostics, sources, ui);
+    if ui.json() || error.frames().is_empty() {
+        return;
+    }
+    let mut lines = Vec::new();
+    let shown: Vec<_> = error.frames().iter().filter(|frame| show_trace || is_users(ev, frame)).collect();
+    let limit = if show_trace { usize::MAX } else { SHORT_TRACE };
+    // From the user's file outwards in: the last frame is the outermost.
+    for frame in shown.iter().rev().take(limit) {
+        let at = match ev.file_span(frame.place) {
+            Some(span) => {
+                let source = sources.get(span.file);
+                let position = source.position(span.span.start);
+                format!(" at {}:{}:{}", source.name(), position.line_number, position.column_number)
+            }
+            None => String::new(),
+        };
+        lines.push(format!("  {}{at}", frame.text));
+    }
+    let hidden = error.frames().len().saturating_sub(lines.len());
+    if hidden > 0 {
+        lines.push(format!("  … {hidden} more; --show-trace shows them"));
+    }
+    let _ = writeln!(std::io::stderr().lock(), "{}", lines.join("\n"));
+}
+
+/// Whether a frame is in a file of the user's, not in the library.
+fn is_users(ev: &Evaluator, frame: &ampoule_eval::Frame) -> bool {
+    let Some(span) = ev.file_span(frame.place) else { return false };
+    let source = ev.settings().sources.get(span.file);
+    !source.name().starts_with(crate::world::STD_DIR) && !source.name().starts_with("«ampoule»")
+}
+
+/// Shows diagnostics on stderr: rendered, or a JSON object each.
+pub fn show(diagnostics: &[Diagnostic], sources: &SourceMap, ui: &Ui) {
+    let mut err = std::io::stderr().lock();
+    if ui.json() {
+        for diagnostic in diagnostics {
+            let value = ampoule_lang::render::to_json(diagnostic, sources);
+            let _ = writeln!(err, "{}", serde_json::to_string(&value).expect("strings and numbers are JSON"));
+        }
+        return;
+    }
+    let _ = err.write_all(ampoule_lang::render::render(diagnostics, sources, ui.color()).as_bytes());
+    let Some(ci) = Ci::detect() else { return };
+    for diagnostic in diagnostics {
+        let at = diagnostic.primary.as_ref().map(|label| {
+            let source = sources.get(label.at.file);
+            let position = source.position(label.at.span.start);
+            (source.name().to_owned(), position)
+        });
+        let at = at.as_ref().map(|(name, at)| (name.as_str(), at.line_number, at.column_number));
+        if let Some(mark) = ci.annotate(&diagnostic.message, at) {
+            let _ = writeln!(err, "{mark}");
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! One evaluation: from the words of the command line to values, with errors shown.
+//!
+//! Shared by `eval`, `instantiate`, `realise` and the REPL: which files or texts are meant, what they may
+//! see ([`ProjectWorld`]), and how a function of named arguments is called.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ampoule_eval::{
+    ErrorKind, EvalError, EvalResult, Evaluator, Interrupt, NamedArguments, Settings, Value, View,
+};
+use ampoule_lang::SourceMap;
+use ampoule_store::{StoreDir, StoreRoot};
+
+use crate::config::Config;
+use crate::error::{CliError, ExitStatus, IoContext};
+use crate::ui::Ui;
+use crate::world::{ProjectWorld, Realiser, WorldOptions};
+
+/// What to evaluate, and how: the options of `nix-instantiate`, meaning the same.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Evaluation")]
+pub struct ExpressionArgs {
+    /// Files or directories with a `default.img`; `-` reads standard input [default: .]
+    #[arg(value_name = "FILE")]
+    pub files: Vec<String>,
+
+    /// An expression instead of a file
+    #[arg(short = 'E', long = "expr", value_name = "EXPR")]
+    pub expressions: Vec<String>,
+
+    /// The attribute path to take: `a.b.0`
+    #[arg(short = 'A', long = "attr", value_name = "PATH")]
+    pub attributes: Vec<String>,
+
+    /// An argument for a file that is a function: an expression
+    #[arg(long, num_args = 2, value_names = ["NAME", "EXPR"], action = clap::ArgAction::Append)]
+    pub arg: Vec<String>,
+
+    /// An argument for a file that is a function: a string
+    #[arg(long, num_args = 2, value_names = ["NAME", "STRING"], action = clap::ArgAction::Append)]
+    pub argstr: Vec<String>,
+
+    /// Where `<name>` is looked up: `name=path`, or a directory
+    #[arg(short = 'I', value_name = "PATH")]
+    pub include: Vec<String>,
+
+    /// The directory whose files may be read [default: the file's own]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+
+    /// Allow files anywhere, the environment and the clock, as Nix does without `--pure-eval`
+    #[arg(long)]
+    pub impure: bool,
+
+    /// The system to evaluate for, such as `aarch64-linux`
+    #[arg(long, value_name = "SYSTEM")]
+    pub system: Option<String>,
+
+    /// Let evaluation build what it reads
+    #[arg(long)]
+    pub allow_import_from_derivation: bool,
+
+    /// Show every step of the trace of an error
+    #[arg(long)]
+    pub show_trace: bool,
+
+    /// Let `builtins.traceVerbose` trace
+    #[arg(long)]
+    pub trace_verbose: bool,
+}
+
+/// One thing to evaluate.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A file or directory: absolute.
+    File(PathBuf),
+    /// A text, where it came from, and the directory at which its relative paths start.
+    Text { name: String, base_dir: PathBuf, text: Vec<u8> },
+}
+
+/// An evaluation that is ready to start.
+pub struct Session {
+    /// What to evaluate.
+    pub entries: Vec<Entry>,
+    /// What it may see.
+    pub world: Arc<ProjectWorld>,
+    /// How.
+    pub settings: Settings,
+    arguments: Vec<Argument>,
+    attributes: Vec<String>,
+    project: PathBuf,
+    policy: String,
+    show_trace: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Argument {
+    name: String,
+    value: ArgumentValue,
+}
+
+#[derive(Clone, Debug)]
+enum ArgumentValue {
+    Expression(String),
+    Text(String),
+}
+
+impl Session {
+    /// Reads the words of the command line; opens nothing but files that are named there.
+    ///
+    /// # Errors
+    /// If they make no sense, or a file is not there.
+    pub fn new(
+        args: &ExpressionArgs,
+        config: &Config,
+        writes: bool,
+        realiser: Option<Box<dyn Realiser>>,
+    ) -> Result<Self, CliError> {
+        let dir = std::env::current_dir().while_doing(|| "cannot tell the working directory".to_owned())?;
+        let entries = entries(args, &dir)?;
+        let mut roots = Vec::new();
+        for entry in &entries {
+            roots.push(match entry {
+                Entry::File(path) if path.is_dir() => path.clone(),
+                Entry::File(path) => path.parent().unwrap_or(path).to_owned(),
+                Entry::Text { base_dir, .. } => base_dir.clone(),
+            });
+        }
+        let project = match &args.root {
+            Some(root) => dir.join(root),
+            None => roots.first().cloned().unwrap_or_else(|| dir.clone()),
+        };
+        if args.root.is_some() {
+            roots.push(project.clone());
+        }
+        let mut search_path = Vec::new();
+        for entry in args.include.iter().chain(config.list("eval.path")) {
+            let (prefix, path) = entry.split_once('=').unwrap_or(("", entry));
+            let full = if path.contains("://") {
+                path.to_owned()
+            } else {
+                dir.join(path).to_string_lossy().into_owned()
+            };
+            roots.push(PathBuf::from(&full));
+            search_path.push((prefix.to_owned(), full));
+        }
+        if args.impure {
+            search_path.extend(nix_path());
+        }
+        let mut resolved: Vec<PathBuf> =
+            roots.iter().filter_map(|root| std::fs::canonicalize(root).ok()).collect();
+        resolved.extend(roots);
+        resolved.sort();
+        resolved.dedup();
+        let logical = config.text("store.logical-dir").unwrap_or("/nix/store");
+        let store_dir =
+            StoreDir::new(logical).map_err(|e| CliError::usage(format!("store.logical-dir: {e}")))?;
+        let options = WorldOptions {
+            roots: resolved,
+            impure: args.impure,
+            search_path,
+            store_root: config.text("store.dir").map(StoreRoot::new),
+            store_dir,
+            writes,
+        };
+        let system = args.system.as_deref().or(config.text("build.system"));
+        let mut settings = Settings {
+            impure: args.impure,
+            allow_import_from_derivation: args.allow_import_from_derivation
+                || config.bool("eval.import-from-derivation"),
+            trace_verbose: args.trace_verbose,
+            system: system.map_or_else(this_system, str::to_owned),
+            interrupt: Interrupt::default(),
+            sources: Arc::new(SourceMap::new()),
+            ..Settings::default()
+        };
+        settings.parse.pipe_operators = config.bool("eval.pipe-operators");
+        let mut arguments = Vec::new();
+        for pair in args.arg.chunks_exact(2) {
+            arguments
+                .push(Argument { name: pair[0].clone(), value: ArgumentValue::Expression(pair[1].clone()) });
+        }
+        for pair in args.argstr.chunks_exact(2) {
+            arguments.push(Argument { name: pair[0].clone(), value: ArgumentValue::Text(pair[1].clone()) });
+        }
+        Ok(Self {
+            entries,
+            world: Arc::new(ProjectWorld::new(options, realiser)),
+            settings,
+            arguments,
+            attributes: args.attributes.clone(),
+            project,
+            policy: policy(config),
+            show_trace: args.show_trace,
+        })
+    }
+
+    /// Evaluates every entry (and each attribute path of it), and gives the values to `each`.
+    ///
+    /// # Errors
+    /// The first error, which was shown; or what `each` fails with.
+    pub fn each<R: Send>(
+        &self,
+        ui: &Ui,
+        each: impl Fn(&mut Evaluator, Value, &NamedArguments) -> Result<R, Problem> + Send + Sync,
+    ) -> Result<Vec<R>, CliError> {
+        let done = ampoule_eval::run(self.settings.clone(), self.world.clone(), |ev| {
+            let mut results = Vec::new();
+            let outcome = self.each_value(ev, &mut |ev, value, arguments| {
+                results.push(each(ev, value, arguments)?);
+                Ok(())
+            });
+            match outcome {
+                Ok(()) => Ok(results),
+                Err(Problem::Cli(error)) => Err(error),
+                Err(Problem::Eval(error)) => Err(self.show(ev, &error, ui)),
+            }
+        });
+        done.while_doing(|| "cannot start a thread to evaluate on".to_owned())?
+    }
+
+    fn each_value(
+        &self,
+        ev: &mut Evaluator,
+        each: &mut dyn FnMut(&mut Evaluator, Value, &NamedArguments) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        let arguments = NamedArguments { set: Some(self.argument_set(ev)?) };
+        for entry in &self.entries {
+            let value = match entry {
+                Entry::File(path) => ev.eval_file(path)?,
+                Entry::Text { name, base_dir, text } => ev.eval_text(name, base_dir, text)?,
+            };
+            let value = self.call_with_packages(ev, value, &arguments)?;
+            if self.attributes.is_empty() {
+                let value = ev.auto_call(value, &arguments)?;
+                each(ev, value, &arguments)?;
+            }
+            for path in &self.attributes {
+                let selected = ev.select_path(value, path, &arguments)?;
+                let selected = ev.auto_call(selected, &arguments)?;
+                each(ev, selected, &arguments)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The set of `--arg` and `--argstr`; expressions are evaluated when they are used.
+    fn argument_set(&self, ev: &mut Evaluator) -> EvalResult<Value> {
+        let mut set = ampoule_eval::AttrsBuilder::new();
+        let dir = self.project.clone();
+        for argument in &self.arguments {
+            let value = match &argument.value {
+                ArgumentValue::Text(text) => ev.string(text),
+                ArgumentValue::Expression(text) => {
+                    let name = format!("«--arg {}»", argument.name);
+                    // A function, so that the expression waits for its use.
+                    let delayed = ev.eval_text(&name, &dir, format!("_: {text}\n").as_bytes())?;
+                    let nothing = ev.string("");
+                    ev.lazy_call(delayed, &[nothing])
+                }
+            };
+            set.push(ev.heap(), ampoule_lang::Symbol::intern(&argument.name), value);
+        }
+        Ok(set.finish(ev.heap()))
+    }
+
+    /// Calls a function that asks for names which neither defaults nor arguments give with the package
+    /// set: the standard library, the project's lock file and the arguments.
+    fn call_with_packages(
+        &self,
+        ev: &mut Evaluator,
+        value: Value,
+        arguments: &NamedArguments,
+    ) -> EvalResult<Value> {
+        let given = arguments.set.expect("the set is always made");
+        let dir = Path::new(crate::world::STD_DIR);
+        if !asks_for_packages(value, given) {
+            return Ok(value);
+        }
+        let project = ev.path(self.project.to_string_lossy().as_bytes());
+        let system = ev.string(self.settings.system.clone());
+        let call = format!(
+            "root: system: args: f: import ./auto-call.img {{ inherit root system args; config = {}; }} f",
+            self.policy
+        );
+        let call = ev.eval_text("«ampoule»", dir, call.as_bytes())?;
+        ev.call(call, &[project, system, given, value])
+    }
+
+    /// Shows an error of the evaluation, and returns what the command ends with.
+    pub fn show(&self, ev: &mut Evaluator, error: &EvalError, ui: &Ui) -> CliError {
+        crate::report::eval_error(ev, error, &self.settings.sources, self.show_trace, ui);
+        let status = if error.kind() == ErrorKind::Interrupted {
+            ExitStatus::Interrupted
+        } else {
+            ExitStatus::Evaluation
+        };
+        CliError::told(status)
+    }
+}
+
+/// Whether a value is a function with a named argument that neither has a default nor is given.
+fn asks_for_packages(value: Value, given: Value) -> bool {
+    let View::Closure(closure) = value.view() else { return false };
+    let Some(formals) = closure.lambda().formals else { return false };
+    let given = given.as_attrs().expect("the arguments are a set");
+    formals.list.iter().any(|formal| formal.default.is_none() && !given.has(formal.name))
+}
+
+/// What went wrong while values were used.
+pub enum Problem {
+    /// The evaluation failed.
+    Eval(EvalError),
+    /// Something else did.
+    Cli(CliError),
+}
+
+impl From<EvalError> for Problem {
+    fn from(error: EvalError) -> Self {
+        Self::Eval(error)
+    }
+}
+
+impl From<CliError> for Problem {
+    fn from(error: CliError) -> Self {
+        Self::Cli(error)
+    }
+}
+
+fn entries(args: &ExpressionArgs, dir: &Path) -> Result<Vec<Entry>, CliError> {
+    let mut entries = Vec::new();
+    for text in &args.expressions {
+        let name = "«string»".to_owned();
+        entries.push(Entry::Text { name, base_dir: dir.to_owned(), text: text.clone().into_bytes() });
+    }
+    for file in &args.files {
+        if file == "-" {
+            let mut text = Vec::new();
+            std::io::stdin()
+                .read_to_end(&mut text)
+                .while_doing(|| "cannot read standard input".to_owned())?;
+            entries.push(Entry::Text { name: "«stdin»".to_owned(), base_dir: dir.to_owned(), text });
+            continue;
+        }
+        entries.push(Entry::File(find_entry(file, dir)?));
+    }
+    if entries.is_empty() {
+        entries.push(Entry::File(find_entry(".", dir)?));
+    }
+    Ok(entries)
+}
+
+/// The file that `name` means: itself, or the `default.img` (else `default.nix`) of a directory.
+fn find_entry(name: &str, dir: &Path) -> Result<PathBuf, CliError> {
+    let path = ampoule_eval::path::canonical(dir.join(name).as_os_str().as_encoded_bytes());
+    let path = PathBuf::from(String::from_utf8_lossy(&path).into_owned());
+    let data = std::fs::metadata(&path).while_doing(|| format!("cannot read `{name}`")).map_err(|error| {
+        let near = near_file(&path);
+        CliError { status: ExitStatus::Usage, ..error }.hint(match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "name a file, a directory with a `default.img`, or an expression with -E".to_owned(),
+        })
+    })?;
+    if data.is_dir() && !path.join("default.img").exists() && !path.join("default.nix").exists() {
+        return Err(CliError::usage(format!("there is no `default.img` in `{name}`"))
+            .hint("name a file, or an expression with -E"));
+    }
+    Ok(path)
+}
+
+fn near_file(path: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(path.parent()?).ok()?;
+    let names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let wanted = path.file_name()?.to_str()?;
+    ampoule_lang::near::near_name(wanted, names.iter().map(String::as_str)).map(str::to_owned)
+}
+
+/// `NIX_PATH`, for people who compare with Nix.
+fn nix_path() -> Vec<(String, String)> {
+    let text = std::env::var("NIX_PATH").unwrap_or_default();
+    let mut entries = Vec::new();
+    for entry in text.split(':').filter(|entry| !entry.is_empty()) {
+        let (prefix, path) = entry.split_once('=').unwrap_or(("", entry));
+        entries.push((prefix.to_owned(), path.to_owned()));
+    }
+    entries
+}
+
+/// This machine, in Nix's words.
+pub fn this_system() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86" => "i686",
+        other => other,
+    };
+    let os = match std::env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    };
+    format!("{arch}-{os}")
+}
+
+/// The policy of the configuration, as the library reads it.
+fn policy(config: &Config) -> String {
+    let mut allowed = String::new();
+    for name in config.list("policy.allow-vulnerable") {
+        ampoule_eval::write_string(&mut allowed, name.as_bytes());
+        allowed.push(' ');
+    }
+    format!(
+        "{{ allowBroken = {}; allowDeprecated = {}; allowUnfree = {}; permittedInsecurePackages = [ {allowed}]; }}",
+        config.bool("policy.allow-broken"),
+        config.bool("policy.allow-deprecated"),
+        config.bool("policy.allow-unfree"),
+    )
+}

@@ -1,0 +1,626 @@
+//! The evaluator's world: which files it may see, and the store that it adds to.
+//!
+//! A path is one of four things:
+//!
+//! | path | what it is |
+//! |---|---|
+//! | `/ampoule/std/…` | the standard library, embedded in this program |
+//! | `/nix/store/…` | an object: of the store, or one that this evaluation has only hashed so far |
+//! | below a root | a file of the project, read as it is |
+//! | anything else | refused, unless the evaluation is impure |
+//!
+//! Links are followed before a path is judged: one that leads out of the project is refused like the
+//! path it leads to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+
+use ampoule_eval::{AddError, ContextElem, Fetch, FileType, Filter, FilterStopped, World};
+use ampoule_store::{
+    AddOptions, ContentAddress, HashAlgo, Method, Store, StoreDir, StoreError, StorePath, StoreRoot,
+    StoreSettings,
+};
+use include_dir::{Dir, DirEntry, include_dir};
+
+/// Where the standard library seems to lie.
+pub const STD_DIR: &str = "/ampoule/std";
+/// Where Nix's own few files seem to lie: `<nix/fetchurl.nix>`.
+const CORE_DIR: &str = "/__corepkgs__";
+
+static STD: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/stdlib");
+
+const CORE_FETCHURL: &str = include_str!("fetchurl.nix");
+
+/// What an evaluation may see and do.
+#[derive(Debug)]
+pub struct WorldOptions {
+    /// Directories whose files may be read; resolved, absolute.
+    pub roots: Vec<PathBuf>,
+    /// Whether every file, the environment and the clock may be read.
+    pub impure: bool,
+    /// `-I`: (prefix or "", path).
+    pub search_path: Vec<(String, String)>,
+    /// Where the store lies; the user's own if `None`.
+    pub store_root: Option<StoreRoot>,
+    /// The logical directory.
+    pub store_dir: StoreDir,
+    /// Whether sources are copied into the store, or only hashed.
+    pub writes: bool,
+}
+
+/// Builds and fetches what evaluation asks for; the evaluator itself does neither.
+pub trait Realiser: Send + Sync {
+    /// Fetches, and returns the store path.
+    ///
+    /// # Errors
+    /// In words for a person.
+    fn fetch(&self, store: &Store, fetch: &Fetch) -> io::Result<StorePath>;
+
+    /// Builds or substitutes what a string depends on.
+    ///
+    /// # Errors
+    /// In words for a person.
+    fn realise(&self, world: &ProjectWorld, needed: &[ContextElem]) -> io::Result<()>;
+}
+
+/// The world of one command.
+pub struct ProjectWorld {
+    options: WorldOptions,
+    store: OnceLock<Store>,
+    realiser: Option<Box<dyn Realiser>>,
+    /// Derivations and texts that are only in memory so far.
+    texts: Mutex<BTreeMap<StorePath, Text>>,
+    /// Sources that were hashed and not copied: where they lie.
+    hashed: Mutex<BTreeMap<StorePath, PathBuf>>,
+    /// Directories and what they really are: thousands of files share few of them.
+    directories: Mutex<HashMap<PathBuf, PathBuf>>,
+}
+
+/// A text that is not in the store yet.
+#[derive(Clone, Debug)]
+struct Text {
+    contents: Vec<u8>,
+    references: Vec<StorePath>,
+}
+
+/// What a path names.
+enum Place {
+    /// In the embedded library, without the prefix.
+    Std(PathBuf),
+    /// `<nix/fetchurl.nix>`, or the directory it is in.
+    Core(PathBuf),
+    /// A text that is only in memory.
+    Text(StorePath),
+    /// A file that the system has.
+    Real(PathBuf),
+}
+
+impl ProjectWorld {
+    /// A world for one command.
+    pub fn new(options: WorldOptions, realiser: Option<Box<dyn Realiser>>) -> Self {
+        Self {
+            options,
+            store: OnceLock::new(),
+            realiser,
+            texts: Mutex::default(),
+            hashed: Mutex::default(),
+            directories: Mutex::default(),
+        }
+    }
+
+    /// The store, opened when it is first needed.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn store(&self) -> Result<&Store, StoreError> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let root = match &self.options.store_root {
+            Some(root) => root.clone(),
+            None => StoreRoot::default_for_user()?,
+        };
+        let settings =
+            StoreSettings { store_dir: Some(self.options.store_dir.clone()), ..StoreSettings::default() };
+        let opened = Store::open(&root, settings)?;
+        Ok(self.store.get_or_init(|| opened))
+    }
+
+    /// Writes `roots` and every text that they need, and that is only in memory so far, to the store.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn write_texts(&self, roots: &[StorePath]) -> Result<(), StoreError> {
+        let store = self.store()?;
+        let texts = self.texts.lock().expect("no holder of this lock panics");
+        let mut stack: Vec<(StorePath, bool)> = roots.iter().map(|path| (path.clone(), false)).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        // References first: an object is valid only after what it refers to.
+        while let Some((path, ready)) = stack.pop() {
+            let Some(text) = texts.get(&path) else { continue };
+            if ready {
+                if !store.is_valid(&path)? {
+                    store.add_text(path.name(), &text.contents, text.references.iter().cloned().collect())?;
+                }
+                continue;
+            }
+            if !seen.insert(path.clone()) {
+                continue;
+            }
+            stack.push((path, true));
+            stack.extend(text.references.iter().map(|reference| (reference.clone(), false)));
+        }
+        Ok(())
+    }
+
+    /// A text that this evaluation made, if it is not in the store.
+    pub fn text(&self, path: &StorePath) -> Option<Vec<u8>> {
+        let texts = self.texts.lock().expect("no holder of this lock panics");
+        texts.get(path).map(|text| text.contents.clone())
+    }
+
+    /// Finds what `path` (absolute) names, links on the way followed but not the last name.
+    fn place(&self, path: &Path) -> io::Result<Place> {
+        let path = clean(path);
+        if let Ok(rest) = path.strip_prefix(STD_DIR) {
+            return Ok(Place::Std(rest.to_owned()));
+        }
+        if let Ok(rest) = path.strip_prefix(CORE_DIR) {
+            return Ok(Place::Core(rest.to_owned()));
+        }
+        if let Ok(rest) = path.strip_prefix(self.options.store_dir.as_str()) {
+            return self.store_place(&path, rest);
+        }
+        self.allow(&path)?;
+        Ok(Place::Real(path))
+    }
+
+    fn store_place(&self, path: &Path, rest: &Path) -> io::Result<Place> {
+        let mut names = rest.components();
+        let Some(Component::Normal(first)) = names.next() else {
+            return Err(forbidden(path));
+        };
+        let below = names.as_path();
+        let name = first
+            .to_str()
+            .ok_or_else(|| io::Error::other(format!("'{}' is not a store path", path.display())))?;
+        let object = StorePath::parse(name).map_err(|e| io::Error::other(e.to_string()))?;
+        if below.as_os_str().is_empty()
+            && self.texts.lock().expect("no holder of this lock panics").contains_key(&object)
+        {
+            return Ok(Place::Text(object));
+        }
+        let source = self.hashed.lock().expect("no holder of this lock panics").get(&object).cloned();
+        let real = match source {
+            Some(source) => source,
+            None => self.store().map_err(store_error)?.real_path(&object),
+        };
+        Ok(Place::Real(if below.as_os_str().is_empty() { real } else { real.join(below) }))
+    }
+
+    /// Refuses a path outside the roots when pure.
+    fn allow(&self, path: &Path) -> io::Result<()> {
+        if self.options.impure {
+            return Ok(());
+        }
+        // The parent's links are followed: what a link inside leads to decides.
+        let parent = path.parent().unwrap_or(path);
+        let real = self.real_directory(parent).join(path.file_name().unwrap_or_default());
+        let inside = |path: &Path| self.options.roots.iter().any(|root| path.starts_with(root));
+        // A directory on the way to a root may be named, not read.
+        if inside(&real) || self.options.roots.iter().any(|root| root.starts_with(&real)) {
+            return Ok(());
+        }
+        Err(forbidden(path))
+    }
+
+    /// A directory with its links followed; one that is not there is what it says.
+    fn real_directory(&self, dir: &Path) -> PathBuf {
+        let mut known = self.directories.lock().expect("no holder of this lock panics");
+        if let Some(real) = known.get(dir) {
+            return real.clone();
+        }
+        let Ok(real) = std::fs::canonicalize(dir) else { return dir.to_owned() };
+        known.insert(dir.to_owned(), real.clone());
+        real
+    }
+
+    /// Follows a last name that is a link, and judges where it leads.
+    fn follow(&self, path: PathBuf) -> io::Result<PathBuf> {
+        if self.options.impure || !std::fs::symlink_metadata(&path)?.is_symlink() {
+            return Ok(path);
+        }
+        let real = std::fs::canonicalize(&path)?;
+        let store = self.store.get().map(|store| store.root().objects());
+        let sources = self.hashed.lock().expect("no holder of this lock panics");
+        let known = self.options.roots.iter().any(|root| real.starts_with(root))
+            || store.is_some_and(|store| real.starts_with(store))
+            || sources.values().any(|source| real.starts_with(source));
+        if known { Ok(real) } else { Err(forbidden(&path)) }
+    }
+}
+
+impl World for ProjectWorld {
+    fn store_dir(&self) -> &StoreDir {
+        &self.options.store_dir
+    }
+
+    fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match self.place(path)? {
+            Place::Std(rest) => {
+                STD.get_file(&rest).map(|file| file.contents().to_vec()).ok_or_else(not_found)
+            }
+            Place::Core(rest) if rest == Path::new("fetchurl.nix") => Ok(CORE_FETCHURL.into()),
+            Place::Core(_) => Err(not_found()),
+            Place::Text(object) => self.text(&object).ok_or_else(not_found),
+            Place::Real(path) => {
+                let path = self.follow(path)?;
+                if std::fs::metadata(&path)?.is_dir() {
+                    return Err(io::Error::from(io::ErrorKind::IsADirectory));
+                }
+                std::fs::read(path)
+            }
+        }
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<(Vec<u8>, FileType)>> {
+        match self.place(path)? {
+            Place::Std(rest) => std_entries(&rest),
+            Place::Core(rest) if rest.as_os_str().is_empty() => {
+                Ok(vec![(b"fetchurl.nix".to_vec(), FileType::Regular)])
+            }
+            Place::Core(_) | Place::Text(_) => Err(io::Error::from(io::ErrorKind::NotADirectory)),
+            Place::Real(path) => {
+                use std::os::unix::ffi::OsStringExt;
+                let mut entries = Vec::new();
+                for entry in std::fs::read_dir(self.follow(path)?)? {
+                    let entry = entry?;
+                    entries.push((entry.file_name().into_vec(), kind_of(entry.file_type()?)));
+                }
+                Ok(entries)
+            }
+        }
+    }
+
+    fn file_type(&self, path: &Path) -> io::Result<Option<FileType>> {
+        match self.place(path)? {
+            Place::Std(rest) if rest.as_os_str().is_empty() => Ok(Some(FileType::Directory)),
+            Place::Std(rest) => Ok(STD.get_entry(&rest).map(|entry| match entry {
+                DirEntry::Dir(_) => FileType::Directory,
+                DirEntry::File(_) => FileType::Regular,
+            })),
+            Place::Core(rest) if rest.as_os_str().is_empty() => Ok(Some(FileType::Directory)),
+            Place::Core(rest) => Ok((rest == Path::new("fetchurl.nix")).then_some(FileType::Regular)),
+            Place::Text(_) => Ok(Some(FileType::Regular)),
+            Place::Real(path) => match std::fs::symlink_metadata(&path) {
+                Ok(data) => Ok(Some(kind_of(data.file_type()))),
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    Ok(None)
+                }
+                Err(e) => Err(e),
+            },
+        }
+    }
+
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        match self.place(path)? {
+            Place::Real(path) => std::fs::read_link(path),
+            _ => Err(io::Error::from(io::ErrorKind::InvalidInput)),
+        }
+    }
+
+    fn resolve_links(&self, path: &Path) -> io::Result<PathBuf> {
+        let path = clean(path);
+        let Place::Real(real) = self.place(&path)? else { return Ok(path) };
+        // An object's links lead to logical paths: they are resolved name by name there.
+        if path.starts_with(self.options.store_dir.as_str()) {
+            return self.resolve_in_store(&path);
+        }
+        let mut missing = Vec::new();
+        let mut there = real.as_path();
+        loop {
+            match std::fs::canonicalize(there) {
+                Ok(found) => {
+                    let mut whole = found;
+                    whole.extend(missing.iter().rev());
+                    self.allow(&whole)?;
+                    return Ok(whole);
+                }
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    let (Some(parent), Some(name)) = (there.parent(), there.file_name()) else {
+                        return Ok(real);
+                    };
+                    missing.push(name.to_owned());
+                    there = parent;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn find_file(&self, name: &str) -> io::Result<Option<PathBuf>> {
+        let (first, rest) = name.split_once('/').map_or((name, ""), |(first, rest)| (first, rest));
+        for (prefix, path) in &self.options.search_path {
+            let below = if prefix.is_empty() {
+                name
+            } else if prefix == first {
+                rest
+            } else if let Some(rest) =
+                name.strip_prefix(prefix.as_str()).and_then(|rest| rest.strip_prefix('/'))
+            {
+                rest
+            } else {
+                continue;
+            };
+            let Some(base) = self.search_entry(path)? else { continue };
+            let found = if below.is_empty() { base } else { base.join(below) };
+            if self.options.impure || self.file_type(&found).is_ok() {
+                if std::fs::symlink_metadata(&found).is_ok() {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        let within = |dir: &str| if rest.is_empty() { PathBuf::from(dir) } else { Path::new(dir).join(rest) };
+        let builtin = match first {
+            "std" => within(STD_DIR),
+            "nix" => within(CORE_DIR),
+            _ => return Ok(None),
+        };
+        Ok(self.file_type(&builtin)?.map(|_| builtin))
+    }
+
+    fn search_path(&self) -> Vec<(String, String)> {
+        self.options.search_path.clone()
+    }
+
+    fn search_entry(&self, path: &str) -> io::Result<Option<PathBuf>> {
+        if path.contains("://") {
+            return Err(io::Error::other(format!(
+                "the search path entry '{path}' is not fetched; fetch it with a hash and pass its path"
+            )));
+        }
+        let full = std::path::absolute(path)?;
+        Ok(self.file_type(&full)?.map(|_| clean(&full)))
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        if self.options.impure { std::env::var(name).ok() } else { None }
+    }
+
+    fn current_time(&self) -> Option<i64> {
+        if !self.options.impure {
+            return None;
+        }
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_secs()).ok()
+    }
+
+    fn add_text(&self, path: &StorePath, text: &[u8], references: &[StorePath]) -> io::Result<()> {
+        let text = Text { contents: text.to_vec(), references: references.to_vec() };
+        self.texts.lock().expect("no holder of this lock panics").insert(path.clone(), text);
+        Ok(())
+    }
+
+    fn add_path(
+        &self,
+        name: &str,
+        source: &Path,
+        method: Method,
+        mut filter: Option<Filter<'_>>,
+        expected: Option<&ContentAddress>,
+    ) -> Result<StorePath, AddError> {
+        let store = self.store().map_err(store_error)?;
+        let unpacked;
+        let real = match self.place(source)? {
+            Place::Real(path) => path,
+            Place::Text(object) => return Ok(object),
+            Place::Std(rest) => {
+                unpacked = unpack_std(&rest)?;
+                unpacked.path().join("it")
+            }
+            Place::Core(_) => return Err(not_found().into()),
+        };
+        let algo = expected.map_or(HashAlgo::Sha256, |address| address.hash.algo());
+        let options = AddOptions { method, algo, ..AddOptions::source(name) };
+        let mut adapted = |path: &Path, kind: ampoule_store::FileKind| match &mut filter {
+            Some(filter) => filter(&source.join(path), store_kind(kind))
+                .map_err(|FilterStopped| StoreError::FilterStopped),
+            None => Ok(true),
+        };
+        let filter: Option<&mut ampoule_store::Filter<'_>> = Some(&mut adapted);
+        let (path, address) = if self.options.writes {
+            let info = store.add_path(&real, &options, filter).map_err(add_error)?;
+            (info.path, info.address)
+        } else {
+            let hashed = store.hash_tree(&real, &options, filter).map_err(add_error)?;
+            self.hashed
+                .lock()
+                .expect("no holder of this lock panics")
+                .insert(hashed.path.clone(), real.clone());
+            (hashed.path, Some(hashed.address))
+        };
+        if let (Some(wanted), Some(got)) = (expected, address) {
+            if wanted.hash != got.hash {
+                return Err(AddError::HashMismatch {
+                    wanted: Box::new(wanted.hash),
+                    got: Box::new(got.hash),
+                });
+            }
+        }
+        Ok(path)
+    }
+
+    fn is_valid(&self, path: &StorePath) -> io::Result<bool> {
+        if self.texts.lock().expect("no holder of this lock panics").contains_key(path) {
+            return Ok(true);
+        }
+        self.store().map_err(store_error)?.is_valid(path).map_err(store_error)
+    }
+
+    fn fetch(&self, fetch: &Fetch) -> io::Result<StorePath> {
+        match &self.realiser {
+            Some(realiser) => realiser.fetch(self.store().map_err(store_error)?, fetch),
+            None => Err(io::Error::other(format!("'{}' cannot be fetched by this command", fetch.url))),
+        }
+    }
+
+    fn realise(&self, needed: &[ContextElem]) -> io::Result<()> {
+        match &self.realiser {
+            Some(realiser) => realiser.realise(self, needed),
+            None => Err(io::Error::other("this command does not build")),
+        }
+    }
+
+    fn message(&self, text: &str) {
+        eprintln!("{text}");
+    }
+}
+
+impl ProjectWorld {
+    fn resolve_in_store(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut left = 64;
+        let mut done = PathBuf::from("/");
+        let mut todo: Vec<std::ffi::OsString> = names(path);
+        todo.reverse();
+        while let Some(name) = todo.pop() {
+            if name == ".." {
+                done.pop();
+                continue;
+            }
+            let next = done.join(&name);
+            let below = next.starts_with(self.options.store_dir.as_str())
+                && next != Path::new(self.options.store_dir.as_str());
+            if below && self.file_type(&next)? == Some(FileType::Symlink) {
+                left -= 1;
+                if left == 0 {
+                    return Err(io::Error::other(format!("too many symbolic links in '{}'", path.display())));
+                }
+                let target = self.read_link(&next)?;
+                if target.is_absolute() {
+                    done = PathBuf::from("/");
+                }
+                todo.extend(names(&target).into_iter().rev());
+                continue;
+            }
+            done = next;
+        }
+        Ok(done)
+    }
+}
+
+/// The names of a path, `..` kept.
+fn names(path: &Path) -> Vec<std::ffi::OsString> {
+    path.components()
+        .filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Removes `.` and `..` by the text alone, as the language does for path values.
+fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+fn kind_of(kind: std::fs::FileType) -> FileType {
+    if kind.is_symlink() {
+        FileType::Symlink
+    } else if kind.is_dir() {
+        FileType::Directory
+    } else if kind.is_file() {
+        FileType::Regular
+    } else {
+        FileType::Unknown
+    }
+}
+
+fn store_kind(kind: ampoule_store::FileKind) -> FileType {
+    match kind {
+        ampoule_store::FileKind::Directory => FileType::Directory,
+        ampoule_store::FileKind::Symlink => FileType::Symlink,
+        ampoule_store::FileKind::Regular { .. } => FileType::Regular,
+        _ => FileType::Unknown,
+    }
+}
+
+fn std_entries(dir: &Path) -> io::Result<Vec<(Vec<u8>, FileType)>> {
+    let dir = if dir.as_os_str().is_empty() { Some(&STD) } else { STD.get_dir(dir) };
+    let entries = dir.ok_or_else(not_found)?.entries();
+    Ok(entries
+        .iter()
+        .filter_map(|entry| {
+            let kind = if entry.as_dir().is_some() { FileType::Directory } else { FileType::Regular };
+            Some((entry.path().file_name()?.to_str()?.as_bytes().to_vec(), kind))
+        })
+        .collect())
+}
+
+/// Writes a part of the library into a temporary directory, as `it`.
+fn unpack_std(rest: &Path) -> io::Result<tempfile::TempDir> {
+    let temp = tempfile::tempdir()?;
+    let place = temp.path().join("it");
+    match STD.get_entry(rest) {
+        Some(DirEntry::File(file)) => std::fs::write(&place, file.contents())?,
+        Some(DirEntry::Dir(dir)) => unpack_dir(dir, rest, &place)?,
+        None if rest.as_os_str().is_empty() => unpack_dir(&STD, rest, &place)?,
+        None => return Err(not_found()),
+    }
+    Ok(temp)
+}
+
+fn unpack_dir(dir: &Dir<'_>, base: &Path, place: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(place)?;
+    for entry in dir.entries() {
+        let below = entry.path().strip_prefix(base).expect("entries lie below their directory");
+        match entry {
+            DirEntry::Dir(dir) => unpack_dir(dir, base, place)?,
+            DirEntry::File(file) => {
+                let target = place.join(below);
+                if let Some(parent) = target.parent() {
+                    std::fs::create_dir_all(parent)?;
+                }
+                std::fs::write(target, file.contents())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn not_found() -> io::Error {
+    io::Error::from(io::ErrorKind::NotFound)
+}
+
+fn forbidden(path: &Path) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::PermissionDenied,
+        format!(
+            "access to absolute path '{}' is forbidden in pure evaluation mode (use '--impure' to override)",
+            path.display()
+        ),
+    )
+}
+
+fn store_error(error: StoreError) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+fn add_error(error: StoreError) -> AddError {
+    match error {
+        StoreError::FilterStopped => AddError::Stopped,
+        other => AddError::Io(store_error(other)),
+    }
+}
