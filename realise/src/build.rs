@@ -1,9 +1,14 @@
 //! One build: its environment, its sandbox, its log, its outputs.
 
 mod checks;
+mod compare;
+mod diagnose;
 mod environment;
 mod inputs;
+pub(crate) mod job;
 mod log;
+mod outputs;
+pub(crate) mod resolve;
 mod rewrite;
 mod supervise;
 

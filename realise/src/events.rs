@@ -47,6 +47,8 @@ pub struct Planned {
 pub enum Event {
     /// What will be done. Always the first.
     Plan {
+        /// The store's logical directory, which goes before every path told.
+        store_dir: String,
         /// Will be built.
         build: Vec<Planned>,
         /// Will be fetched.

@@ -58,8 +58,10 @@ pub(crate) type Mask = u64;
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) name: Box<str>,
-    /// Known beforehand, unless contents decide.
+    /// Known beforehand, unless contents decide; then set if it is there already.
     pub(crate) path: Option<StorePath>,
+    /// Whether contents decide.
+    pub(crate) is_late: bool,
 }
 
 #[derive(Debug)]
@@ -206,7 +208,11 @@ impl Graph {
             node.way = Way::Valid;
             let outputs = derivation.outputs.iter();
             node.outputs = outputs
-                .map(|(name, output)| Output { name: name.as_str().into(), path: output.path().cloned() })
+                .map(|(name, output)| Output {
+                    name: name.as_str().into(),
+                    path: output.path().cloned(),
+                    is_late: output.path().is_none(),
+                })
                 .collect();
         }
         let mask = if names.is_empty() { node.all() } else { node.mask_of(names)? };

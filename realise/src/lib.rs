@@ -8,7 +8,9 @@ mod events;
 pub mod fetch;
 mod graph;
 mod options;
+mod realise;
 pub mod sandbox;
+mod schedule;
 pub mod unpack;
 
 pub use build::LogDir;
@@ -17,3 +19,4 @@ pub use error::{Failure, FailureKind, RealiseError};
 pub use events::{Activity, Event, EventSink, FileDifference, Planned, Silent, safe_line};
 pub use graph::{DerivationSource, Wanted};
 pub use options::Options;
+pub use realise::{Realised, Realiser};

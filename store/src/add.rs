@@ -178,6 +178,14 @@ pub fn dump_path(path: &Path, to: &mut (impl Write + Send)) -> StoreResult<u64> 
     Ok(pack(&dir, &name, PackMode::Read, None, to)?.nar_size_bytes)
 }
 
+/// Writes the NAR of the file or tree `name` in `dir` to `to`.
+///
+/// # Errors
+/// As [`dump_path`].
+pub fn dump_at(dir: &OwnedFd, name: &CStr, to: &mut (impl Write + Send)) -> StoreResult<u64> {
+    Ok(pack(dir, name, PackMode::Read, None, to)?.nar_size_bytes)
+}
+
 /// Unpacks a NAR to `path`, where nothing may be. Bytes after it stay unread.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ mod tree;
 mod verify;
 
 pub use add::{
-    AddOptions, HashedTree, Registered, Staged, Staging, dump_path, hash_at, hash_path, restore_path,
+    AddOptions, HashedTree, Registered, Staged, Staging, dump_at, dump_path, hash_at, hash_path, restore_path,
 };
 pub use bstr;
 pub use content_address::{AddressError, ContentAddress, Method};

@@ -425,6 +425,16 @@ impl StoreDir {
     pub fn output_path(&self, name: &str, output: &str, modulo: &Hash) -> Result<StorePath, PathError> {
         self.make_path(&format!("output:{output}"), modulo, &output_name(name, output))
     }
+
+    /// Returns where output `output` is built whose path only its contents will decide; replaced
+    /// afterwards, and never registered.
+    ///
+    /// # Errors
+    /// [`PathError::BadName`].
+    pub fn scratch_path(&self, drv: &StorePath, name: &str, output: &str) -> Result<StorePath, PathError> {
+        let zero = Hash::from_bytes(crate::HashAlgo::Sha256, &[0; 32]).expect("32 bytes are a SHA-256");
+        self.make_path(&format!("rewrite:{drv}:name:{output}"), &zero, &output_name(name, output))
+    }
 }
 
 impl fmt::Display for StoreDir {

@@ -28,6 +28,11 @@ impl InputPaths for InputClosure<'_> {
         let rest = rest.trim_start_matches('/');
         Some(if rest.is_empty() { real } else { real.join(rest) })
     }
+
+    fn info(&self, logical: &str) -> Option<ObjectInfo> {
+        let (path, _) = self.store.dir().split(logical).ok()?;
+        self.infos.get(&path).cloned()
+    }
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Failure {

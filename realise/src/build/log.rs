@@ -41,6 +41,9 @@ impl LogDir {
     }
 }
 
+/// Hears each line, safe to show.
+pub(crate) type LineSink<'a> = Box<dyn FnMut(String) + Send + 'a>;
+
 /// Takes what a build prints.
 pub(crate) struct Logger<'a> {
     path: PathBuf,
@@ -50,7 +53,7 @@ pub(crate) struct Logger<'a> {
     line: Vec<u8>,
     tail: VecDeque<String>,
     tail_lines: usize,
-    on_line: Option<Box<dyn FnMut(String) + 'a>>,
+    on_line: Option<LineSink<'a>>,
     failed: Option<io::Error>,
 }
 
@@ -60,11 +63,7 @@ const LONGEST_LINE: usize = 8192;
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
 impl<'a> Logger<'a> {
-    pub(crate) fn new(
-        path: PathBuf,
-        tail_lines: usize,
-        on_line: Option<Box<dyn FnMut(String) + 'a>>,
-    ) -> Self {
+    pub(crate) fn new(path: PathBuf, tail_lines: usize, on_line: Option<LineSink<'a>>) -> Self {
         Self {
             path,
             encoder: None,

@@ -1,0 +1,552 @@
+//! The work on one derivation, from its locks to its registered outputs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ampoule_net::Cancel;
+use ampoule_store::{Derivation, OutputLock, Staging, Store, StorePath, Tier};
+use rustix::fs::{Mode, OFlags};
+
+use super::checks::check_shape;
+use super::environment::{EnvironmentSpec, build_inputs};
+use super::inputs::InputClosure;
+use super::log::{LineSink, LogDir, Logger};
+use super::outputs::Finished;
+use super::resolve::{InputOutputs, Resolved, resolve};
+use super::supervise::{Ending, Limits, supervise};
+use super::{compare, diagnose};
+use crate::builders::Builders;
+use crate::builtin::{Attributes, BuiltinContext, BuiltinErrorKind, BuiltinEvents, Place};
+use crate::error::{Failure, FailureKind};
+use crate::events::{Activity, Event, EventSink, safe_line};
+use crate::graph::DerivationSource;
+use crate::options::Options;
+use crate::sandbox::{Identity, SandboxSpec, Spawner};
+
+/// What all jobs of one command share.
+pub(crate) struct Shared<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) source: &'a dyn DerivationSource,
+    pub(crate) builders: &'a Builders,
+    pub(crate) options: &'a Options,
+    pub(crate) events: &'a dyn EventSink,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) began: Instant,
+    spawner: Mutex<Option<Arc<Spawner>>>,
+    identity: Identity,
+}
+
+impl<'a> Shared<'a> {
+    pub(crate) fn new(
+        store: &'a Store,
+        source: &'a dyn DerivationSource,
+        builders: &'a Builders,
+        options: &'a Options,
+        events: &'a dyn EventSink,
+        cancel: &'a Cancel,
+    ) -> Self {
+        Self {
+            store,
+            source,
+            builders,
+            options,
+            events,
+            cancel,
+            began: Instant::now(),
+            spawner: Mutex::new(None),
+            identity: Identity::of_this_process(),
+        }
+    }
+
+    /// The process that makes sandboxes; started when the first is needed.
+    pub(crate) fn spawner(&self) -> Result<Arc<Spawner>, Failure> {
+        let mut slot = self.spawner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(spawner) = &*slot {
+            return Ok(Arc::clone(spawner));
+        }
+        let spawner = Spawner::start(&self.options.spawner).map_err(|error| diagnose::machine(&error))?;
+        let spawner = Arc::new(spawner);
+        *slot = Some(Arc::clone(&spawner));
+        Ok(spawner)
+    }
+
+    pub(crate) fn at_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn log_dir(&self) -> LogDir {
+        LogDir::new(self.store.root().path().join("log"))
+    }
+}
+
+/// How a job ended well.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) outputs: BTreeMap<String, StorePath>,
+    /// Somebody had built it meanwhile, or what it resolves to.
+    pub(crate) was_valid: bool,
+}
+
+/// One derivation's work.
+pub(crate) struct Job<'a> {
+    pub(crate) shared: &'a Shared<'a>,
+    pub(crate) drv: &'a StorePath,
+    pub(crate) inputs: InputOutputs,
+    pub(crate) activity: Activity,
+    /// Called once when the work really begins.
+    pub(crate) on_start: &'a dyn Fn(),
+}
+
+fn build_failed(text: impl std::fmt::Display) -> Failure {
+    Failure::new(FailureKind::Build, text.to_string())
+}
+
+fn disk(what: &str, error: impl Into<std::io::Error>) -> Failure {
+    Failure::new(FailureKind::Store, format!("cannot {what}: {}", error.into()))
+}
+
+pub(crate) fn attributes_of(derivation: &Derivation) -> Result<Attributes, Failure> {
+    let variables = derivation.environment.iter().map(|(name, value)| (name.as_slice(), value.as_slice()));
+    Attributes::from_environment(variables).map_err(build_failed)
+}
+
+impl Job<'_> {
+    /// Does it.
+    pub(crate) fn run(&self) -> Result<Done, Failure> {
+        let shared = self.shared;
+        let derivation = shared.source.derivation(self.drv)?;
+        let resolved = resolve(shared.store, self.drv, &derivation, &self.inputs)?;
+        let locks = self.lock(&resolved)?;
+        let is_check = self.activity == Activity::Check;
+        if !is_check && let Some(outputs) = resolved.valid_outputs(shared.store)? {
+            self.remember(&resolved, &outputs)?;
+            return Ok(Done { outputs, was_valid: true });
+        }
+        (self.on_start)();
+        let attrs = attributes_of(&resolved.derivation)?;
+        check_shape(&attrs).map_err(build_failed)?;
+        let closure = self.closure(&resolved)?;
+        let outputs = if resolved.derivation.builder.starts_with(b"builtin:") {
+            self.run_builtin(&resolved, &attrs, &closure, &locks)?
+        } else {
+            self.run_sandboxed(&resolved, &attrs, &closure, &locks)?
+        };
+        Ok(Done { outputs, was_valid: false })
+    }
+
+    /// Where contents decide paths, the derivation as it was written gets its outputs noted too.
+    fn remember(&self, resolved: &Resolved, outputs: &BTreeMap<String, StorePath>) -> Result<(), Failure> {
+        if resolved.realisation.is_none() {
+            return Ok(());
+        }
+        let store = self.shared.store;
+        if let Some(hash) = self.original_hash(resolved) {
+            for (output, path) in outputs {
+                let id = ampoule_store::DrvOutput { hash, output: output.clone() };
+                store.add_realisation(&id, path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn original_hash(&self, resolved: &Resolved) -> Option<ampoule_store::Hash> {
+        resolved.realisation?;
+        self.shared.store.modulo_hash(self.drv).ok().map(|modulo| modulo.hash)
+    }
+
+    /// Takes the right to make the outputs, all of them, in the order of their paths.
+    fn lock(&self, resolved: &Resolved) -> Result<BTreeMap<StorePath, OutputLock>, Failure> {
+        let shared = self.shared;
+        let mut locks = BTreeMap::new();
+        let paths: BTreeSet<&StorePath> = resolved.targets.values().collect();
+        let mut told = false;
+        for path in paths {
+            let mut pause = Duration::from_millis(1);
+            let lock = loop {
+                if let Some(lock) = shared.store.try_lock_output(path)? {
+                    break lock;
+                }
+                if shared.cancel.is_asked() {
+                    return Err(Failure::new(FailureKind::Interrupted, "interrupted"));
+                }
+                if !told && pause > Duration::from_millis(20) {
+                    told = true;
+                    let name = self.drv.derivation_name().unwrap_or_default().to_owned();
+                    shared.events.event(Event::Waiting {
+                        drv: self.drv.clone(),
+                        name,
+                        at_ms: shared.at_ms(),
+                    });
+                }
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(50));
+            };
+            locks.insert(path.clone(), lock);
+        }
+        Ok(locks)
+    }
+
+    /// Everything that the build may see.
+    fn closure(&self, resolved: &Resolved) -> Result<InputClosure<'_>, Failure> {
+        let store = self.shared.store;
+        let mut roots: Vec<StorePath> = resolved.derivation.input_sources.iter().cloned().collect();
+        roots.extend(self.inputs.values().flat_map(BTreeMap::values).map(|output| output.path.clone()));
+        store.lease(&roots)?;
+        Ok(InputClosure { store, infos: store.closure_infos(roots)? })
+    }
+
+    // ---- builders of our own -------------------------------------------------------------------
+
+    fn run_builtin(
+        &self,
+        resolved: &Resolved,
+        attrs: &Attributes,
+        closure: &InputClosure,
+        locks: &BTreeMap<StorePath, OutputLock>,
+    ) -> Result<BTreeMap<String, StorePath>, Failure> {
+        let shared = self.shared;
+        let builder = String::from_utf8_lossy(&resolved.derivation.builder).into_owned();
+        let name = builder.strip_prefix("builtin:").unwrap_or(&builder);
+        let builder = shared
+            .builders
+            .get(name)
+            .ok_or_else(|| build_failed(format!("unknown builtin builder `builtin:{name}`")))?;
+        let staging = shared.store.staging()?;
+        let mut places = BTreeMap::new();
+        let mut names = BTreeMap::new();
+        for output in resolved.targets.keys() {
+            let dir = staging.fd().try_clone().map_err(|error| disk("open a directory", error))?;
+            places.insert(output.clone(), Place { dir, name: output.clone() });
+            names.insert(output.clone(), CString::new(output.as_str()).map_err(build_failed)?);
+        }
+        let hears = JobEvents::new(self);
+        let context = BuiltinContext {
+            name: &resolved.derivation.name,
+            attrs,
+            store_dir: shared.store.dir(),
+            inputs: closure,
+            outputs: &places,
+            expected: resolved.derivation.fixed_output().map(|(address, _)| *address),
+            events: &hears,
+            cancel: shared.cancel.clone(),
+            cores: shared.options.build_cores(),
+        };
+        let built = builder.build(&context);
+        let (tail, has_log) = hears.finish();
+        built.map_err(|error| {
+            let mut failure = Failure::new(kind_of(&error.kind), error.message);
+            failure.log_tail = tail.clone();
+            failure.has_log = has_log;
+            failure
+        })?;
+        let finished = Finished {
+            store: shared.store,
+            drv: self.drv,
+            resolved,
+            attrs,
+            dir: staging.fd(),
+            names: &names,
+            staging: &staging,
+            candidates: closure.infos.keys().cloned().collect(),
+            tier: None,
+            copy_first: false,
+        };
+        self.finish(&finished, locks)
+    }
+
+    /// Registers what was built; or compares it, if that is what was asked for.
+    fn finish(
+        &self,
+        finished: &Finished,
+        locks: &BTreeMap<StorePath, OutputLock>,
+    ) -> Result<BTreeMap<String, StorePath>, Failure> {
+        let ready = finished.prepare()?;
+        if self.activity == Activity::Check {
+            return compare::compare(self.shared, self.drv, finished, ready);
+        }
+        finished.register(ready, self.original_hash(finished.resolved), locks)
+    }
+
+    // ---- builders in a sandbox -----------------------------------------------------------------
+
+    fn run_sandboxed(
+        &self,
+        resolved: &Resolved,
+        attrs: &Attributes,
+        closure: &InputClosure,
+        locks: &BTreeMap<StorePath, OutputLock>,
+    ) -> Result<BTreeMap<String, StorePath>, Failure> {
+        let shared = self.shared;
+        let options = shared.options;
+        let staging = shared.store.staging()?;
+        let prepared = self.prepare(resolved, attrs, closure, &staging)?;
+        let spawner = shared.spawner()?;
+        let limits = Limits {
+            timeout: options.timeout,
+            max_silent: options.max_silent,
+            max_log_bytes: options.max_log_bytes,
+        };
+        let on_line = shared.events.wants_details().then(|| self.line_sink());
+        let mut logger = Logger::new(shared.log_dir().path_of(self.drv), options.log_lines, on_line);
+        let (ending, _usage) = supervise(&spawner, &prepared.spec, &limits, shared.cancel, &mut logger);
+        let has_log = logger.total_bytes() > 0;
+        let (tail, written) = logger.finish();
+        let failure = match ending {
+            Ending::Exited(0) => None,
+            Ending::Exited(status) => Some(diagnose::exit(status)),
+            Ending::Sandbox(error) => Some(diagnose::sandbox(&error, closure)),
+            Ending::Stopped(failure) => Some(failure),
+        };
+        let finished = Finished {
+            store: shared.store,
+            drv: self.drv,
+            resolved,
+            attrs,
+            dir: &prepared.outputs_dir,
+            names: &prepared.names,
+            staging: &staging,
+            candidates: closure.infos.keys().cloned().collect(),
+            tier: Some(options.tier),
+            copy_first: resolved.derivation.fixed_output().is_some(),
+        };
+        let outcome = match failure {
+            Some(failure) => Err(failure),
+            None => written
+                .map_err(|error| disk("write the log", error))
+                .and_then(|()| self.finish(&finished, locks)),
+        };
+        outcome.map_err(|mut failure| {
+            if matches!(failure.kind, FailureKind::Build | FailureKind::TimedOut | FailureKind::HashMismatch)
+            {
+                failure.log_tail = tail;
+                failure.has_log = has_log;
+                if resolved.derivation.fixed_output().is_some() && !options.allow_network_builders {
+                    failure = failure.hint(
+                        "builders have no network; let those with a promised hash have it with \
+                         `--allow-network-builders`, or fetch with `fetchurl`",
+                    );
+                }
+            }
+            if options.keep_failed && failure.kind != FailureKind::Interrupted {
+                failure.kept = self.keep(&staging);
+            }
+            failure
+        })
+    }
+
+    fn line_sink(&self) -> LineSink<'_> {
+        let (events, drv) = (self.shared.events, self.drv);
+        Box::new(move |line| events.event(Event::Log { drv: drv.clone(), line }))
+    }
+
+    /// Makes the build's own directories and says what it will see.
+    pub(crate) fn prepare(
+        &self,
+        resolved: &Resolved,
+        attrs: &Attributes,
+        closure: &InputClosure,
+        staging: &Staging,
+    ) -> Result<PreparedBuild, Failure> {
+        let shared = self.shared;
+        let (store, options) = (shared.store, shared.options);
+        let identity =
+            if options.tier == Tier::Namespaces { shared.identity } else { Identity::of_this_process() };
+        let [outputs_dir, build_dir, _tmp] = [("store", 0o755), ("build", 0o700), ("tmp", 0o1777)]
+            .map(|(name, mode)| make_own_dir(staging, name, mode, identity));
+        let (outputs_dir, build_dir) = (outputs_dir?, build_dir?);
+        _tmp?;
+        let store_dir = PathBuf::from(store.dir().as_str());
+        let mut spec = SandboxSpec::new(staging.path().to_path_buf(), store.root().objects(), store_dir);
+        spec.tier = options.tier;
+        spec.identity = identity;
+        // Another directory, so that a builder which writes its name into an output is found out.
+        if self.activity == Activity::Check {
+            spec.build_dir = PathBuf::from("/build-again");
+        }
+        let inside = spec.build_dir.to_string_lossy().into_owned();
+        let is_fixed = resolved.derivation.fixed_output().is_some();
+        spec.host_network = is_fixed && options.allow_network_builders;
+        let outputs: BTreeMap<String, String> =
+            resolved.targets.iter().map(|(name, path)| (name.clone(), store.dir().print(path))).collect();
+        let variables = resolved.derivation.environment.iter();
+        let variables = variables.map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+        let inputs = build_inputs(&EnvironmentSpec {
+            store_dir: store.dir(),
+            build_dir: &inside,
+            cores: options.build_cores(),
+            is_fixed,
+            outputs: &outputs,
+            variables: &variables,
+            impure: &impure(is_fixed, attrs, &options.impure_env)?,
+            graphs: &closure.reference_graphs(attrs)?,
+        })
+        .map_err(build_failed)?;
+        for (name, contents) in &inputs.files {
+            write_into(&build_dir, name, contents, identity)?;
+        }
+        spec.env = inputs.env.into_iter().collect();
+        spec.builder = resolved.derivation.builder.to_vec();
+        spec.args = vec![base_name(&spec.builder)];
+        spec.args.extend(resolved.derivation.arguments.iter().map(|arg| arg.to_vec()));
+        check_arguments(&spec.args)?;
+        spec.linux32 = resolved.derivation.system.starts_with(b"i686-");
+        spec.binds = closure.root_binds(attrs)?;
+        spec.binds.extend(closure.binds()?);
+        let taken: BTreeSet<PathBuf> = spec.binds.iter().map(|bind| bind.target.clone()).collect();
+        spec.binds.extend(options.host_paths.iter().filter(|bind| !taken.contains(&bind.target)).cloned());
+        let names = resolved.targets.iter().map(|(name, path)| {
+            (name.clone(), CString::new(path.as_str()).expect("a store path has no zero byte"))
+        });
+        Ok(PreparedBuild { spec, outputs_dir, names: names.collect() })
+    }
+
+    /// Moves the build directory to where a person finds it.
+    fn keep(&self, staging: &Staging) -> Option<PathBuf> {
+        let kept = self.shared.store.root().path().join("kept");
+        std::fs::create_dir_all(&kept).ok()?;
+        let name = self.drv.derivation_name().unwrap_or("build");
+        let target = (0..10_000).map(|n| kept.join(format!("{name}-{n}"))).find(|path| !path.exists())?;
+        std::fs::rename(staging.path().join("build"), &target).ok()?;
+        Some(target)
+    }
+}
+
+/// A sandbox that can be started, and where its outputs will be.
+pub(crate) struct PreparedBuild {
+    pub(crate) spec: SandboxSpec,
+    pub(crate) outputs_dir: OwnedFd,
+    pub(crate) names: BTreeMap<String, CString>,
+}
+
+fn kind_of(kind: &BuiltinErrorKind) -> FailureKind {
+    match kind {
+        BuiltinErrorKind::Build => FailureKind::Build,
+        BuiltinErrorKind::Fetch => FailureKind::Fetch,
+        BuiltinErrorKind::HashMismatch => FailureKind::HashMismatch,
+        BuiltinErrorKind::Policy => FailureKind::Policy,
+        BuiltinErrorKind::Cancelled => FailureKind::Interrupted,
+    }
+}
+
+fn base_name(path: &[u8]) -> Vec<u8> {
+    path.rsplit(|b| *b == b'/').next().unwrap_or(path).to_vec()
+}
+
+fn check_arguments(args: &[Vec<u8>]) -> Result<(), Failure> {
+    const LONGEST: usize = 128 * 1024;
+    match args.iter().position(|arg| arg.len() >= LONGEST || arg.contains(&0)) {
+        None => Ok(()),
+        Some(at) if args[at].contains(&0) => {
+            Err(build_failed(format!("argument {at} of the builder contains a zero byte")))
+        }
+        Some(at) => Err(build_failed(format!(
+            "argument {at} of the builder is too long: {} bytes, of {LONGEST} at most; pass it by file (`passAsFile`)",
+            args[at].len()
+        ))),
+    }
+}
+
+/// What a fixed-output derivation may see of our environment, if it says so.
+fn impure(
+    is_fixed: bool,
+    attrs: &Attributes,
+    given: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    if !is_fixed {
+        return Ok(BTreeMap::new());
+    }
+    let names = attrs.texts("impureEnvVars").map_err(build_failed)?;
+    Ok(names
+        .into_iter()
+        .map(|name| {
+            let value = given.get(&name).cloned().unwrap_or_default();
+            (name, value)
+        })
+        .collect())
+}
+
+fn make_own_dir(staging: &Staging, name: &str, mode: u32, identity: Identity) -> Result<OwnedFd, Failure> {
+    let failed = |error: rustix::io::Errno| disk("make a build's directory", error);
+    rustix::fs::mkdirat(staging.fd(), name, Mode::from_raw_mode(0o700)).map_err(failed)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::openat(staging.fd(), name, flags, Mode::empty()).map_err(failed)?;
+    give_away(dir.as_fd(), identity)?;
+    rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode)).map_err(failed)?;
+    Ok(dir)
+}
+
+fn give_away(fd: std::os::fd::BorrowedFd, identity: Identity) -> Result<(), Failure> {
+    if !identity.foreign {
+        return Ok(());
+    }
+    let (uid, gid) = (rustix::fs::Uid::from_raw(identity.uid), rustix::fs::Gid::from_raw(identity.gid));
+    rustix::fs::fchown(fd, Some(uid), Some(gid))
+        .map_err(|error| disk("give a file to the build's user", error))
+}
+
+/// Writes a file into a directory that no builder has seen yet, following nothing.
+fn write_into(dir: &OwnedFd, name: &str, contents: &[u8], identity: Identity) -> Result<(), Failure> {
+    use std::io::Write;
+    let failed =
+        |error: std::io::Error| disk(&format!("write `{}` for the build", safe_line(name.as_bytes())), error);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd =
+        rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o644)).map_err(|e| failed(e.into()))?;
+    give_away(fd.as_fd(), identity)?;
+    let mut file = std::fs::File::from(fd);
+    file.set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(failed)?;
+    file.write_all(contents).map_err(failed)
+}
+
+/// Passes a builtin builder's words on.
+struct JobEvents<'a> {
+    shared: &'a Shared<'a>,
+    drv: &'a StorePath,
+    logger: Mutex<Logger<'a>>,
+    told: Mutex<Instant>,
+}
+
+impl<'a> JobEvents<'a> {
+    fn new(job: &'a Job<'a>) -> Self {
+        let shared = job.shared;
+        let on_line = shared.events.wants_details().then(|| job.line_sink());
+        let path = shared.log_dir().path_of(job.drv);
+        Self {
+            shared,
+            drv: job.drv,
+            logger: Mutex::new(Logger::new(path, shared.options.log_lines, on_line)),
+            told: Mutex::new(shared.began),
+        }
+    }
+
+    fn finish(self) -> (Vec<String>, bool) {
+        let logger = self.logger.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let has_log = logger.total_bytes() > 0;
+        (logger.finish().0, has_log)
+    }
+}
+
+impl BuiltinEvents for JobEvents<'_> {
+    fn log(&self, line: &str) {
+        let mut logger = self.logger.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        logger.take(format!("{line}\n").as_bytes());
+    }
+
+    fn progress(&self, done_bytes: u64, total_bytes: Option<u64>) {
+        const OFTEN: Duration = Duration::from_millis(50);
+        if !self.shared.events.wants_details() {
+            return;
+        }
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if told.elapsed() < OFTEN && total_bytes != Some(done_bytes) {
+            return;
+        }
+        *told = Instant::now();
+        self.shared.events.event(Event::Progress { drv: self.drv.clone(), done_bytes, total_bytes });
+    }
+}

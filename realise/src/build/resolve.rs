@@ -1,0 +1,167 @@
+//! What is really built: a derivation whose inputs are known by now.
+//!
+//! Most derivations are built as they are. Where contents decide paths, an input's path is known only
+//! when it is there; then the *resolved* derivation is what is built: inputs by path, placeholders
+//! replaced. Two derivations that differ in nothing but how their inputs came to be resolve to the
+//! same one, and that is the early cut-off: it has been built already.
+
+use std::collections::BTreeMap;
+
+use ampoule_store::{
+    Derivation, DerivationDraft, DerivationError, DerivationOutput, DrvOutput, Outputs, Store, StorePath,
+    downstream_placeholder, placeholder,
+};
+
+use super::rewrite::replace_all;
+use crate::error::{Failure, FailureKind};
+
+/// An input derivation's output, as it came to be.
+#[derive(Clone, Debug)]
+pub(crate) struct InputOutput {
+    pub(crate) path: StorePath,
+    /// Whether the derivation that uses it names it by a placeholder.
+    pub(crate) is_late: bool,
+}
+
+/// Outputs of input derivations that are used.
+pub(crate) type InputOutputs = BTreeMap<StorePath, BTreeMap<String, InputOutput>>;
+
+/// A derivation ready to be built.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) derivation: Derivation,
+    /// Set where contents decide paths: under which name what is built is remembered.
+    pub(crate) realisation: Option<ampoule_store::Hash>,
+    /// Where each output is built; the final path, unless contents decide it.
+    pub(crate) targets: BTreeMap<String, StorePath>,
+}
+
+fn bad(error: impl std::fmt::Display) -> Failure {
+    Failure::new(FailureKind::Build, error.to_string())
+}
+
+/// Resolves `derivation`, which lies at `drv`.
+pub(crate) fn resolve(
+    store: &Store,
+    drv: &StorePath,
+    derivation: &Derivation,
+    inputs: &InputOutputs,
+) -> Result<Resolved, Failure> {
+    let is_late = inputs.values().flat_map(BTreeMap::values).any(|output| output.is_late);
+    let by_contents = derivation.outputs.values().any(|output| output.path().is_none());
+    if !is_late && !by_contents {
+        let targets = derivation.outputs.iter();
+        let targets = targets.filter_map(|(name, output)| Some((name.clone(), output.path()?.clone())));
+        return Ok(Resolved {
+            derivation: derivation.clone(),
+            realisation: None,
+            targets: targets.collect(),
+        });
+    }
+    let resolved = with_known_inputs(store, derivation, inputs).map_err(bad)?;
+    if let Some(targets) = known_targets(&resolved) {
+        let realisation = by_contents.then(|| modulo(store, &resolved)).transpose()?;
+        return Ok(Resolved { derivation: resolved, realisation, targets });
+    }
+    let realisation = modulo(store, &resolved)?;
+    let resolved_drv = store.write_derivation(&resolved)?;
+    let _ = drv;
+    let mut targets = BTreeMap::new();
+    let mut pairs = Vec::new();
+    for name in resolved.outputs.keys() {
+        let scratch = store.dir().scratch_path(&resolved_drv, &resolved.name, name).map_err(bad)?;
+        pairs.push((placeholder(name).into_bytes(), store.dir().print(&scratch).into_bytes()));
+        targets.insert(name.clone(), scratch);
+    }
+    let mut derivation = resolved;
+    replace_in(&mut derivation, &pairs);
+    Ok(Resolved { derivation, realisation: Some(realisation), targets })
+}
+
+fn modulo(store: &Store, resolved: &Derivation) -> Result<ampoule_store::Hash, Failure> {
+    Ok(resolved.modulo_hash(store.dir(), store.modulo_hashes()).map_err(bad)?.hash)
+}
+
+fn known_targets(derivation: &Derivation) -> Option<BTreeMap<String, StorePath>> {
+    derivation.outputs.iter().map(|(name, output)| Some((name.clone(), output.path()?.clone()))).collect()
+}
+
+fn with_known_inputs(
+    store: &Store,
+    derivation: &Derivation,
+    inputs: &InputOutputs,
+) -> Result<Derivation, DerivationError> {
+    let mut resolved = derivation.clone();
+    let mut pairs = Vec::new();
+    for (drv, outputs) in inputs {
+        for (name, output) in outputs {
+            if output.is_late {
+                let from = downstream_placeholder(drv, name)?;
+                pairs.push((from.into_bytes(), store.dir().print(&output.path).into_bytes()));
+            }
+            resolved.input_sources.insert(output.path.clone());
+        }
+    }
+    resolved.input_derivations.clear();
+    replace_in(&mut resolved, &pairs);
+    let is_deferred = resolved.outputs.values().any(|output| matches!(output, DerivationOutput::Deferred));
+    if !is_deferred {
+        return Ok(resolved);
+    }
+    // All inputs are paths now, so that the outputs' paths follow from them.
+    let names: Vec<String> = resolved.outputs.keys().cloned().collect();
+    for name in &names {
+        resolved.environment.remove(ampoule_store::bstr::BStr::new(name));
+    }
+    let draft = DerivationDraft {
+        name: resolved.name,
+        outputs: Outputs::InputAddressed(names),
+        input_derivations: resolved.input_derivations,
+        input_sources: resolved.input_sources,
+        system: resolved.system,
+        builder: resolved.builder,
+        arguments: resolved.arguments,
+        environment: resolved.environment,
+    };
+    draft.finish(store.dir(), store.modulo_hashes())
+}
+
+fn replace_in(derivation: &mut Derivation, pairs: &[(Vec<u8>, Vec<u8>)]) {
+    if pairs.is_empty() {
+        return;
+    }
+    derivation.builder = replace_all(&derivation.builder, pairs).into();
+    for argument in &mut derivation.arguments {
+        *argument = replace_all(argument, pairs).into();
+    }
+    let environment = std::mem::take(&mut derivation.environment);
+    derivation.environment = environment
+        .into_iter()
+        .map(|(name, value)| (replace_all(&name, pairs).into(), replace_all(&value, pairs).into()))
+        .collect();
+}
+
+impl Resolved {
+    /// Returns the outputs if all are valid already.
+    pub(crate) fn valid_outputs(
+        &self,
+        store: &Store,
+    ) -> Result<Option<BTreeMap<String, StorePath>>, Failure> {
+        let mut outputs = BTreeMap::new();
+        for (name, target) in &self.targets {
+            let known = self.derivation.outputs.get(name).and_then(DerivationOutput::path);
+            let path = match (known, self.realisation) {
+                (Some(path), _) => Some(path.clone()),
+                (None, Some(hash)) => store.realisation(&DrvOutput { hash, output: name.clone() })?,
+                (None, None) => Some(target.clone()),
+            };
+            let Some(path) = path else { return Ok(None) };
+            store.lease([&path])?;
+            if !store.is_valid(&path)? {
+                return Ok(None);
+            }
+            outputs.insert(name.clone(), path);
+        }
+        Ok(Some(outputs))
+    }
+}

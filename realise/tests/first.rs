@@ -1,0 +1,27 @@
+//! The simplest things that a realiser does.
+
+mod lab;
+
+#[test]
+fn a_script_makes_a_file() {
+    let lab = lab!();
+    assert_eq!(lab.run("echo hello > $out"), "hello\n");
+}
+
+#[test]
+fn a_chain_is_built_in_order_and_once() {
+    let lab = lab!();
+    let first = lab.drv("first", "echo first; echo 1 > $out");
+    let second = lab.drv_with("second", "cat $in0 > $out; echo 2 >> $out", &[&first]);
+    let third = lab.drv_with("third", "cat $in0 > $out; echo 3 $in0 >> $out", &[&second]);
+    let (result, heard) = lab.realise_all(&[&third]);
+    let realised = result.expect("built");
+    assert_eq!(realised.built, 3);
+    assert_eq!(heard.log(), "first\n");
+    let out = &realised.outputs[&third]["out"];
+    let info = lab.store.expect_info(out).expect("valid");
+    let second_out = lab.read(&second).output_path("out").expect("known").clone();
+    assert_eq!(info.references.into_iter().collect::<Vec<_>>(), [second_out]);
+    let (again, _) = lab.realise_all(&[&third]);
+    assert_eq!(again.expect("valid").built, 0);
+}
