@@ -434,6 +434,7 @@ impl Keys {
     }
 
     /// Returns where name `index` stands.
+    #[inline(always)]
     pub fn pos(self, index: usize) -> Pos {
         assert!(index < self.len());
         (self.entry(index) >> 32) as u32
@@ -496,19 +497,19 @@ impl Attrs {
 
     /// Returns where the attribute's name stands.
     pub fn pos(self, name: Symbol) -> Option<Pos> {
-        self.find(name).map(|(slot, keys)| keys.0.pos(slot.index_in(keys.1)))
+        self.find(name).map(|(_, pos)| pos)
     }
 
-    /// Returns the attribute's slot, and its keys and set.
+    /// Returns the attribute's slot, and where its name stands.
     #[inline(always)]
-    pub(crate) fn find(self, name: Symbol) -> Option<(Slot, (Keys, Flat))> {
+    pub(crate) fn find(self, name: Symbol) -> Option<(Slot, Pos)> {
         let mut set = self.0;
         loop {
             let header = set.header();
             if layout::kind(header) == Kind::Attrs {
                 let flat = Flat(set);
                 let index = flat.keys().find(name)?;
-                return Some((flat.slot(index), (flat.keys(), flat)));
+                return Some((flat.slot(index), flat.keys().pos(index)));
             }
             let whole = Value::from_word(set.field(2));
             if whole != Value::EMPTY {
@@ -517,7 +518,7 @@ impl Attrs {
             }
             let over = Flat(Value::from_word(set.field(1)));
             if let Some(index) = over.keys().find(name) {
-                return Some((over.slot(index), (over.keys(), over)));
+                return Some((over.slot(index), over.keys().pos(index)));
             }
             set = Value::from_word(set.field(0));
         }
@@ -556,10 +557,6 @@ impl Slot {
     pub(crate) fn settle(self, value: Value) {
         // SAFETY: as above; shared constant sets hold no thunks and are not written.
         unsafe { *self.0 = value.word() };
-    }
-
-    fn index_in(self, flat: Flat) -> usize {
-        (self.0 as usize - flat.0.at() as usize) / 8 - 2
     }
 }
 
