@@ -56,7 +56,7 @@ impl Default for Settings {
             impure: false,
             allow_import_from_derivation: false,
             stack_bytes: 1 << 30,
-            nursery_bytes: 8 << 20,
+            nursery_bytes: 24 << 20,
             max_tail_calls: 20_000_000,
             trace_verbose: false,
             interrupt: Interrupt::default(),
@@ -592,8 +592,18 @@ impl Evaluator {
         self.heap.path(crate::heap::Life::Collected, &canonical)
     }
 
-    /// Returns a thunk for `function` applied to `arguments`.
+    /// Returns `function` applied to `arguments`, delayed; or computed, if that is no dearer and
+    /// cannot fail.
     pub fn lazy_call(&mut self, function: Value, arguments: &[Value]) -> Value {
+        if let Some(closure) = function.as_closure() {
+            let lambda = closure.lambda();
+            if lambda.is_cheap
+                && lambda.arity as usize == arguments.len()
+                && let Some(value) = self.call_cheaply(function, lambda, arguments)
+            {
+                return value;
+            }
+        }
         self.heap.apply(function, arguments)
     }
 

@@ -397,6 +397,29 @@ impl Evaluator {
         }
     }
 
+    /// Computes the body of a cheap function (see `Lambda::is_cheap`), or gives up.
+    pub(crate) fn call_cheaply(
+        &mut self,
+        function: Value,
+        lambda: &'static Lambda<'static, Words>,
+        arguments: &[Value],
+    ) -> Option<Value> {
+        let frame = self.heap.push_frame(lambda.body.slots as usize)?;
+        for (index, &argument) in arguments.iter().enumerate() {
+            frame.set(index as u32, argument);
+        }
+        let captures = Captures::of(function);
+        let value = match &lambda.body.node {
+            Node::Const(value) => Some(*value),
+            &Node::Local(slot, _) => Some(frame.get(slot)),
+            &Node::Captured(index, _) => Some(captures.get(index)),
+            node @ (Node::Attrs(_) | Node::List(_)) => Some(self.delay_other(node, frame, captures)),
+            node => self.cheap(node, frame, captures),
+        };
+        self.heap.pop_to(frame);
+        value
+    }
+
     // ---- bindings
 
     #[inline(always)]

@@ -625,8 +625,7 @@ impl Heap {
     /// Computes the order of names and keeps it with the keys.
     fn order(&mut self, keys: Keys) -> u64 {
         let len = keys.len();
-        let mut order: Vec<u32> = (0..len as u32).collect();
-        order.sort_unstable_by(|&a, &b| keys.name(a as usize).cmp_text(keys.name(b as usize)));
+        let order = order_of_names(keys);
         let life = if self.space.covers(keys.0.at() as usize) { Life::Collected } else { Life::Permanent };
         let words = (1 + len.div_ceil(2)).max(2);
         let at = self.object_of(life, words, layout::header(Kind::Order, 0, len as u32));
@@ -783,6 +782,32 @@ impl Flat {
         let keys = self.keys();
         (0..keys.len()).map(move |index| keys.name(index))
     }
+}
+
+/// Returns the numbers of the names in the order of their texts.
+fn order_of_names(keys: Keys) -> Vec<u32> {
+    let texts: Vec<&'static [u8]> = (0..keys.len()).map(|index| keys.name(index).as_bytes()).collect();
+    // Names of large sets begin alike; the eight bytes after that decide most comparisons.
+    let first = texts.first().copied().unwrap_or_default();
+    let shared = texts.iter().fold(first.len(), |shared, text| {
+        let pairs = first[..shared].iter().zip(*text);
+        pairs.take_while(|(a, b)| a == b).count()
+    });
+    let mut order: Vec<(u64, u32)> =
+        (0..).zip(&texts).map(|(index, text)| (word_at(text, shared), index)).collect();
+    order.sort_unstable_by(|&(a, i), &(b, j)| {
+        a.cmp(&b).then_with(|| texts[i as usize][shared..].cmp(&texts[j as usize][shared..]))
+    });
+    order.into_iter().map(|(_, index)| index).collect()
+}
+
+/// Returns eight bytes as a number that compares as they do; zeros stand for bytes that are not there.
+fn word_at(text: &[u8], at: usize) -> u64 {
+    let rest = &text[at..];
+    let mut word = [0; 8];
+    let len = rest.len().min(8);
+    word[..len].copy_from_slice(&rest[..len]);
+    u64::from_be_bytes(word)
 }
 
 /// Returns how many names two key arrays share.

@@ -226,6 +226,9 @@ pub struct Lambda<'a, R: Runtime> {
     pub formals: Option<&'a Formals<'a, R>>,
     /// Its code.
     pub body: Body<'a, R>,
+    /// Whether the body is so small that computing it at once, if nothing must be forced for it, is no dearer
+    /// than delaying it: a variable, a constant, arithmetic, a selection, a plain literal.
+    pub is_cheap: bool,
     /// Where it stands: the start of the first argument up to the end of the body.
     pub place: Place,
     /// Where each argument's lambda begins (for `«lambda @ …»` of a partial application).

@@ -807,6 +807,8 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
                 _ => break lambda.body,
             }
         };
+        let is_cheap =
+            formals.is_none() && (self.is_cheap_operand(body, SHALLOW) || self.is_plain(body, SHALLOW));
         let node = self.strict(body);
         for name in bound.into_iter().rev() {
             self.pop_name(name);
@@ -818,6 +820,7 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
             parameters: self.arena.alloc_slice_copy(&parameters),
             formals,
             body: Body { node, slots: ctx.max_slots },
+            is_cheap,
             place: self.place(span),
             places: self.arena.alloc_slice_copy(&places),
             name: Cell::new(name),
