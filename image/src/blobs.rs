@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! blobs/sha256/HEX     a blob, complete if and only if it is there
+//! locations/HEX.json   which repositories of which registries have the blob
 //! layers/KEY.json      what a layer with this key is: diff-id, digest, sizes
 //! ```
 //!
@@ -18,6 +19,7 @@ use crate::digest::Digest;
 use crate::error::{ImageError, Result};
 use crate::layer::LayerBlob;
 use crate::oci;
+use crate::registry::Locations;
 
 /// A directory of blobs and layer records, shared by any number of processes.
 #[derive(Clone, Debug)]
@@ -32,7 +34,7 @@ impl BlobCache {
     /// [`ImageError::Io`].
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
-        for dir in ["blobs/sha256", "layers", "tmp"] {
+        for dir in ["blobs/sha256", "layers", "locations", "tmp"] {
             let dir = root.join(dir);
             if !dir.is_dir() {
                 fs::create_dir_all(&dir).map_err(|e| ImageError::io("create", &dir, e))?;
@@ -111,6 +113,34 @@ impl BlobCache {
     /// [`ImageError::Io`].
     pub fn finish(&self, blob: NewBlob, digest: &Digest) -> Result<()> {
         persist(blob.file, &self.blob_path(digest))
+    }
+
+    /// Returns the repositories of `host` that are known to have the blob.
+    pub fn locations(&self, digest: &Digest, host: &str) -> Vec<String> {
+        let known = fs::read(self.location_path(digest)).ok();
+        let known: Option<Locations> = known.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        known
+            .and_then(|mut known| known.remove(host))
+            .map(|set| set.into_iter().collect())
+            .unwrap_or_default()
+    }
+
+    /// Remembers that a repository has the blob, so that another of the same registry
+    /// can mount it. Losing this costs an upload, so failures are not told.
+    pub fn note_location(&self, digest: &Digest, host: &str, repository: &str) {
+        let path = self.location_path(digest);
+        let known = fs::read(&path).ok();
+        let mut known: Locations =
+            known.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let repositories = known.entry(host.to_owned()).or_default();
+        // A few suffice, and a blob that all have must not make a long file.
+        if repositories.len() < 8 && repositories.insert(repository.to_owned()) {
+            let _ = self.put_file(&path, &oci::to_json(&known));
+        }
+    }
+
+    fn location_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("locations").join(format!("{}.json", digest.to_hex()))
     }
 
     fn record_path(&self, key: &Digest) -> PathBuf {

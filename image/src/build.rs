@@ -23,6 +23,7 @@ use crate::plan::{
     PlatformPlan,
 };
 use crate::project::split_store_path;
+use crate::slim::Kept;
 use crate::spec::{self, ConfigSpec, FileSpec, FullFileSpec, ImageSpec, OneOrMany, PackageSpec};
 use crate::view::View;
 use crate::walk::{self, Modes};
@@ -77,10 +78,20 @@ pub fn build_image_object(asked: &Value, objects: &dyn Objects, out: &Path) -> R
         notes: Vec::new(),
         platforms: Vec::new(),
     };
+    let mut reasons: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for (platform, spec) in &specs {
         let one = Builder { spec, platform, objects, out, many: specs.len() > 1 };
-        let built = one.build(&mut report)?;
+        let (built, kept) = one.build(&mut report)?;
         plan.platforms.push(built);
+        if let Some(kept) = kept {
+            let text =
+                |(path, why): (&[u8], &str)| (String::from_utf8_lossy(path).into_owned(), why.to_owned());
+            reasons.insert(platform.to_string(), kept.reasons().map(text).collect());
+        }
+    }
+    if !reasons.is_empty() {
+        let path = out.join(crate::why::SLIM_FILE);
+        std::fs::write(&path, oci::to_json(&reasons)).map_err(|e| ImageError::io("write", &path, e))?;
     }
     plan.notes = notes(&plan);
     report.lines.extend(plan.notes.iter().map(|note| format!("note: {note}")));
@@ -212,13 +223,13 @@ struct Builder<'a> {
 type Listed = Vec<(usize, Box<[u8]>, Entry)>;
 
 impl Builder<'_> {
-    fn build(&self, report: &mut BuildReport) -> Result<PlatformPlan> {
+    fn build(&self, report: &mut BuildReport) -> Result<(PlatformPlan, Option<Kept>)> {
         let metas = self.metas()?;
         let closure = self.closure()?;
         let mut trees = self.trees()?;
         let mut packed = self.objects_parts(&closure)?;
         let listed = self.list(&trees, &packed)?;
-        let mut base = self.base()?;
+        let base = self.base()?;
         let accounts = self.accounts(&listed)?;
         let directories = self.directories(&accounts)?;
         let permissions = self.permissions(&metas, &accounts)?;
@@ -242,6 +253,7 @@ impl Builder<'_> {
             has_base: base.is_some(),
         };
         let mut sizes: BTreeMap<usize, u64> = BTreeMap::new();
+        let mut slim = None;
         if let Some(words) = self.spec.slim.wanted() {
             let kept = crate::slim::slim(&view, &run, &words, trees.len())?;
             let total = view.iter().filter(|(_, n)| matches!(n.kind, EntryKind::File { .. })).count();
@@ -255,6 +267,7 @@ impl Builder<'_> {
                 }
             }
             report.lines.extend(check.run(Some(&kept))?);
+            slim = Some(kept);
         } else {
             report.lines.extend(check.run(None)?);
         }
@@ -265,8 +278,7 @@ impl Builder<'_> {
         files.extend(self.sbom(&view, &closure, &packages)?);
         let layers = self.layers(trees, packed, files, &sizes)?;
         let links = view.links().clone();
-        let base = base.take();
-        Ok(PlatformPlan {
+        let plan = PlatformPlan {
             platform: self.platform.clone(),
             config: run,
             base,
@@ -274,7 +286,8 @@ impl Builder<'_> {
             directories,
             permissions,
             links,
-        })
+        };
+        Ok((plan, slim))
     }
 
     fn metas(&self) -> Result<Vec<TreeMeta>> {

@@ -1,0 +1,470 @@
+//! Images that are there: layouts, archives, what was just projected. One shape for
+//! all, so that `inspect`, `diff`, `export` and `load` need not ask where from.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::base;
+use crate::blobs::BlobCache;
+use crate::digest::{DiffId, Digest, Sha256};
+use crate::error::{ImageError, Result};
+use crate::layer::LayerBlob;
+use crate::layout::{Layout, REF_NAME};
+use crate::oci::{self, Config, Descriptor, Index, Manifest, media};
+use crate::project::{Image, ImageLayer, ImageManifest};
+use crate::tar_read::TarReader;
+
+/// Finds blobs.
+pub trait Blobs: Sync {
+    /// Opens a blob; not checked yet.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`], [`ImageError::Invalid`] if it is not there.
+    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>>;
+
+    /// Returns where a blob is a file of its own, if it is.
+    fn path(&self, digest: &Digest) -> Option<PathBuf>;
+}
+
+/// An image with the blobs that it is made of.
+pub struct OpenImage {
+    /// Its documents and layers.
+    pub image: Image,
+    /// The configurations, in the order of the manifests.
+    pub configs: Vec<Config>,
+    /// Its blobs.
+    pub blobs: Box<dyn Blobs>,
+}
+
+/// Opens what lies at `path`: a layout directory, an OCI archive, a Docker archive.
+/// `name` chooses among several images.
+///
+/// # Errors
+/// [`ImageError::Malformed`] for what is none of these, or breaks its format.
+pub fn open(path: &Path, name: Option<&str>) -> Result<OpenImage> {
+    if path.is_dir() {
+        let layout = Layout::open(path)?;
+        let top = layout.find(name)?;
+        return read(top, Box::new(layout));
+    }
+    let archive = Archive::open(path)?;
+    if archive.members.contains_key("index.json") {
+        let index: Index = oci::from_json("index.json", &archive.member("index.json", 4 << 20)?)?;
+        let fits = |d: &&Descriptor| name.is_none_or(|n| d.annotations.get(REF_NAME).is_some_and(|r| r == n));
+        let found: Vec<&Descriptor> = index.manifests.iter().filter(fits).collect();
+        let [top] = found[..] else {
+            let count = index.manifests.len();
+            return Err(ImageError::invalid(format!(
+                "`{}` has {count} images: name one by its tag",
+                path.display()
+            )));
+        };
+        return read(top.clone(), Box::new(archive));
+    }
+    read_docker(archive, name)
+}
+
+/// Opens an image that was just projected.
+///
+/// # Errors
+/// [`ImageError::Malformed`] if its own documents cannot be read: never.
+pub fn projected(image: Image, cache: &BlobCache) -> Result<OpenImage> {
+    image.blobs(cache)?;
+    let configs = image
+        .manifests
+        .iter()
+        .map(|m| oci::from_json("image configuration", &m.config_bytes))
+        .collect::<Result<_>>()?;
+    let mut paths: BTreeMap<Digest, PathBuf> = BTreeMap::new();
+    for layer in image.manifests.iter().flat_map(|m| &m.layers) {
+        paths.insert(layer.blob.digest, layer.path.clone());
+    }
+    Ok(OpenImage { image, configs, blobs: Box::new(CacheBlobs { cache: cache.clone(), paths }) })
+}
+
+struct CacheBlobs {
+    cache: BlobCache,
+    paths: BTreeMap<Digest, PathBuf>,
+}
+
+impl Blobs for CacheBlobs {
+    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>> {
+        let path = self.path(digest).expect("the cache has a place for every digest");
+        Ok(Box::new(File::open(&path).map_err(|e| ImageError::io("read", &path, e))?))
+    }
+
+    fn path(&self, digest: &Digest) -> Option<PathBuf> {
+        Some(self.paths.get(digest).cloned().unwrap_or_else(|| self.cache.blob_path(digest)))
+    }
+}
+
+impl Blobs for Layout {
+    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>> {
+        let path = self.blob_path(digest);
+        Ok(Box::new(File::open(&path).map_err(|e| ImageError::io("read", &path, e))?))
+    }
+
+    fn path(&self, digest: &Digest) -> Option<PathBuf> {
+        Some(self.blob_path(digest))
+    }
+}
+
+/// A tar file as a map of its members.
+struct Archive {
+    path: PathBuf,
+    members: BTreeMap<String, (u64, u64)>,
+    /// Digests of layers that a Docker archive names by path.
+    named: BTreeMap<Digest, String>,
+}
+
+impl Archive {
+    fn open(path: &Path) -> Result<Self> {
+        let fail = |e| ImageError::io("read", path, e);
+        let mut file = File::open(path).map_err(fail)?;
+        let mut start = [0; 4];
+        let n = file.read(&mut start).map_err(fail)?;
+        if start[..n].starts_with(&[0x1f, 0x8b]) || start[..n].starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            return Err(ImageError::invalid(format!("`{}` is compressed: unpack it first", path.display())));
+        }
+        file.rewind().map_err(fail)?;
+        let mut members = BTreeMap::new();
+        let mut links = Vec::new();
+        let mut reader = TarReader::new(file);
+        while let Some(entry) = reader.next_entry().map_err(|e| e.of(path))? {
+            let name = String::from_utf8_lossy(&entry.path).into_owned();
+            match entry.kind {
+                crate::tar_read::Kind::File => {
+                    members.insert(name, (reader.offset(), entry.size));
+                }
+                crate::tar_read::Kind::Symlink | crate::tar_read::Kind::HardLink => {
+                    links.push((name, entry.link))
+                }
+                _ => {}
+            }
+            reader.skip_body().map_err(|e| e.of(path))?;
+        }
+        // Docker's older archives write a layer that was there before as a link to it.
+        for (name, target) in links {
+            let target = String::from_utf8_lossy(&target).into_owned();
+            let target = target.trim_start_matches("../").to_owned();
+            if let Some(place) = members.get(&target).copied() {
+                members.insert(name, place);
+            }
+        }
+        Ok(Self { path: path.to_owned(), members, named: BTreeMap::new() })
+    }
+
+    fn open_member(&self, name: &str) -> Result<(std::io::Take<File>, u64)> {
+        let found = self.members.get(name);
+        let (offset, size) = *found
+            .ok_or_else(|| ImageError::invalid(format!("`{}` has no `{name}`", self.path.display())))?;
+        let fail = |e| ImageError::io("read", &self.path, e);
+        let mut file = File::open(&self.path).map_err(fail)?;
+        file.seek(SeekFrom::Start(offset)).map_err(fail)?;
+        Ok((file.take(size), size))
+    }
+
+    fn member(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
+        let (mut reader, size) = self.open_member(name)?;
+        if size > limit {
+            return Err(ImageError::malformed(format!("`{name}`"), format!("{size} bytes long")));
+        }
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(|e| ImageError::io("read", &self.path, e))?;
+        Ok(bytes)
+    }
+}
+
+impl Blobs for Archive {
+    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>> {
+        let blob = format!("blobs/sha256/{}", digest.to_hex());
+        let name = self.named.get(digest).unwrap_or(&blob);
+        Ok(Box::new(self.open_member(name)?.0))
+    }
+
+    fn path(&self, _digest: &Digest) -> Option<PathBuf> {
+        None
+    }
+}
+
+const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
+
+/// Reads a blob whole and checks it.
+pub(crate) fn document(blobs: &dyn Blobs, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    let what = || format!("blob `{}`", descriptor.digest);
+    if descriptor.size > MAX_DOCUMENT_BYTES {
+        return Err(ImageError::malformed(what(), format!("a document of {} bytes", descriptor.size)));
+    }
+    let mut bytes = Vec::new();
+    let mut reader = blobs.open(&descriptor.digest)?.take(descriptor.size + 1);
+    reader.read_to_end(&mut bytes).map_err(|e| ImageError::io("read", what(), e))?;
+    if bytes.len() as u64 != descriptor.size {
+        let found = bytes.len() as u64;
+        return Err(ImageError::SizeMismatch { what: what(), expected: descriptor.size, found });
+    }
+    let found = Digest::of(&bytes);
+    if found != descriptor.digest {
+        return Err(ImageError::DigestMismatch { what: what(), expected: descriptor.digest, found });
+    }
+    Ok(bytes)
+}
+
+fn read(top: Descriptor, blobs: Box<dyn Blobs>) -> Result<OpenImage> {
+    let bytes = document(&*blobs, &top)?;
+    let tag = top.annotations.get(REF_NAME).cloned().unwrap_or_else(|| "latest".to_owned());
+    let name = top.annotations.get("io.containerd.image.name").cloned();
+    let name = name.map(|n| n.rsplit_once(':').map_or(n.clone(), |(name, _)| name.to_owned()));
+    let mut image = Image {
+        name: name.unwrap_or_else(|| "image".to_owned()),
+        tag,
+        top: top.clone(),
+        manifests: Vec::new(),
+        index: None,
+        notes: Vec::new(),
+    };
+    let mut configs = Vec::new();
+    if media::is_index(&top.media_type) {
+        let index = base::read_index(&bytes, Some(&top.media_type))?;
+        for descriptor in index.manifests.iter().filter(|d| media::is_manifest(&d.media_type)) {
+            let bytes = document(&*blobs, descriptor)?;
+            let (manifest, config) = read_one(descriptor.clone(), bytes, &*blobs)?;
+            image.manifests.push(manifest);
+            configs.push(config);
+        }
+        image.index = Some(bytes);
+    } else {
+        let (manifest, config) = read_one(top, bytes, &*blobs)?;
+        image.manifests.push(manifest);
+        configs.push(config);
+    }
+    if image.manifests.is_empty() {
+        return Err(ImageError::malformed("image index", "no manifest that we can read"));
+    }
+    Ok(OpenImage { image, configs, blobs })
+}
+
+fn read_one(
+    mut descriptor: Descriptor,
+    bytes: Vec<u8>,
+    blobs: &dyn Blobs,
+) -> Result<(ImageManifest, Config)> {
+    let manifest: Manifest = base::read_manifest(&bytes, Some(&descriptor.media_type))?;
+    let config_bytes = document(blobs, &manifest.config)?;
+    let config: Config = oci::from_json("image configuration", &config_bytes)?;
+    if config.rootfs.diff_ids.len() != manifest.layers.len() {
+        let why = format!("{} diff-ids for {} layers", config.rootfs.diff_ids.len(), manifest.layers.len());
+        return Err(ImageError::malformed("image configuration", why));
+    }
+    if descriptor.platform.is_none() {
+        descriptor.platform = Some(oci::Platform {
+            architecture: config.architecture.clone(),
+            os: config.os.clone(),
+            variant: config.variant.clone(),
+            os_version: None,
+        });
+    }
+    let names = layer_names(&config, manifest.layers.len());
+    let layers = manifest
+        .layers
+        .iter()
+        .zip(&config.rootfs.diff_ids)
+        .zip(names)
+        .map(|((layer, diff_id), name)| ImageLayer {
+            blob: LayerBlob {
+                diff_id: *diff_id,
+                digest: layer.digest,
+                size_bytes: layer.size,
+                tar_bytes: 0,
+                media_type: layer.media_type.clone(),
+            },
+            name,
+            made: false,
+            path: blobs.path(&layer.digest).unwrap_or_default(),
+        })
+        .collect();
+    Ok((ImageManifest { descriptor, bytes, config: manifest.config, config_bytes, layers }, config))
+}
+
+/// Names layers by the configuration's history.
+fn layer_names(config: &Config, count: usize) -> Vec<String> {
+    let lines: Vec<String> = config
+        .history
+        .iter()
+        .filter(|line| line.empty_layer != Some(true))
+        .map(|line| line.created_by.clone().unwrap_or_default())
+        .map(|line| line.strip_prefix("ampoule: ").map_or(line.clone(), str::to_owned))
+        .collect();
+    (0..count)
+        .map(|i| lines.get(i).filter(|l| !l.is_empty()).cloned().unwrap_or_else(|| format!("layer {i}")))
+        .collect()
+}
+
+/// Reads an archive that has only Docker's `manifest.json`.
+fn read_docker(mut archive: Archive, name: Option<&str>) -> Result<OpenImage> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Line {
+        config: String,
+        #[serde(default)]
+        repo_tags: Option<Vec<String>>,
+        layers: Vec<String>,
+    }
+    if !archive.members.contains_key("manifest.json") {
+        return Err(ImageError::invalid(format!(
+            "`{}` is no image: it has neither `index.json` nor `manifest.json`",
+            archive.path.display()
+        )));
+    }
+    let lines: Vec<Line> = oci::from_json("manifest.json", &archive.member("manifest.json", 4 << 20)?)?;
+    let fits = |line: &&Line| name.is_none_or(|name| line.repo_tags.iter().flatten().any(|tag| tag == name));
+    let found: Vec<&Line> = lines.iter().filter(fits).collect();
+    let [line] = found[..] else {
+        return Err(ImageError::invalid(format!(
+            "`{}` has {} images: name one",
+            archive.path.display(),
+            lines.len()
+        )));
+    };
+    let config_bytes = archive.member(&line.config, MAX_DOCUMENT_BYTES)?;
+    let config: Config = oci::from_json("image configuration", &config_bytes)?;
+    if line.layers.len() != config.rootfs.diff_ids.len() || line.layers.len() > base::MAX_LAYERS {
+        return Err(ImageError::malformed("manifest.json", format!("{} layers", line.layers.len())));
+    }
+    let mut descriptors = Vec::new();
+    for member in &line.layers {
+        let (reader, size_bytes) = archive.open_member(member)?;
+        let (digest, start) = digest_of(reader).map_err(|e| ImageError::io("read", &archive.path, e))?;
+        let media_type = match start {
+            [0x1f, 0x8b, ..] => media::LAYER_GZIP,
+            [0x28, 0xb5, 0x2f, 0xfd] => media::LAYER_ZSTD,
+            _ => media::LAYER,
+        };
+        archive.named.insert(digest, member.clone());
+        descriptors.push(Descriptor::new(media_type, digest, size_bytes));
+    }
+    let config_descriptor = Descriptor::of(media::CONFIG, &config_bytes);
+    archive.named.insert(config_descriptor.digest, line.config.clone());
+    let manifest = Manifest::new(config_descriptor, descriptors);
+    let bytes = oci::to_json(&manifest);
+    let mut top = Descriptor::of(media::MANIFEST, &bytes);
+    let reference =
+        line.repo_tags.iter().flatten().next().cloned().unwrap_or_else(|| "image:latest".to_owned());
+    let (name, tag) = reference.rsplit_once(':').unwrap_or((&reference, "latest"));
+    let (one, config) = read_one(top.clone(), bytes, &archive)?;
+    top.platform = one.descriptor.platform.clone();
+    let image = Image {
+        name: name.to_owned(),
+        tag: tag.to_owned(),
+        top,
+        manifests: vec![one],
+        index: None,
+        notes: Vec::new(),
+    };
+    Ok(OpenImage { image, configs: vec![config], blobs: Box::new(archive) })
+}
+
+fn digest_of(mut reader: impl Read) -> std::io::Result<(Digest, [u8; 4])> {
+    let mut hasher = Sha256::new();
+    let mut start = [0; 4];
+    let mut buffer = vec![0; 1 << 18];
+    let mut at = 0;
+    loop {
+        let n = reader.read(&mut buffer)?;
+        if n == 0 {
+            return Ok((hasher.finish(), start));
+        }
+        for (i, byte) in buffer[..n].iter().enumerate().take(4usize.saturating_sub(at)) {
+            start[at + i] = *byte;
+        }
+        at = at.saturating_add(n);
+        hasher.update(&buffer[..n]);
+    }
+}
+
+impl OpenImage {
+    /// Brings every blob into the cache, checked, so that the image can be written or
+    /// pushed from there.
+    ///
+    /// # Errors
+    /// [`ImageError::DigestMismatch`], [`ImageError::SizeMismatch`], [`ImageError::Io`].
+    pub fn into_cache(mut self, cache: &BlobCache) -> Result<Image> {
+        for manifest in &mut self.image.manifests {
+            for layer in &mut manifest.layers {
+                let digest = layer.blob.digest;
+                if !cache.has(&digest, layer.blob.size_bytes) {
+                    copy_blob(&*self.blobs, &digest, layer.blob.size_bytes, cache)?;
+                }
+                layer.path = cache.blob_path(&digest);
+            }
+        }
+        Ok(self.image)
+    }
+
+    /// Opens a layer's tar, uncompressed.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`].
+    pub fn open_layer(&self, layer: &ImageLayer) -> Result<Box<dyn Read + Send>> {
+        decompress(self.blobs.open(&layer.blob.digest)?, &layer.blob.media_type)
+    }
+
+    /// Returns the layer's diff-id as it is, read through.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`].
+    pub fn read_diff_id(&self, layer: &ImageLayer) -> Result<DiffId> {
+        let reader = self.open_layer(layer)?;
+        let (digest, _) = digest_of(reader).map_err(|e| ImageError::io("read", &layer.path, e))?;
+        Ok(DiffId(digest))
+    }
+}
+
+/// Uncompresses a stream by its media type.
+///
+/// # Errors
+/// [`ImageError::Malformed`] for a type that we do not know.
+pub fn decompress(reader: Box<dyn Read + Send>, media_type: &str) -> Result<Box<dyn Read + Send>> {
+    let buffered = std::io::BufReader::with_capacity(1 << 18, reader);
+    Ok(match media_type {
+        media::LAYER | media::DOCKER_LAYER => Box::new(buffered),
+        media::LAYER_GZIP | media::DOCKER_LAYER_GZIP => {
+            Box::new(flate2::bufread::MultiGzDecoder::new(buffered))
+        }
+        media::LAYER_ZSTD => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(buffered);
+            Box::new(decoder.map_err(|e| ImageError::malformed("layer", e.to_string()))?)
+        }
+        other => return Err(ImageError::malformed("layer", format!("`{other}` is not a type that we read"))),
+    })
+}
+
+fn copy_blob(blobs: &dyn Blobs, digest: &Digest, size: u64, cache: &BlobCache) -> Result<()> {
+    use std::io::Write as _;
+    let what = || format!("blob `{digest}`");
+    let mut reader = blobs.open(digest)?.take(size + 1);
+    let blob = cache.start()?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    let mut copied = 0;
+    loop {
+        let n = reader.read(&mut buffer).map_err(|e| ImageError::io("read", what(), e))?;
+        if n == 0 {
+            break;
+        }
+        copied += n as u64;
+        hasher.update(&buffer[..n]);
+        blob.file().write_all(&buffer[..n]).map_err(|e| ImageError::io("write", blob.path(), e))?;
+    }
+    if copied != size {
+        return Err(ImageError::SizeMismatch { what: what(), expected: size, found: copied });
+    }
+    let found = hasher.finish();
+    if found != *digest {
+        return Err(ImageError::DigestMismatch { what: what(), expected: *digest, found });
+    }
+    cache.finish(blob, digest)
+}

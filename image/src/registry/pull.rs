@@ -1,0 +1,271 @@
+//! Pulling: an image into the blob cache, and as a layout; every byte checked.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Mutex;
+
+use ampoule_net::{Download, Method, NetErrorKind, Sink};
+use serde::Serialize;
+
+use crate::base::{self, MAX_LAYERS};
+use crate::blobs::{BlobCache, NewBlob};
+use crate::digest::{Digest, Sha256};
+use crate::error::{ImageError, Result};
+use crate::layout::{self, BlobRef, REF_NAME};
+use crate::oci::{self, Config, Descriptor, Index, Manifest, Platform};
+use crate::registry::client::{MAX_MANIFEST_BYTES, Registry, error};
+
+/// An image that lies in the blob cache.
+pub struct Pulled {
+    /// What was asked for: a manifest or an index.
+    pub top: Descriptor,
+    /// The index, if it is one, reduced to the manifests that were pulled.
+    pub manifests: Vec<(Descriptor, Manifest)>,
+    /// Every blob.
+    pub blobs: Vec<BlobRef>,
+    /// How many bytes came over the network.
+    pub received_bytes: u64,
+}
+
+/// What a pull did, for people.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PullReport {
+    /// Where it was pulled from.
+    pub reference: String,
+    /// The digest that pins it.
+    pub digest: Digest,
+    /// The platforms.
+    pub platforms: Vec<String>,
+    /// Bytes that came.
+    pub received_bytes: u64,
+}
+
+/// Pulls an image, for one platform or all that it has.
+///
+/// # Errors
+/// [`ImageError::DigestMismatch`], [`ImageError::SizeMismatch`],
+/// [`ImageError::Malformed`] for what is not what it says that it is;
+/// [`ImageError::Registry`].
+pub fn pull(registry: &Registry, cache: &BlobCache, platform: Option<&Platform>) -> Result<Pulled> {
+    let fetched = registry.get_manifest(&registry.reference.selector())?;
+    let top = Descriptor::new(&fetched.media_type, fetched.digest, fetched.bytes.len() as u64);
+    let mut pull = Pull { registry, cache, blobs: BTreeMap::new(), received: Mutex::default() };
+    let mut manifests = Vec::new();
+    if oci::media::is_index(&fetched.media_type) {
+        let index = base::read_index(&fetched.bytes, Some(&fetched.media_type))?;
+        let wanted: Vec<Descriptor> = match platform {
+            Some(platform) => vec![base::choose(&index, platform)?.clone()],
+            // Attestations and the like are no images.
+            None => index.manifests.iter().filter(|d| is_image(d)).cloned().collect(),
+        };
+        if wanted.len() > MAX_LAYERS {
+            return Err(ImageError::malformed("image index", format!("{} platforms", wanted.len())));
+        }
+        for descriptor in wanted {
+            let one = registry.get_manifest(&descriptor.digest.to_string())?;
+            if one.bytes.len() as u64 != descriptor.size {
+                return Err(ImageError::SizeMismatch {
+                    what: format!("manifest `{}`", descriptor.digest),
+                    expected: descriptor.size,
+                    found: one.bytes.len() as u64,
+                });
+            }
+            if one.media_type != descriptor.media_type {
+                let why =
+                    format!("the index says `{}`, it came as `{}`", descriptor.media_type, one.media_type);
+                return Err(ImageError::malformed(format!("manifest `{}`", descriptor.digest), why));
+            }
+            let manifest = pull.image(&one.bytes, &one.media_type)?;
+            manifests.push((descriptor, manifest));
+        }
+        pull.document(&fetched.bytes)?;
+    } else {
+        let manifest = pull.image(&fetched.bytes, &fetched.media_type)?;
+        manifests.push((top.clone(), manifest));
+    }
+    let received_bytes = *pull.received.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Ok(Pulled { top, manifests, blobs: pull.blobs.into_values().collect(), received_bytes })
+}
+
+/// Pulls an image and writes it as a layout at `out`: for one platform if one is
+/// named (the layout then holds that manifest alone), whole otherwise.
+///
+/// The layout depends on the image's digest and the platform only, so that it can be
+/// a fixed output.
+///
+/// # Errors
+/// As [`pull`], and those of writing.
+pub fn pull_layout(
+    registry: &Registry,
+    cache: &BlobCache,
+    platform: Option<&Platform>,
+    out: &Path,
+) -> Result<PullReport> {
+    let pulled = pull(registry, cache, platform)?;
+    let name = registry.reference.tag.clone().filter(|_| registry.reference.digest.is_none());
+    let mut top = match (platform, &pulled.manifests[..]) {
+        (Some(_), [(only, _)]) => only.clone(),
+        _ => pulled.top.clone(),
+    };
+    let mut blobs = pulled.blobs;
+    if top.digest != pulled.top.digest {
+        blobs.retain(|blob| blob.digest != pulled.top.digest);
+    }
+    top.annotations.clear();
+    top.annotations.insert(REF_NAME.to_owned(), name.unwrap_or_else(|| "latest".to_owned()));
+    layout::write_layout(out, &oci::to_json(&Index::new(vec![top])), &blobs)?;
+    let platforms = pulled.manifests.iter().filter_map(|(d, _)| d.platform.as_ref()).map(ToString::to_string);
+    Ok(PullReport {
+        reference: registry.reference.to_string(),
+        digest: pulled.top.digest,
+        platforms: platforms.collect(),
+        received_bytes: pulled.received_bytes,
+    })
+}
+
+fn is_image(descriptor: &Descriptor) -> bool {
+    oci::media::is_manifest(&descriptor.media_type)
+        && descriptor.platform.as_ref().is_none_or(|platform| platform.architecture != "unknown")
+}
+
+struct Pull<'a> {
+    registry: &'a Registry,
+    cache: &'a BlobCache,
+    blobs: BTreeMap<Digest, BlobRef>,
+    received: Mutex<u64>,
+}
+
+impl Pull<'_> {
+    /// Pulls what a manifest names, and keeps the manifest.
+    fn image(&mut self, bytes: &[u8], media_type: &str) -> Result<Manifest> {
+        let manifest = base::read_manifest(bytes, Some(media_type))?;
+        if manifest.config.size > MAX_MANIFEST_BYTES {
+            let why = format!("its configuration is announced with {} bytes", manifest.config.size);
+            return Err(ImageError::malformed("image manifest", why));
+        }
+        self.fetch_all(std::slice::from_ref(&manifest.config))?;
+        let config: Config =
+            oci::from_json("image configuration", &self.cache.read(&manifest.config.digest)?)?;
+        if config.rootfs.diff_ids.len() != manifest.layers.len() {
+            let why =
+                format!("{} diff-ids for {} layers", config.rootfs.diff_ids.len(), manifest.layers.len());
+            return Err(ImageError::malformed("image configuration", why));
+        }
+        self.fetch_all(&manifest.layers)?;
+        self.document(bytes)?;
+        Ok(manifest)
+    }
+
+    fn document(&mut self, bytes: &[u8]) -> Result<()> {
+        let digest = self.cache.put(bytes)?;
+        let path = self.cache.blob_path(&digest);
+        self.blobs.insert(digest, BlobRef { digest, size_bytes: bytes.len() as u64, path });
+        Ok(())
+    }
+
+    fn fetch_all(&mut self, wanted: &[Descriptor]) -> Result<()> {
+        let mut missing: Vec<&Descriptor> = Vec::new();
+        for descriptor in wanted {
+            let (digest, size_bytes) = (descriptor.digest, descriptor.size);
+            let path = self.cache.blob_path(&digest);
+            let known = self.blobs.insert(digest, BlobRef { digest, size_bytes, path });
+            if let Some(other) = known.filter(|other| other.size_bytes != size_bytes) {
+                return Err(ImageError::SizeMismatch {
+                    what: format!("blob `{digest}`"),
+                    expected: other.size_bytes,
+                    found: size_bytes,
+                });
+            }
+            if !self.cache.has(&digest, size_bytes) {
+                missing.push(descriptor);
+            }
+        }
+        let queue = Mutex::new(missing);
+        let failed: Mutex<Option<ImageError>> = Mutex::default();
+        let lock_failed = || failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let work = || {
+            while lock_failed().is_none() {
+                let next = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+                let Some(descriptor) = next else { return };
+                if let Err(e) = self.fetch(descriptor) {
+                    let mut failed = lock_failed();
+                    *failed = failed.take().or(Some(e));
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..self.registry.settings().parallel.map_or(4, std::num::NonZeroUsize::get) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    fn fetch(&self, descriptor: &Descriptor) -> Result<()> {
+        let doing = format!("pull blob `{}`", descriptor.digest);
+        // A token may have run out since the manifest came: asking for the head with
+        // the registry's own ways gets a new one.
+        let head = self.registry.url(&format!("blobs/{}", descriptor.digest));
+        if self.registry.may_be_stale() {
+            self.registry.send(&doing, &self.registry.request(Method::HEAD, head)?)?;
+        }
+        let url = self.registry.url(&format!("blobs/{}", descriptor.digest));
+        let ready = self.registry.ready(&url);
+        let request = self.registry.request(Method::GET, url)?.without_netrc().credentials(ready);
+        let mut sink = BlobSink { blob: self.cache.start()?, hasher: Sha256::new(), taken: 0 };
+        // One byte more than announced is already too much.
+        let download = Download { request, limit_bytes: Some(descriptor.size) };
+        let done = self.registry.client().download(&download, &mut sink);
+        if let Err(e) = done {
+            if matches!(*e.kind, NetErrorKind::TooLarge { .. }) {
+                let (expected, found) = (descriptor.size, descriptor.size + 1);
+                return Err(ImageError::SizeMismatch { what: doing, expected, found });
+            }
+            return Err(error(&doing, &e));
+        }
+        if sink.taken != descriptor.size {
+            return Err(ImageError::SizeMismatch {
+                what: doing,
+                expected: descriptor.size,
+                found: sink.taken,
+            });
+        }
+        let found = sink.hasher.finish();
+        if found != descriptor.digest {
+            return Err(ImageError::DigestMismatch { what: doing, expected: descriptor.digest, found });
+        }
+        self.cache.finish(sink.blob, &descriptor.digest)?;
+        let reference = &self.registry.reference;
+        self.cache.note_location(&descriptor.digest, &reference.host, &reference.repository);
+        *self.received.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += descriptor.size;
+        Ok(())
+    }
+}
+
+struct BlobSink {
+    blob: NewBlob,
+    hasher: Sha256,
+    taken: u64,
+}
+
+impl Sink for BlobSink {
+    fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.blob.file().write_all(bytes)?;
+        self.hasher.update(bytes);
+        self.taken += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn start_over(&mut self) -> std::io::Result<()> {
+        use std::io::Seek as _;
+        let mut file = self.blob.file();
+        file.set_len(0)?;
+        file.rewind()?;
+        self.hasher = Sha256::new();
+        self.taken = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,366 @@
+//! The files of an image as a container sees them: layers laid over each other.
+//!
+//! Deletions (`.wh.NAME`, `.wh..wh..opq`) act on lower layers only, by name: they never
+//! leave the root and follow no link, since nothing here is a file system.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use crate::digest::{Digest, Sha256};
+use crate::dpkg::Dpkg;
+use crate::entry::{Entry, EntryKind, FileSource};
+use crate::error::{ImageError, Result};
+use crate::open::OpenImage;
+use crate::project::ImageManifest;
+use crate::tar;
+use crate::tar_read::{Kind, TarReader};
+use crate::view::View;
+
+/// A file of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootEntry {
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u64,
+    /// The group.
+    pub gid: u64,
+    /// Its size, if it is a file.
+    pub size_bytes: u64,
+    /// Its contents' digest, if it is a file.
+    pub digest: Option<Digest>,
+    /// Where a link leads.
+    pub link: Vec<u8>,
+    /// Which layer brought it, counted from 0.
+    pub layer: usize,
+}
+
+/// All files of an image.
+#[derive(Default)]
+pub struct RootFs {
+    /// By path, without leading slash.
+    pub entries: BTreeMap<Vec<u8>, RootEntry>,
+    /// Which package brought which file, as the image's own records say.
+    pub owners: BTreeMap<Vec<u8>, String>,
+    /// The packages and their versions.
+    pub packages: BTreeMap<String, String>,
+}
+
+/// Package records are read; anything else only hashed.
+const MAX_RECORD_BYTES: u64 = 16 << 20;
+
+/// Reads all layers of one of the image's manifests.
+///
+/// # Errors
+/// [`ImageError::Malformed`] for a broken layer or a name that leaves the root,
+/// [`ImageError::DigestMismatch`] if a layer is not what the configuration says.
+pub fn read(image: &OpenImage, manifest: &ImageManifest) -> Result<RootFs> {
+    let mut fs = RootFs::default();
+    let mut records = Vec::new();
+    for (number, layer) in manifest.layers.iter().enumerate() {
+        let what = Path::new(&layer.name);
+        let mut hashing = Hashing { inner: image.open_layer(layer)?, hasher: Sha256::new() };
+        let mut reader = TarReader::new(&mut hashing);
+        let mut added = Vec::new();
+        while let Some(found) = reader.next_entry().map_err(|e| e.of(what))? {
+            let path = clean(&found.path)?;
+            let is_record = path.starts_with(b"var/lib/dpkg/") && found.size <= MAX_RECORD_BYTES;
+            let mut entry = RootEntry {
+                kind: found.kind,
+                mode: found.mode,
+                uid: found.uid,
+                gid: found.gid,
+                size_bytes: found.size,
+                digest: None,
+                link: found.link,
+                layer: number,
+            };
+            if found.kind == Kind::File {
+                let mut kept = Vec::new();
+                let mut hasher = Sha256::new();
+                let mut buffer = [0; 1 << 16];
+                loop {
+                    let n = reader.read(&mut buffer).map_err(|e| ImageError::io("read", what, e))?;
+                    if n == 0 {
+                        break;
+                    }
+                    hasher.update(&buffer[..n]);
+                    if is_record {
+                        kept.extend_from_slice(&buffer[..n]);
+                    }
+                }
+                entry.digest = Some(hasher.finish());
+                if is_record {
+                    records.push((path.clone(), kept));
+                }
+            }
+            added.push((path, entry));
+        }
+        std::io::copy(&mut hashing, &mut std::io::sink()).map_err(|e| ImageError::io("read", what, e))?;
+        let found = hashing.hasher.finish();
+        if found != layer.blob.diff_id.0 {
+            let what = format!("layer `{}`", layer.name);
+            return Err(ImageError::DigestMismatch { what, expected: layer.blob.diff_id.0, found });
+        }
+        fs.lay(added)?;
+    }
+    fs.read_records(records)?;
+    Ok(fs)
+}
+
+struct Hashing {
+    inner: Box<dyn Read + Send>,
+    hasher: Sha256,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.hasher.update(&buf[..n]);
+        Ok(n)
+    }
+}
+
+/// Cleans a layer's name: `./a/` is `a`; `..` is refused.
+fn clean(path: &[u8]) -> Result<Vec<u8>> {
+    let mut parts = Vec::new();
+    for part in path.split(|&b| b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                let shown = String::from_utf8_lossy(path);
+                return Err(ImageError::malformed("layer", format!("its entry `{shown}` leaves the root")));
+            }
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join(&b'/'))
+}
+
+impl RootFs {
+    /// Lays one layer over what is there.
+    fn lay(&mut self, added: Vec<(Vec<u8>, RootEntry)>) -> Result<()> {
+        for (path, _) in &added {
+            let (dir, name) = split(path);
+            let Some(hidden) = name.strip_prefix(b".wh.") else { continue };
+            let dir = self.through_links(dir);
+            if hidden == b".wh..opq" {
+                self.remove_below(&dir);
+            } else if hidden.is_empty() || hidden == b"." || hidden == b".." {
+                let shown = String::from_utf8_lossy(path);
+                return Err(ImageError::malformed(
+                    "layer",
+                    format!("`{shown}` would delete a directory from within"),
+                ));
+            } else {
+                self.remove(&join(&dir, hidden));
+            }
+        }
+        for (path, entry) in added {
+            let (dir, name) = split(&path);
+            if name.starts_with(b".wh.") || path.is_empty() {
+                continue;
+            }
+            let path = join(&self.through_links(dir), name);
+            match self.entries.get(&path).map(|e| e.kind) {
+                // A directory over a directory only changes its attributes.
+                Some(Kind::Directory) if entry.kind == Kind::Directory => {}
+                Some(_) => self.remove(&path),
+                None => {}
+            }
+            self.entries.insert(path, entry);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &[u8]) {
+        self.entries.remove(path);
+        self.remove_below(path);
+    }
+
+    fn remove_below(&mut self, dir: &[u8]) {
+        let prefix = if dir.is_empty() { Vec::new() } else { [dir, b"/"].concat() };
+        self.entries.retain(|path, _| !path.starts_with(&prefix) || path == dir);
+    }
+
+    /// Follows links on the way to a directory, inside the root.
+    fn through_links(&self, dir: &[u8]) -> Vec<u8> {
+        let mut todo: Vec<Vec<u8>> = dir.split(|&b| b == b'/').rev().map(<[u8]>::to_vec).collect();
+        let mut at: Vec<u8> = Vec::new();
+        let mut left = 40;
+        while let Some(name) = todo.pop() {
+            match &name[..] {
+                b"" | b"." => continue,
+                b".." => {
+                    at.truncate(at.iter().rposition(|&b| b == b'/').unwrap_or(0));
+                    continue;
+                }
+                _ => {}
+            }
+            let next = join(&at, &name);
+            match self.entries.get(&next) {
+                Some(entry) if entry.kind == Kind::Symlink && left > 0 => {
+                    left -= 1;
+                    if entry.link.first() == Some(&b'/') {
+                        at.clear();
+                    }
+                    todo.extend(entry.link.split(|&b| b == b'/').rev().map(<[u8]>::to_vec));
+                }
+                _ => at = next,
+            }
+        }
+        at
+    }
+
+    fn read_records(&mut self, records: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
+        let mut entries: Vec<(usize, Box<[u8]>, Entry)> = Vec::new();
+        for (path, bytes) in records.into_iter().filter(|(path, _)| self.entries.contains_key(path)) {
+            entries.push((0, path.clone().into(), Entry::bytes(path, 0o644, bytes)));
+        }
+        // Links, so that records which say `lib/…` find what lies in `usr/lib/…`.
+        for (path, entry) in &self.entries {
+            let kind = match entry.kind {
+                Kind::Symlink => EntryKind::Symlink(entry.link.clone().into()),
+                Kind::File => EntryKind::File { source: FileSource::Bytes([].into()), size: 0 },
+                _ => continue,
+            };
+            if !path.starts_with(b"var/lib/dpkg/") {
+                let (mode, uid, gid) = (entry.mode, 0, 0);
+                let entry = Entry { path: path.clone().into(), kind, mode, uid, gid };
+                entries.push((0, entry.path.clone(), entry));
+            }
+        }
+        let view = View::new(entries);
+        let dpkg = Dpkg::read(&view)?;
+        for path in self.entries.keys() {
+            if let Some(owner) = dpkg.owner(path) {
+                self.owners.insert(path.clone(), owner.to_owned());
+            }
+        }
+        self.packages = dpkg.packages().iter().map(|p| (p.name.clone(), p.version.clone())).collect();
+        Ok(())
+    }
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&b| b == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+}
+
+/// Writes all files of an image as one tar, as `docker export` does.
+///
+/// # Errors
+/// As [`read`], and those of writing.
+pub fn export(image: &OpenImage, manifest: &ImageManifest, out: &mut dyn Write) -> Result<()> {
+    let fs = read(image, manifest)?;
+    let fail = |e| ImageError::io("write", "the tar", e);
+    let mut header = Vec::new();
+    let mut put = |entry: &Entry, body: &mut dyn Read, out: &mut dyn Write| -> Result<()> {
+        header.clear();
+        tar::write_header(entry, &mut header);
+        out.write_all(&header).map_err(fail)?;
+        let copied = std::io::copy(body, out).map_err(fail)?;
+        let pad = usize::try_from(tar::padded(copied) - copied).expect("less than a block");
+        out.write_all(&[0; tar::BLOCK_BYTES][..pad]).map_err(fail)
+    };
+    // Directories first, then the files of each layer as they stand in it, so that
+    // every layer is read once, then the links.
+    let plain = |path: &[u8], entry: &RootEntry, kind: EntryKind| Entry {
+        path: path.into(),
+        kind,
+        mode: entry.mode,
+        uid: u32::try_from(entry.uid).unwrap_or(u32::MAX),
+        gid: u32::try_from(entry.gid).unwrap_or(u32::MAX),
+    };
+    for (path, entry) in fs.entries.iter().filter(|(_, e)| e.kind == Kind::Directory) {
+        put(&plain(path, entry, EntryKind::Directory), &mut std::io::empty(), out)?;
+    }
+    for (number, layer) in manifest.layers.iter().enumerate() {
+        let what = Path::new(&layer.name);
+        let mut reader = TarReader::new(image.open_layer(layer)?);
+        while let Some(found) = reader.next_entry().map_err(|e| e.of(what))? {
+            let cleaned = clean(&found.path)?;
+            let (parent, base) = split(&cleaned);
+            let path = join(&fs.through_links(parent), base);
+            let Some(entry) = fs.entries.get(&path).filter(|e| e.layer == number && e.kind == Kind::File)
+            else {
+                continue;
+            };
+            if found.kind != Kind::File {
+                continue;
+            }
+            let source = FileSource::Bytes([].into());
+            put(
+                &plain(&path, entry, EntryKind::File { source, size: found.size }),
+                &mut (&mut reader).take(found.size),
+                out,
+            )?;
+        }
+    }
+    for (path, entry) in &fs.entries {
+        let kind = match entry.kind {
+            Kind::Symlink => EntryKind::Symlink(entry.link.clone().into()),
+            Kind::HardLink => EntryKind::HardLink(clean(&entry.link)?.into()),
+            _ => continue,
+        };
+        put(&plain(path, entry, kind), &mut std::io::empty(), out)?;
+    }
+    out.write_all(&[0; 2 * tar::BLOCK_BYTES]).map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: Kind, link: &str) -> RootEntry {
+        let link = link.as_bytes().to_vec();
+        RootEntry { kind, mode: 0o644, uid: 0, gid: 0, size_bytes: 0, digest: None, link, layer: 0 }
+    }
+
+    fn laid(layers: &[&[(&str, Kind, &str)]]) -> Result<Vec<String>> {
+        let mut fs = RootFs::default();
+        for layer in layers {
+            fs.lay(layer.iter().map(|(p, k, l)| (p.as_bytes().to_vec(), entry(*k, l))).collect())?;
+        }
+        Ok(fs.entries.keys().map(|p| String::from_utf8_lossy(p).into_owned()).collect())
+    }
+
+    #[test]
+    fn case_99_deletions_act_below_and_stay_inside() {
+        use Kind::{Directory, File, Symlink};
+        let below: &[_] = &[("a", Directory, ""), ("a/x", File, ""), ("a/y", File, ""), ("b", File, "")];
+        let deleted = laid(&[below, &[("a/.wh.x", File, ""), ("a/z", File, "")]]).unwrap();
+        assert_eq!(deleted, ["a", "a/y", "a/z", "b"]);
+        let opaque = laid(&[below, &[("a/.wh..wh..opq", File, ""), ("a/z", File, "")]]).unwrap();
+        assert_eq!(opaque, ["a", "a/z", "b"]);
+        // In the same layer a deletion does not touch what the layer brings.
+        let same = laid(&[&[("a", Directory, ""), ("a/x", File, ""), ("a/.wh.x", File, "")]]).unwrap();
+        assert_eq!(same, ["a", "a/x"]);
+        // Through a link it lands inside the root, and `..` goes no higher.
+        let link = laid(&[
+            &[("l", Symlink, "../../a"), ("a", Directory, ""), ("a/x", File, "")],
+            &[("l/.wh.x", File, "")],
+        ]);
+        assert_eq!(link.unwrap(), ["a", "l"]);
+        for bad in [".wh.", ".wh..", ".wh...", "a/.wh..."] {
+            assert!(laid(&[below, &[(bad, File, "")]]).is_err(), "{bad}");
+        }
+        assert!(clean(b"a/../../b").is_err());
+    }
+
+    #[test]
+    fn a_file_over_a_directory_hides_it() {
+        use Kind::{Directory, File};
+        let all = laid(&[&[("a", Directory, ""), ("a/x", File, "")], &[("a", File, "")]]).unwrap();
+        assert_eq!(all, ["a"]);
+    }
+}

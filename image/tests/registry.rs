@@ -1,0 +1,464 @@
+//! Against Debian's `docker-registry`, and against servers that misbehave.
+
+mod support;
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ampoule_image::blobs::BlobCache;
+use ampoule_image::project::Image;
+use ampoule_image::registry::{PushedHow, Registry, RegistrySettings, pull, pull_layout, push};
+use ampoule_image::{Digest, ImageError};
+use ampoule_loopback::{Answer, Asked, Piece, Server};
+use ampoule_net::{Client, ClientConfig};
+use support::{TestStore, cache, has, run, small};
+
+/// A `docker-registry` on loopback with its storage in a temporary directory.
+struct RealRegistry {
+    child: Child,
+    host: String,
+    _dir: tempfile::TempDir,
+}
+
+impl RealRegistry {
+    fn start(auth: &str) -> Option<Self> {
+        if !has("docker-registry") {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = dir.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{auth}",
+            dir.path().join("data").display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let registry = Self { child, host: format!("127.0.0.1:{port}"), _dir: dir };
+        for _ in 0..100 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Some(registry);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("docker-registry does not listen");
+    }
+}
+
+impl Drop for RealRegistry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn client() -> Client {
+    Client::new(ClientConfig {
+        backoff: Duration::from_millis(10),
+        max_wait: Duration::from_secs(5),
+        ..ClientConfig::default()
+    })
+}
+
+fn registry(name: &str, settings: RegistrySettings) -> Registry {
+    Registry::new(client(), settings, name.parse().unwrap()).unwrap()
+}
+
+fn image(cache: &BlobCache) -> Image {
+    let mut store = TestStore::new();
+    let asked = small(&mut store);
+    store.project(&asked, cache).unwrap()
+}
+
+fn never() -> Result<(), ImageError> {
+    panic!("no layer had to be made")
+}
+
+#[test]
+fn push_then_push_again_then_another_repository_then_pull() {
+    let Some(server) = RealRegistry::start("") else { return };
+    let (_dir, cache_a) = cache();
+    let image = image(&cache_a);
+    let name = format!("{}/team/app:v1", server.host);
+    let first = push(&registry(&name, RegistrySettings::default()), &image, &cache_a, &never).unwrap();
+    assert!(!first.was_there && first.blobs.iter().all(|b| b.how == PushedHow::Uploaded));
+    assert_eq!(first.digest, image.top.digest);
+
+    let again = push(&registry(&name, RegistrySettings::default()), &image, &cache_a, &never).unwrap();
+    assert!(again.was_there && again.blobs.is_empty());
+
+    let other = format!("{}/other/app:v2", server.host);
+    let mounted = push(&registry(&other, RegistrySettings::default()), &image, &cache_a, &never).unwrap();
+    let from = PushedHow::Mounted { from: "team/app".to_owned() };
+    assert!(mounted.blobs.iter().all(|b| b.how == from), "{:?}", mounted.blobs);
+
+    let (_dir, cache_b) = cache();
+    let pinned = format!("{}/team/app@{}", server.host, image.top.digest);
+    let out = cache_b.root().join("layout");
+    let report = pull_layout(&registry(&pinned, RegistrySettings::default()), &cache_b, None, &out).unwrap();
+    assert_eq!(report.digest, image.top.digest);
+    if has("skopeo") {
+        let theirs = run(
+            "skopeo",
+            &["inspect", "--tls-verify=false", "--format={{.Digest}}", &format!("docker://{name}")],
+        );
+        assert_eq!(theirs.trim(), image.top.digest.to_string());
+        let dir = cache_b.root().join("by-skopeo");
+        run(
+            "skopeo",
+            &[
+                "copy",
+                "-q",
+                "--src-tls-verify=false",
+                &format!("docker://{name}"),
+                &format!("dir:{}", dir.display()),
+            ],
+        );
+        run("skopeo", &["inspect", &format!("oci:{}:latest", out.display())]);
+    }
+}
+
+#[test]
+fn chunks_arrive_whole() {
+    let Some(server) = RealRegistry::start("") else { return };
+    let (_dir, cache) = cache();
+    let image = image(&cache);
+    let settings = RegistrySettings { chunk_bytes: Some(100), ..RegistrySettings::default() };
+    let name = format!("{}/chunked/app:v1", server.host);
+    push(&registry(&name, settings), &image, &cache, &never).unwrap();
+    let (_other, fresh) = support::cache();
+    let pulled = pull(&registry(&name, RegistrySettings::default()), &fresh, None).unwrap();
+    assert_eq!(pulled.top.digest, image.top.digest);
+}
+
+#[test]
+fn layers_that_are_not_here_are_made_only_if_the_registry_lacks_them() {
+    let Some(server) = RealRegistry::start("") else { return };
+    let (_dir, cache) = cache();
+    let image = image(&cache);
+    let layer = image.manifests[0].layers[0].path.clone();
+    let kept = std::fs::read(&layer).unwrap();
+    let made = AtomicUsize::new(0);
+    let make = || {
+        made.fetch_add(1, Ordering::Relaxed);
+        std::fs::write(&layer, &kept).unwrap();
+        Ok(())
+    };
+    std::fs::remove_file(&layer).unwrap();
+    let name = |tag: &str| format!("{}/clean/app:{tag}", server.host);
+    push(&registry(&name("a"), RegistrySettings::default()), &image, &cache, &make).unwrap();
+    assert_eq!(made.load(Ordering::Relaxed), 1);
+    std::fs::remove_file(&layer).unwrap();
+    push(&registry(&name("b"), RegistrySettings::default()), &image, &cache, &make).unwrap();
+    assert_eq!(made.load(Ordering::Relaxed), 1, "the registry has the layer: records suffice");
+}
+
+fn write_config(dir: &Path, host: &str, auth: &str) -> RegistrySettings {
+    let path = dir.join("config.json");
+    std::fs::write(&path, format!(r#"{{"auths":{{"{host}":{{"auth":"{auth}"}}}}}}"#)).unwrap();
+    let mut settings = RegistrySettings::default();
+    settings.credentials.files = vec![path];
+    settings
+}
+
+#[test]
+fn basic_auth_from_dockers_configuration() {
+    // htpasswd -nbB joe secret
+    let dir = tempfile::tempdir().unwrap();
+    let table = dir.path().join("htpasswd");
+    if !has("htpasswd") {
+        return;
+    }
+    run("htpasswd", &["-bBc", table.to_str().unwrap(), "joe", "secret"]);
+    let auth = format!("auth: {{htpasswd: {{realm: here, path: {}}}}}\n", table.display());
+    let Some(server) = RealRegistry::start(&auth) else { return };
+    let (_dir, cache) = cache();
+    let image = image(&cache);
+    let name = format!("{}/closed/app:v1", server.host);
+    let refused = push(&registry(&name, RegistrySettings::default()), &image, &cache, &never).unwrap_err();
+    assert!(refused.to_string().contains("credentials none found in"), "{refused}");
+    // base64 of "joe:secret"
+    let settings = write_config(dir.path(), &server.host, "am9lOnNlY3JldA==");
+    push(&registry(&name, settings), &image, &cache, &never).unwrap();
+}
+
+/// A registry that keeps nothing but says what a test wants.
+fn fake(handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Server {
+    Server::start(handler)
+}
+
+fn host(server: &Server) -> String {
+    server.url("").trim_start_matches("http://").trim_end_matches('/').to_owned()
+}
+
+#[test]
+fn tokens_are_fetched_from_the_realm_and_sent_to_the_registry() {
+    let token_server = fake(|asked| {
+        let good = asked.header("authorization") == Some("Basic am9lOnNlY3JldA==")
+            && asked.path.contains("scope=repository%3Aa%2Fb%3Apull%2Cpush")
+            && asked.path.contains("service=reg");
+        if good { Answer::ok(r#"{"token":"t0ken"}"#) } else { Answer::status(401) }
+    });
+    let realm = token_server.url("/token");
+    let server = fake(move |asked| {
+        if asked.header("authorization") != Some("Bearer t0ken") {
+            let ask = format!(r#"Bearer realm="{realm}",service="reg",scope="repository:a/b:pull,push""#);
+            return Answer::status(401).header("WWW-Authenticate", &ask);
+        }
+        Answer::status(404)
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let settings = write_config(dir.path(), &host(&server), "am9lOnNlY3JldA==");
+    let registry = registry(&format!("{}/a/b:x", host(&server)), settings);
+    let (_dir, cache) = cache();
+    let error = pull(&registry, &cache, None).err().expect("there is no such image");
+    assert!(error.to_string().contains("404"), "{error}");
+    assert!(!error.to_string().contains("secret") && !error.to_string().contains("t0ken"));
+}
+
+/// Serves one image from memory, with `change` applied to each answer.
+fn serving(
+    manifest: Vec<u8>,
+    media_type: &'static str,
+    blobs: Vec<Vec<u8>>,
+) -> impl Fn(&Asked) -> Answer + Send + Sync + 'static {
+    move |asked| {
+        if asked.path.contains("/manifests/") {
+            return Answer::ok(manifest.clone()).header("Content-Type", media_type);
+        }
+        let wanted = asked.path.rsplit('/').next().unwrap_or_default();
+        match blobs.iter().find(|blob| Digest::of(blob).to_string() == wanted) {
+            Some(blob) => Answer::ok(blob.clone()),
+            None if asked.path == "/v2/" => Answer::ok("{}"),
+            None => Answer::status(404),
+        }
+    }
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+fn config() -> Vec<u8> {
+    let diff = Digest::of(b"layer");
+    format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{{"type":"layers","diff_ids":["{diff}"]}}}}"#)
+        .into_bytes()
+}
+
+fn manifest(config: &[u8], layers: &str) -> Vec<u8> {
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},"layers":[{layers}]}}"#,
+        Digest::of(config),
+        config.len()
+    )
+    .into_bytes()
+}
+
+fn layer(digest: Digest, size: u64) -> String {
+    format!(r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{digest}","size":{size}}}"#)
+}
+
+fn pull_error(selector: &str, handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> String {
+    let server = fake(handler);
+    let (_dir, cache) = cache();
+    let registry = registry(&format!("{}/a/b{selector}", host(&server)), RegistrySettings::default());
+    match pull(&registry, &cache, None) {
+        Ok(_) => panic!("the image was taken"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn case_115_what_is_not_what_was_asked_for_is_refused() {
+    let config = config();
+    let good = manifest(&config, &layer(Digest::of(b"layer"), 5));
+    // The good one first: the others must fail for their own reason.
+    {
+        let server = fake(serving(good.clone(), MANIFEST, vec![config.clone(), b"layer".to_vec()]));
+        let (_dir, cache) = cache();
+        let registry = registry(&format!("{}/a/b:x", host(&server)), RegistrySettings::default());
+        pull(&registry, &cache, None).unwrap();
+    }
+    let blobs = || vec![config.clone(), b"layer".to_vec()];
+
+    let other = Digest::of(b"another manifest");
+    let error = pull_error(&format!("@{other}"), serving(good.clone(), MANIFEST, blobs()));
+    assert!(error.contains("digest mismatch"), "{error}");
+
+    // A manifest that is an index at once, and one that comes as the other type.
+    let both = String::from_utf8(good.clone()).unwrap().replacen('{', r#"{"manifests":[],"#, 1).into_bytes();
+    for kind in [MANIFEST, INDEX] {
+        let error = pull_error(":x", serving(both.clone(), kind, blobs()));
+        assert!(error.contains("at once"), "{error}");
+    }
+    let error = pull_error(
+        ":x",
+        serving(good.clone(), "application/vnd.docker.distribution.manifest.v2+json", blobs()),
+    );
+    assert!(error.contains("calls itself"), "{error}");
+
+    // An index in an index.
+    let nested = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{INDEX}","digest":"{}","size":{}}}]}}"#,
+        Digest::of(&good),
+        good.len()
+    );
+    let error = pull_error(":x", serving(nested.into_bytes(), INDEX, blobs()));
+    assert!(error.contains("index within an index"), "{error}");
+
+    // Ten thousand layers.
+    let many = vec![layer(Digest::of(b"layer"), 5); 10_000].join(",");
+    let error = pull_error(":x", serving(manifest(&config, &many), MANIFEST, blobs()));
+    assert!(error.contains("10000 layers"), "{error}");
+
+    // A layer that is longer, or shorter, than its size.
+    for size in [4, 6] {
+        let lying = manifest(&config, &layer(Digest::of(b"layer"), size));
+        let error = pull_error(":x", serving(lying, MANIFEST, blobs()));
+        assert!(error.contains("size mismatch"), "{error}");
+    }
+
+    // A blob that is served for another digest.
+    let wrong = manifest(&config, &layer(Digest::of(b"LAYER"), 5));
+    let by_config = config.clone();
+    let error = pull_error(":x", move |asked| {
+        if asked.path.contains("/blobs/") && !asked.path.contains(&Digest::of(&by_config).to_hex()) {
+            return Answer::ok("layer");
+        }
+        serving(wrong.clone(), MANIFEST, vec![by_config.clone()])(asked)
+    });
+    assert!(error.contains("digest mismatch"), "{error}");
+}
+
+#[test]
+fn case_104_no_credentials_for_a_redirects_other_host() {
+    let other = fake(|_| Answer::ok("layer"));
+    let elsewhere = other.url("/blob");
+    let config = config();
+    let document = manifest(&config, &layer(Digest::of(b"layer"), 5));
+    let server = fake(move |asked| {
+        if asked.header("authorization").is_none() {
+            return Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\"");
+        }
+        if asked.path.contains(&Digest::of(b"layer").to_hex()) {
+            return Answer::status(307).header("Location", &elsewhere);
+        }
+        serving(document.clone(), MANIFEST, vec![config.clone()])(asked)
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let settings = write_config(dir.path(), &host(&server), "am9lOnNlY3JldA==");
+    let (_dir, cache) = cache();
+    pull(&registry(&format!("{}/a/b:x", host(&server)), settings), &cache, None).unwrap();
+    let asked = other.asked();
+    assert_eq!(asked.len(), 1);
+    assert!(asked[0].header("authorization").is_none(), "credentials went to another host");
+}
+
+/// A registry for pushes: remembers uploads, and fails as `trouble` says.
+fn taking(trouble: impl Fn(&Asked, usize) -> Option<Answer> + Send + Sync + 'static) -> Server {
+    use std::sync::Mutex;
+    let taken: Mutex<Vec<u8>> = Mutex::default();
+    let count = AtomicUsize::new(0);
+    fake(move |asked| {
+        let digest = |path: &str| path.split("digest=").nth(1).map(|d| d.replace("%3A", ":"));
+        let mut taken = taken.lock().unwrap();
+        match asked.method.as_str() {
+            "GET" if asked.path == "/v2/" => Answer::ok("{}"),
+            "HEAD" => Answer::status(404),
+            "POST" => {
+                taken.clear();
+                Answer::status(202).header("Location", "/v2/a/b/blobs/uploads/1?state=x")
+            }
+            "GET" => {
+                let end = taken.len().saturating_sub(1);
+                Answer::status(204)
+                    .header("Range", format!("0-{end}"))
+                    .header("Location", "/v2/a/b/blobs/uploads/1?state=y")
+            }
+            "PATCH" => {
+                if let Some(answer) = trouble(asked, count.fetch_add(1, Ordering::Relaxed)) {
+                    // What came before the trouble is kept: half of it.
+                    taken.extend_from_slice(&asked.body[..asked.body.len() / 2]);
+                    return answer;
+                }
+                let start: usize =
+                    asked.header("content-range").unwrap().split('-').next().unwrap().parse().unwrap();
+                if start != taken.len() {
+                    return Answer::status(416);
+                }
+                taken.extend_from_slice(&asked.body);
+                Answer::status(202)
+                    .header("Range", format!("0-{}", taken.len() - 1))
+                    .header("Location", "/v2/a/b/blobs/uploads/1?state=z")
+            }
+            "PUT" if asked.path.contains("/blobs/") => {
+                if taken.is_empty()
+                    && let Some(answer) = trouble(asked, count.fetch_add(1, Ordering::Relaxed))
+                {
+                    return answer;
+                }
+                taken.extend_from_slice(&asked.body);
+                let whole = Digest::of(&taken).to_string();
+                taken.clear();
+                if Some(whole) == digest(&asked.path) { Answer::status(201) } else { Answer::status(400) }
+            }
+            "PUT" => Answer::status(201),
+            _ => Answer::status(405),
+        }
+    })
+}
+
+fn push_to(server: &Server, chunk: Option<u64>) -> Result<(), String> {
+    let (_dir, cache) = cache();
+    let image = image(&cache);
+    // One blob at a time: the server keeps one upload.
+    let settings = RegistrySettings {
+        chunk_bytes: chunk,
+        parallel: std::num::NonZeroUsize::new(1),
+        ..RegistrySettings::default()
+    };
+    let registry = registry(&format!("{}/a/b:x", host(server)), settings);
+    push(&registry, &image, &cache, &never).map(drop).map_err(|e| e.to_string())
+}
+
+#[test]
+fn an_upload_that_is_cut_goes_on_where_it_was() {
+    for chunk in [None, Some(64)] {
+        let server = taking(|_, n| (n == 1).then(|| Answer::raw().piece(Piece::Reset)));
+        push_to(&server, chunk).unwrap();
+    }
+}
+
+#[test]
+fn waits_as_told_and_gives_up_in_the_end() {
+    let busy = |_: &Asked, n: usize| (n == 0).then(|| Answer::status(429).header("Retry-After", "1"));
+    let server = taking(busy);
+    let start = std::time::Instant::now();
+    push_to(&server, Some(64)).unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(1), "Retry-After was not kept");
+    let error = push_to(&taking(|_, n| (n < 2).then(|| Answer::status(503))), None);
+    error.unwrap();
+    let error = push_to(&taking(|_, _| Some(Answer::status(500))), None).unwrap_err();
+    assert!(error.contains("500"), "{error}");
+    let error = push_to(&taking(|_, _| Some(Answer::status(403))), None).unwrap_err();
+    assert!(error.contains("403"), "{error}");
+}
+
+#[test]
+fn http_is_for_loopback_and_for_named_hosts_only() {
+    // 192.0.2.1 is for documents: nothing answers there, and nothing is to be asked in http.
+    let offline = Client::new(ClientConfig { offline: true, ..ClientConfig::default() });
+    let reference = "192.0.2.1:5000/a/b".parse().unwrap();
+    let registry = Registry::new(offline, RegistrySettings::default(), reference).unwrap();
+    let (_dir, cache) = cache();
+    let error = pull(&registry, &cache, None).err().unwrap().to_string();
+    assert!(error.contains("https://192.0.2.1"), "{error}");
+}
