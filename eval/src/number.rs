@@ -18,7 +18,7 @@ pub fn print_float(value: f64) -> String {
     let scientific = format!("{value:.*e}", DIGITS as usize - 1);
     let (mantissa, exponent) = scientific.split_once('e').expect("`e` format has an exponent");
     let exponent: i32 = exponent.parse().expect("an exponent is a number");
-    if exponent < -4 || exponent >= DIGITS {
+    if !(-4..DIGITS).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{}e{sign}{:02}", without_zeros(mantissa), exponent.abs());
     }

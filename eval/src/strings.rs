@@ -80,7 +80,7 @@ impl Pieces {
 
 enum Finder {
     /// Patterns that start with a byte, by that byte.
-    Few([bool; 256]),
+    Few(Box<[bool; 256]>),
     Many(AhoCorasick),
 }
 
@@ -92,7 +92,7 @@ impl Finder {
         {
             return Finder::Many(automaton);
         }
-        let mut starts = [false; 256];
+        let mut starts = Box::new([false; 256]);
         patterns.iter().for_each(|pattern| starts[usize::from(pattern[0])] = true);
         Finder::Few(starts)
     }

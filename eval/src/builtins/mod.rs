@@ -6,7 +6,8 @@
 //! A builtin gets its arguments unforced and forces what it needs. It reaches the outside through
 //! `ev.world()` only. `run` of a builtin without parameters is a constant, computed when asked for.
 
-mod basic;
+mod attrs;
+mod lists;
 
 use crate::error::EvalResult;
 use crate::evaluator::{Args, Evaluator};
@@ -36,7 +37,7 @@ pub enum Expect {
 }
 
 /// All tables.
-pub const TABLES: &[&[Builtin]] = &[basic::TABLE];
+pub const TABLES: &[&[Builtin]] = &[attrs::TABLE, lists::TABLE];
 
 /// Names that are in scope without `builtins.` or `__` before them, as in Nix.
 pub const GLOBALS: &[&str] = &[

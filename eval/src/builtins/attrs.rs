@@ -1,0 +1,348 @@
+//! Attribute sets.
+
+use ampoule_lang::{Symbol, sym};
+
+use super::Builtin;
+use super::Expect::{Fails, Shows};
+use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::evaluator::{Args, Evaluator};
+use crate::heap::{Attrs, AttrsBuilder, Value, Values, View};
+
+pub(super) const TABLE: &[Builtin] = &[
+    Builtin {
+        name: "attrNames",
+        params: &["set"],
+        doc: "Returns the names, sorted, forcing no value. O(n log n) once a set, then O(n).",
+        examples: &[
+            ("builtins.attrNames { b = throw \"no\"; a = 1; }", Shows("[ \"a\" \"b\" ]")),
+            ("builtins.attrNames [ ]", Fails("expected a set but found a list: [ ]")),
+        ],
+        run: attr_names,
+    },
+    Builtin {
+        name: "attrValues",
+        params: &["set"],
+        doc: "Returns the values in the order of their names, not forced. O(n log n) once a set, then O(n).",
+        examples: &[
+            ("builtins.attrValues { b = 1; a = 2; }", Shows("[ 2 1 ]")),
+            ("builtins.length (builtins.attrValues { a = throw \"no\"; })", Shows("1")),
+        ],
+        run: attr_values,
+    },
+    Builtin {
+        name: "catAttrs",
+        params: &["name", "sets"],
+        doc: "Returns the values of attribute `name` of those sets that have it. The sets are forced, the values are \
+              not. O(n).",
+        examples: &[
+            ("builtins.catAttrs \"a\" [ { a = 1; } { b = 0; } { a = 2; } ]", Shows("[ 1 2 ]")),
+            ("builtins.length (builtins.catAttrs \"a\" [ { a = throw \"no\"; } ])", Shows("1")),
+        ],
+        run: cat_attrs,
+    },
+    Builtin {
+        name: "functionArgs",
+        params: &["f"],
+        doc: "Returns a set with the name of each argument that `f` takes by name, and whether it has a default. Empty \
+              for functions that take their argument whole, and for built-in ones. O(n).",
+        examples: &[
+            ("builtins.functionArgs ({ a, b ? 1 }: a)", Shows("{ a = false; b = true; }")),
+            ("builtins.functionArgs (x: x)", Shows("{ }")),
+            ("builtins.functionArgs 1", Fails("'functionArgs' requires a function")),
+        ],
+        run: function_args,
+    },
+    Builtin {
+        name: "getAttr",
+        params: &["name", "set"],
+        doc: "Returns attribute `name`; `set.${name}` is the same. O(log n).",
+        examples: &[
+            ("builtins.getAttr \"a\" { a = 1; b = throw \"no\"; }", Shows("1")),
+            ("builtins.getAttr \"c\" { a = 1; }", Fails("attribute 'c' missing")),
+        ],
+        run: get_attr,
+    },
+    Builtin {
+        name: "hasAttr",
+        params: &["name", "set"],
+        doc: "Returns whether there is an attribute `name`, without forcing it; `set ? ${name}` is the same. O(log n).",
+        examples: &[
+            ("builtins.hasAttr \"a\" { a = throw \"no\"; }", Shows("true")),
+            ("builtins.hasAttr \"c\" { a = 1; }", Shows("false")),
+        ],
+        run: has_attr,
+    },
+    Builtin {
+        name: "intersectAttrs",
+        params: &["names", "set"],
+        doc: "Returns the attributes of `set` whose names `names` has too, not forced. O(m log n), where m is the \
+              smaller number of attributes and n the larger.",
+        examples: &[
+            ("builtins.intersectAttrs { a = 1; b = 2; } { b = 3; c = 4; }", Shows("{ b = 3; }")),
+            ("builtins.attrNames (builtins.intersectAttrs { a = 1; } { a = throw \"no\"; })", Shows("[ \"a\" ]")),
+        ],
+        run: intersect_attrs,
+    },
+    Builtin {
+        name: "listToAttrs",
+        params: &["list"],
+        doc: "Returns the set of `{ name = …; value = …; }` that the list holds. Of several with one name the first \
+              counts. Names are forced, values are not. O(n log n).",
+        examples: &[
+            (
+                "builtins.listToAttrs [ { name = \"a\"; value = 1; } { name = \"a\"; value = throw \"no\"; } ]",
+                Shows("{ a = 1; }"),
+            ),
+            ("builtins.listToAttrs [ { name = \"a\"; } ]", Fails("attribute 'value' missing")),
+        ],
+        run: list_to_attrs,
+    },
+    Builtin {
+        name: "mapAttrs",
+        params: &["f", "set"],
+        doc: "Returns a set with the same names and the values `f name value`, none evaluated before it is asked for. \
+              O(n).",
+        examples: &[
+            ("builtins.mapAttrs (n: v: n + toString v) { a = 1; b = 2; }", Shows("{ a = \"a1\"; b = \"b2\"; }")),
+            ("builtins.attrNames (builtins.mapAttrs (throw \"no\") { a = 1; })", Shows("[ \"a\" ]")),
+        ],
+        run: map_attrs,
+    },
+    Builtin {
+        name: "removeAttrs",
+        params: &["set", "names"],
+        doc: "Returns `set` without the attributes that `names` lists; names that it does not have are fine. Values \
+              are not forced. O(n).",
+        examples: &[
+            ("removeAttrs { a = 1; b = throw \"no\"; } [ \"b\" \"c\" ]", Shows("{ a = 1; }")),
+            ("removeAttrs { } [ 1 ]", Fails("expected a string but found an integer: 1")),
+        ],
+        run: remove_attrs,
+    },
+    Builtin {
+        name: "unsafeGetAttrPos",
+        params: &["name", "set"],
+        doc: "Returns `{ file, line, column }` where the attribute is written, or null if there is none or it was not \
+              written. The result depends on where the program lies; it is for messages only. O(log n).",
+        examples: &[
+            ("(builtins.unsafeGetAttrPos \"a\" { a = 1; }).column", Shows("36")),
+            ("builtins.unsafeGetAttrPos \"b\" { a = 1; }", Shows("null")),
+        ],
+        run: unsafe_get_attr_pos,
+    },
+    Builtin {
+        name: "zipAttrsWith",
+        params: &["f", "sets"],
+        doc: "Returns a set with all names of the sets and the values `f name values`, where `values` lists what those \
+              sets have under that name, in their order. No `f name values` is evaluated before it is asked for. \
+              O(n log n) in all attributes.",
+        examples: &[
+            (
+                "builtins.zipAttrsWith (n: vs: { inherit n vs; }) [ { a = 1; } { a = 2; b = 3; } ]",
+                Shows("{ a = { n = \"a\"; vs = [ 1 2 ]; }; b = { n = \"b\"; vs = [ 3 ]; }; }"),
+            ),
+            ("builtins.attrNames (builtins.zipAttrsWith (n: throw \"no\") [ { a = 1; } ])", Shows("[ \"a\" ]")),
+        ],
+        run: zip_attrs_with,
+    },
+];
+
+impl Evaluator {
+    /// Forces an attribute that has to be there.
+    ///
+    /// # Errors
+    /// If it is not, or fails.
+    pub(crate) fn required_attr(&mut self, attrs: Attrs, name: Symbol) -> EvalResult<Value> {
+        match self.force_attr(attrs, name)? {
+            Some(value) => Ok(value),
+            None => Err(EvalError::missing_attribute(&name.as_str())),
+        }
+    }
+}
+
+fn attr_names(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let set = ev.force_sorted(args.at(0))?;
+    let names = ev.heap().list(set.len());
+    let slots = names.as_list().expect("a list");
+    for (index, (name, _)) in set.iter().enumerate() {
+        let name = ev.symbol_string(name);
+        slots.settle(index, name);
+    }
+    Ok(names)
+}
+
+fn attr_values(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let set = ev.force_sorted(args.at(0))?;
+    let values = ev.heap().list(set.len());
+    let slots = values.as_list().expect("a list");
+    for (index, (_, value)) in set.iter().enumerate() {
+        slots.settle(index, value);
+    }
+    Ok(values)
+}
+
+fn cat_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let name = force_name(ev, args.at(0))?;
+    let list = ev.force_list(args.at(1))?;
+    let mut found = Values::new();
+    for index in 0..list.len() {
+        let set = ev.force_element(list, index)?;
+        let set = ev.force_attrs(set)?;
+        if let Some(value) = set.get(name) {
+            found.push(ev.heap(), value);
+        }
+    }
+    Ok(found.into_list(ev.heap()))
+}
+
+/// Forces the name of an attribute.
+fn force_name(ev: &mut Evaluator, value: Value) -> EvalResult<Symbol> {
+    let name = ev.force_string_no_context(value)?;
+    Ok(Symbol::intern(name.as_bytes()))
+}
+
+fn function_args(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let function = ev.force(args.at(0))?;
+    match function.view() {
+        View::Closure(closure) => {
+            let mut set = AttrsBuilder::new();
+            if let Some(formals) = closure.lambda().formals {
+                for formal in formals.list {
+                    set.push_at(ev.heap(), formal.name, Value::bool(formal.default.is_some()), formal.place.start);
+                }
+            }
+            Ok(set.finish(ev.heap()))
+        }
+        View::Builtin(_) | View::Partial(_) => Ok(ev.heap().attrs_from(&[])),
+        _ => Err(EvalError::new(ErrorKind::Type, "'functionArgs' requires a function")),
+    }
+}
+
+fn get_attr(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let name = force_name(ev, args.at(0))?;
+    let set = ev.force_attrs(args.at(1))?;
+    ev.required_attr(set, name)
+}
+
+fn has_attr(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let name = force_name(ev, args.at(0))?;
+    let set = ev.force_attrs(args.at(1))?;
+    Ok(Value::bool(set.has(name)))
+}
+
+fn intersect_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let names = ev.force_attrs(args.at(0))?;
+    let set = ev.force_attrs(args.at(1))?;
+    let (names, set) = (ev.heap().flat(names), ev.heap().flat(set));
+    let mut both = AttrsBuilder::new();
+    if set.len() <= names.len() {
+        for index in 0..set.len() {
+            let name = set.keys().name(index);
+            if names.attrs().has(name) {
+                both.push_at(ev.heap(), name, set.get(index), set.keys().pos(index));
+            }
+        }
+    } else {
+        for index in 0..names.len() {
+            let name = names.keys().name(index);
+            if let Some((slot, pos)) = set.attrs().find(name) {
+                both.push_at(ev.heap(), name, slot.get(), pos);
+            }
+        }
+    }
+    Ok(both.finish(ev.heap()))
+}
+
+fn list_to_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let list = ev.force_list(args.at(0))?;
+    let mut set = AttrsBuilder::with_capacity(ev.heap(), list.len());
+    let mut seen = std::collections::HashSet::new();
+    for index in 0..list.len() {
+        let pair = ev.force_element(list, index)?;
+        let pair = ev.force_attrs(pair)?;
+        let name = ev.required_attr(pair, sym::NAME)?;
+        let (_, pos) = pair.find(sym::NAME).expect("just found");
+        let name = force_name(ev, name)?;
+        if seen.insert(name) {
+            let value = pair.get(sym::VALUE).ok_or_else(|| EvalError::missing_attribute("value"))?;
+            set.push_at(ev.heap(), name, value, pos);
+        }
+    }
+    Ok(set.finish(ev.heap()))
+}
+
+fn map_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let set = ev.force_attrs(args.at(1))?;
+    let set = ev.heap().flat(set);
+    let keys = set.keys();
+    let mut mapped = ev.heap().attrs_like(keys);
+    for index in 0..set.len() {
+        let name = ev.symbol_string(keys.name(index));
+        let value = ev.lazy_call(args.at(0), &[name, set.get(index)]);
+        mapped.set(index, value);
+    }
+    Ok(mapped.finish())
+}
+
+fn remove_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let set = ev.force_attrs(args.at(0))?;
+    let list = ev.force_list(args.at(1))?;
+    let mut names = Vec::with_capacity(list.len());
+    for index in 0..list.len() {
+        let name = ev.force_element(list, index)?;
+        names.push(force_name(ev, name)?);
+    }
+    names.retain(|name| set.has(*name));
+    if names.is_empty() {
+        return Ok(set.value());
+    }
+    names.sort_unstable();
+    let set = ev.heap().flat(set);
+    let keys = set.keys();
+    let mut kept = AttrsBuilder::with_capacity(ev.heap(), set.len());
+    let mut names = names.into_iter().peekable();
+    for index in 0..set.len() {
+        let name = keys.name(index);
+        while names.next_if(|removed| *removed < name).is_some() {}
+        if names.peek() != Some(&name) {
+            kept.push_at(ev.heap(), name, set.get(index), keys.pos(index));
+        }
+    }
+    Ok(kept.finish(ev.heap()))
+}
+
+fn unsafe_get_attr_pos(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let name = force_name(ev, args.at(0))?;
+    let set = ev.force_attrs(args.at(1))?;
+    Ok(set.find(name).map_or(Value::NULL, |(_, pos)| ev.position_set(pos)))
+}
+
+fn zip_attrs_with(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let function = ev.force_function(args.at(0))?;
+    let list = ev.force_list(args.at(1))?;
+    // Name, and where its value is in `values`.
+    let mut names: Vec<(Symbol, u32)> = Vec::new();
+    let mut values = Values::new();
+    for index in 0..list.len() {
+        let set = ev.force_element(list, index)?;
+        let set = ev.force_attrs(set)?;
+        let set = ev.heap().flat(set);
+        for at in 0..set.len() {
+            names.push((set.keys().name(at), values.len() as u32));
+            values.push(ev.heap(), set.get(at));
+        }
+    }
+    names.sort_unstable();
+    let mut zipped = AttrsBuilder::new();
+    for group in names.chunk_by(|a, b| a.0 == b.0) {
+        let members = ev.heap().list(group.len());
+        let slots = members.as_list().expect("a list");
+        for (at, (_, index)) in group.iter().enumerate() {
+            slots.settle(at, values.get(*index as usize));
+        }
+        let name = ev.symbol_string(group[0].0);
+        let value = ev.lazy_call(function, &[name, members]);
+        zipped.push(ev.heap(), group[0].0, value);
+    }
+    Ok(zipped.finish(ev.heap()))
+}
