@@ -33,7 +33,7 @@ mod source;
 mod walk;
 mod world;
 
-pub use builtins::{Builtin, Expect};
+pub use builtins::{Builtin, Expect, GLOBALS, TABLES};
 pub use coerce::Coercion;
 pub use context::{ContextElem, ContextId, Contexts};
 pub use error::{ErrorKind, EvalError, EvalResult, Frame};

@@ -79,7 +79,10 @@ pub(super) const TABLE: &[Builtin] = &[
               smaller number of attributes and n the larger.",
         examples: &[
             ("builtins.intersectAttrs { a = 1; b = 2; } { b = 3; c = 4; }", Shows("{ b = 3; }")),
-            ("builtins.attrNames (builtins.intersectAttrs { a = 1; } { a = throw \"no\"; })", Shows("[ \"a\" ]")),
+            (
+                "builtins.attrNames (builtins.intersectAttrs { a = 1; } { a = throw \"no\"; })",
+                Shows("[ \"a\" ]"),
+            ),
         ],
         run: intersect_attrs,
     },
@@ -103,7 +106,10 @@ pub(super) const TABLE: &[Builtin] = &[
         doc: "Returns a set with the same names and the values `f name value`, none evaluated before it is asked for. \
               O(n).",
         examples: &[
-            ("builtins.mapAttrs (n: v: n + toString v) { a = 1; b = 2; }", Shows("{ a = \"a1\"; b = \"b2\"; }")),
+            (
+                "builtins.mapAttrs (n: v: n + toString v) { a = 1; b = 2; }",
+                Shows("{ a = \"a1\"; b = \"b2\"; }"),
+            ),
             ("builtins.attrNames (builtins.mapAttrs (throw \"no\") { a = 1; })", Shows("[ \"a\" ]")),
         ],
         run: map_attrs,
@@ -141,7 +147,10 @@ pub(super) const TABLE: &[Builtin] = &[
                 "builtins.zipAttrsWith (n: vs: { inherit n vs; }) [ { a = 1; } { a = 2; b = 3; } ]",
                 Shows("{ a = { n = \"a\"; vs = [ 1 2 ]; }; b = { n = \"b\"; vs = [ 3 ]; }; }"),
             ),
-            ("builtins.attrNames (builtins.zipAttrsWith (n: throw \"no\") [ { a = 1; } ])", Shows("[ \"a\" ]")),
+            (
+                "builtins.attrNames (builtins.zipAttrsWith (n: throw \"no\") [ { a = 1; } ])",
+                Shows("[ \"a\" ]"),
+            ),
         ],
         run: zip_attrs_with,
     },
@@ -208,7 +217,12 @@ fn function_args(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
             let mut set = AttrsBuilder::new();
             if let Some(formals) = closure.lambda().formals {
                 for formal in formals.list {
-                    set.push_at(ev.heap(), formal.name, Value::bool(formal.default.is_some()), formal.place.start);
+                    set.push_at(
+                        ev.heap(),
+                        formal.name,
+                        Value::bool(formal.default.is_some()),
+                        formal.place.start,
+                    );
                 }
             }
             Ok(set.finish(ev.heap()))

@@ -77,7 +77,10 @@ pub(super) const TABLE: &[Builtin] = &[
             ("builtins.elemAt [ \"a\" \"b\" ] 1", Shows("\"b\"")),
             ("builtins.elemAt [ (throw \"no\") 2 ] 1", Shows("2")),
             ("builtins.elemAt [ ] 0", Fails("'builtins.elemAt' called with index 0 on a list of size 0")),
-            ("builtins.elemAt [ 1 2 3 ] (-1)", Fails("'builtins.elemAt' called with index -1 on a list of size 3")),
+            (
+                "builtins.elemAt [ 1 2 3 ] (-1)",
+                Fails("'builtins.elemAt' called with index -1 on a list of size 3"),
+            ),
         ],
         run: elem_at,
     },
@@ -658,7 +661,9 @@ impl Seen {
                 self.first = Some(FirstKey::Text);
                 return Ok(!self.texts.contains(text.as_bytes()) && self.texts.insert(text.as_bytes().into()));
             }
-            (_, Some(FirstKey::Text | FirstKey::Incomparable)) => return Err(incomparable(ev, value, done, name)),
+            (_, Some(FirstKey::Text | FirstKey::Incomparable)) => {
+                return Err(incomparable(ev, value, done, name));
+            }
             (_, Some(FirstKey::Int)) => {
                 self.others = self.ints.drain().map(Key::Int).collect();
                 self.first = Some(FirstKey::Other);
@@ -765,4 +770,3 @@ impl PartialEq for Key {
 }
 
 impl Eq for Key {}
-

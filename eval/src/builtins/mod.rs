@@ -7,7 +7,9 @@
 //! `ev.world()` only. `run` of a builtin without parameters is a constant, computed when asked for.
 
 mod attrs;
+mod control;
 mod lists;
+mod numbers;
 
 use crate::error::EvalResult;
 use crate::evaluator::{Args, Evaluator};
@@ -37,7 +39,7 @@ pub enum Expect {
 }
 
 /// All tables.
-pub const TABLES: &[&[Builtin]] = &[attrs::TABLE, lists::TABLE];
+pub const TABLES: &[&[Builtin]] = &[attrs::TABLE, control::TABLE, lists::TABLE, numbers::TABLE];
 
 /// Names that are in scope without `builtins.` or `__` before them, as in Nix.
 pub const GLOBALS: &[&str] = &[
