@@ -56,7 +56,7 @@ impl Default for Settings {
             impure: false,
             allow_import_from_derivation: false,
             stack_bytes: 1 << 30,
-            nursery_bytes: 24 << 20,
+            nursery_bytes: 8 << 20,
             max_tail_calls: 20_000_000,
             trace_verbose: false,
             interrupt: Interrupt::default(),

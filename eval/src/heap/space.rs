@@ -91,9 +91,17 @@ struct Block {
     cell_bytes: u32,
     /// 2^32 / `cell_bytes`, rounded up.
     reciprocal: u32,
+}
+
+/// The bitmaps of a block, one bit for each cell. They lie apart, so that what marking asks of every
+/// block stays in the processor's caches.
+#[derive(Clone)]
+struct Maps {
     allocated: [u64; MAP_WORDS],
     marks: [u64; MAP_WORDS],
 }
+
+const NO_MAPS: Maps = Maps { allocated: [0; MAP_WORDS], marks: [0; MAP_WORDS] };
 
 impl Block {
     const fn free() -> Self {
@@ -105,8 +113,6 @@ impl Block {
             cells: 0,
             cell_bytes: 0,
             reciprocal: 0,
-            allocated: [0; MAP_WORDS],
-            marks: [0; MAP_WORDS],
         }
     }
 
@@ -135,6 +141,7 @@ pub(super) struct Space {
     reserved_blocks: u32,
     runs: [Run; CLASSES],
     blocks: Vec<Block>,
+    maps: Vec<Maps>,
     /// For each class, blocks with room that were not allocated from since the last collection.
     partial: [Vec<u32>; CLASSES],
     /// Free blocks, lowest last; may name blocks that a large object took meanwhile.
@@ -171,6 +178,7 @@ impl Space {
             reserved_blocks,
             runs: [NO_RUN; CLASSES],
             blocks: Vec::new(),
+            maps: Vec::new(),
             partial: [const { Vec::new() }; CLASSES],
             free: Vec::new(),
             free_count: 0,
@@ -231,8 +239,9 @@ impl Space {
     /// Takes the next free stretch of the current block, or returns false.
     fn next_run(&mut self, class: usize) -> bool {
         let run = &mut self.runs[class];
-        let block = &mut self.blocks[run.block as usize];
-        let Some(first) = next_bit(&block.allocated, run.next_cell as usize, block.cells as usize, false)
+        let block = &self.blocks[run.block as usize];
+        let maps = &mut self.maps[run.block as usize];
+        let Some(first) = next_bit(&maps.allocated, run.next_cell as usize, block.cells as usize, false)
         else {
             run.next_cell = block.cells;
             run.cur = 0;
@@ -240,11 +249,11 @@ impl Space {
             return false;
         };
         let last =
-            next_bit(&block.allocated, first, block.cells as usize, true).unwrap_or(block.cells as usize);
+            next_bit(&maps.allocated, first, block.cells as usize, true).unwrap_or(block.cells as usize);
         let size = block.cell_bytes as usize;
         let start = self.base + ((run.block as usize) << BLOCK_SHIFT);
         for cell in first..last {
-            block.allocated[cell / 64] |= 1 << (cell % 64);
+            maps.allocated[cell / 64] |= 1 << (cell % 64);
             // SAFETY: `cell < cells`, so the address lies in a block of ours, which is mapped
             // writable and aligned to 8; the allocated bit was clear, so no object is there.
             unsafe { *((start + cell * size) as *mut u64) = 0 };
@@ -274,8 +283,7 @@ impl Space {
         block.cell_bytes = bytes;
         block.cells = BLOCK_BYTES as u32 / bytes;
         block.reciprocal = ((1u64 << 32).div_ceil(u64::from(bytes))) as u32;
-        block.allocated = [0; MAP_WORDS];
-        block.marks = [0; MAP_WORDS];
+        self.maps[index as usize] = NO_MAPS;
         index
     }
 
@@ -288,6 +296,7 @@ impl Space {
             (self.reserved_blocks as usize) >> (30 - BLOCK_SHIFT)
         );
         self.blocks.resize_with(first + count, Block::free);
+        self.maps.resize(first + count, NO_MAPS);
         first as u32
     }
 
@@ -358,7 +367,7 @@ impl Space {
             State::Cells => {
                 let cell = block.cell_at(offset & (BLOCK_BYTES - 1));
                 let bit = 1 << (cell % 64);
-                let word = &mut block.marks[cell / 64];
+                let word = &mut self.maps[index].marks[cell / 64];
                 if *word & bit != 0 {
                     return None;
                 }
@@ -388,7 +397,8 @@ impl Space {
             State::Free => return None,
             State::Cells => {
                 let cell = block.cell_at(offset & (BLOCK_BYTES - 1));
-                if cell >= block.cells as usize || block.allocated[cell / 64] & (1 << (cell % 64)) == 0 {
+                let is_free = || self.maps[index].allocated[cell / 64] & (1 << (cell % 64)) == 0;
+                if cell >= block.cells as usize || is_free() {
                     return None;
                 }
                 self.base + (index << BLOCK_SHIFT) + cell * block.cell_bytes as usize
@@ -420,9 +430,10 @@ impl Space {
             let block = &mut self.blocks[index];
             match block.state {
                 State::Cells => {
-                    let used: u32 = block.marks.iter().map(|word| word.count_ones()).sum();
-                    block.allocated = block.marks;
-                    block.marks = [0; MAP_WORDS];
+                    let maps = &mut self.maps[index];
+                    let used: u32 = maps.marks.iter().map(|word| word.count_ones()).sum();
+                    maps.allocated = maps.marks;
+                    maps.marks = [0; MAP_WORDS];
                     if used == 0 {
                         block.state = State::Free;
                     } else if used < block.cells {
