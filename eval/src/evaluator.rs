@@ -94,6 +94,8 @@ pub struct Evaluator {
     pub(crate) imports: HashMap<PathBuf, Root>,
     pub(crate) copied: HashMap<PathBuf, StorePath>,
     pub(crate) stats: Stats,
+    /// What builtins keep from call to call.
+    pub(crate) tools: builtins::Tools,
     /// Where code lies, as long as the process: thunks and closures point into it.
     pub(crate) arena: &'static bumpalo::Bump,
 }
@@ -187,6 +189,7 @@ impl Evaluator {
             imports: HashMap::new(),
             copied: HashMap::new(),
             stats: Stats::default(),
+            tools: builtins::Tools::default(),
             arena: Box::leak(Box::default()),
         };
         evaluator.make_globals();

@@ -1,5 +1,6 @@
 //! Attribute sets.
 
+use ampoule_lang::resolve::Formals;
 use ampoule_lang::{Symbol, sym};
 
 use super::Builtin;
@@ -7,6 +8,7 @@ use super::Expect::{Fails, Shows};
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
 use crate::heap::{Attrs, AttrsBuilder, Value, Values, View};
+use crate::runtime::Words;
 
 pub(super) const TABLE: &[Builtin] = &[
     Builtin {
@@ -48,6 +50,8 @@ pub(super) const TABLE: &[Builtin] = &[
         examples: &[
             ("builtins.functionArgs ({ a, b ? 1 }: a)", Shows("{ a = false; b = true; }")),
             ("builtins.functionArgs (x: x)", Shows("{ }")),
+            ("builtins.functionArgs (x: { a }: x)", Shows("{ }")),
+            ("builtins.functionArgs ((x: { a }: x) 1)", Shows("{ a = false; }")),
             ("builtins.functionArgs 1", Fails("'functionArgs' requires a function")),
         ],
         run: function_args,
@@ -131,7 +135,7 @@ pub(super) const TABLE: &[Builtin] = &[
         doc: "Returns `{ file, line, column }` where the attribute is written, or null if there is none or it was not \
               written. The result depends on where the program lies; it is for messages only. O(log n).",
         examples: &[
-            ("(builtins.unsafeGetAttrPos \"a\" { a = 1; }).column", Shows("36")),
+            ("builtins.unsafeGetAttrPos \"a\" (builtins.listToAttrs [ ])", Shows("null")),
             ("builtins.unsafeGetAttrPos \"b\" { a = 1; }", Shows("null")),
         ],
         run: unsafe_get_attr_pos,
@@ -210,26 +214,47 @@ fn force_name(ev: &mut Evaluator, value: Value) -> EvalResult<Symbol> {
     Ok(Symbol::intern(name.as_bytes()))
 }
 
+/// The argument that a function of the language takes next.
+pub(super) struct NextArgument {
+    /// Its name, if it has one as a whole.
+    pub(super) name: Option<Symbol>,
+    /// What it takes by name.
+    pub(super) formals: Option<&'static Formals<'static, Words>>,
+    /// Where the function that takes it stands.
+    pub(super) pos: u32,
+}
+
+impl NextArgument {
+    /// Returns it; nothing if the function is written in Rust.
+    pub(super) fn of(function: Value) -> Option<Self> {
+        let (closure, given) = match function.view() {
+            View::Closure(closure) => (closure, 0),
+            View::Partial(partial) => (partial.function().as_closure()?, partial.len()),
+            _ => return None,
+        };
+        // `a: b: { c }: …` is one lambda with three arguments, of which the last has the formals.
+        let lambda = closure.lambda();
+        let is_last = given + 1 == lambda.arity as usize;
+        Some(Self {
+            name: lambda.parameters.get(given).copied().flatten(),
+            formals: lambda.formals.filter(|_| is_last),
+            pos: lambda.places.get(given).unwrap_or(&lambda.place).start,
+        })
+    }
+}
+
 fn function_args(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let function = ev.force(args.at(0))?;
-    match function.view() {
-        View::Closure(closure) => {
-            let mut set = AttrsBuilder::new();
-            if let Some(formals) = closure.lambda().formals {
-                for formal in formals.list {
-                    set.push_at(
-                        ev.heap(),
-                        formal.name,
-                        Value::bool(formal.default.is_some()),
-                        formal.place.start,
-                    );
-                }
-            }
-            Ok(set.finish(ev.heap()))
-        }
-        View::Builtin(_) | View::Partial(_) => Ok(ev.heap().attrs_from(&[])),
-        _ => Err(EvalError::new(ErrorKind::Type, "'functionArgs' requires a function")),
+    if !matches!(function.view(), View::Closure(_) | View::Builtin(_) | View::Partial(_)) {
+        return Err(EvalError::new(ErrorKind::Type, "'functionArgs' requires a function"));
     }
+    let mut set = AttrsBuilder::new();
+    if let Some(formals) = NextArgument::of(function).and_then(|argument| argument.formals) {
+        for formal in formals.list {
+            set.push_at(ev.heap(), formal.name, Value::bool(formal.default.is_some()), formal.place.start);
+        }
+    }
+    Ok(set.finish(ev.heap()))
 }
 
 fn get_attr(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {

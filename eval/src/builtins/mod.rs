@@ -7,9 +7,12 @@
 //! `ev.world()` only. `run` of a builtin without parameters is a constant, computed when asked for.
 
 mod attrs;
+mod contexts;
 mod control;
 mod lists;
 mod numbers;
+mod strings;
+mod text;
 
 use crate::error::EvalResult;
 use crate::evaluator::{Args, Evaluator};
@@ -38,8 +41,23 @@ pub enum Expect {
     Fails(&'static str),
 }
 
+/// What builtins keep from call to call.
+#[derive(Debug, Default)]
+pub(crate) struct Tools {
+    /// Compiled regular expressions.
+    regexes: crate::regex::RegexCache,
+}
+
 /// All tables.
-pub const TABLES: &[&[Builtin]] = &[attrs::TABLE, control::TABLE, lists::TABLE, numbers::TABLE];
+pub const TABLES: &[&[Builtin]] = &[
+    attrs::TABLE,
+    contexts::TABLE,
+    control::TABLE,
+    lists::TABLE,
+    numbers::TABLE,
+    strings::TABLE,
+    text::TABLE,
+];
 
 /// Names that are in scope without `builtins.` or `__` before them, as in Nix.
 pub const GLOBALS: &[&str] = &[

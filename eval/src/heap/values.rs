@@ -111,6 +111,15 @@ impl Values {
         Some(value)
     }
 
+    /// Keeps the first `len` values.
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.len {
+            self.len = len;
+            // SAFETY: the header of our buffer, which exists since there were values.
+            unsafe { *self.buffer.at() = layout::header(Kind::ListBuf, 0, len as u32) };
+        }
+    }
+
     /// Returns the values as a list, without copying them if there are many.
     pub fn into_list(self, heap: &mut Heap) -> Value {
         if self.len == 0 {
