@@ -12,7 +12,7 @@ use crate::{AddressError, ContentAddress, DerivationError, Hash, HashError, Path
 #[non_exhaustive]
 pub enum StoreError {
     /// A system call failed.
-    #[error("cannot {what} '{path}': {error}")]
+    #[error("cannot {what} '{path}': {}", plain(.error))]
     Io {
         /// The verb: `open`, `rename`.
         what: &'static str,
@@ -219,6 +219,15 @@ impl StoreError {
             Self::Io { error, .. } | Self::Nar(NarError::Io(error)) => full.contains(&error.kind()),
             _ => false,
         }
+    }
+}
+
+/// Returns the system's words without Rust's "(os error 2)".
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(at) => text[..at].to_lowercase(),
+        None => text,
     }
 }
 

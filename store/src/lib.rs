@@ -22,6 +22,7 @@ mod layout;
 mod lock;
 mod optimise;
 mod path;
+mod query;
 mod roots;
 mod scan;
 mod sign;
@@ -49,6 +50,7 @@ pub use path::{
     DrvPath, HASH_LEN_BYTES, HASH_PART_LEN, MAX_NAME_LEN, NameError, PathError, References, StoreDir,
     StorePath, check_name, output_name,
 };
+pub use query::Cost;
 pub use roots::{Root, RootKind, Roots};
 pub use scan::ReferenceScanner;
 pub use sign::{PublicKey, SecretKey, TrustedKeys, fingerprint};

@@ -139,7 +139,12 @@ impl Store {
         let _alone = GcLock::alone(self.layout())?;
         let leases = crate::lock::read_leases(self.layout())?;
         roots.roots.extend(leases.needed.into_iter().map(|path| Root { path, kind: RootKind::Lease }));
-        roots.roots.extend(self.process_roots());
+        // A process may use an object of another store.
+        for root in self.process_roots() {
+            if self.read_info(&root.path)?.is_some() {
+                roots.roots.push(root);
+            }
+        }
         roots.roots.sort();
         Ok(roots)
     }

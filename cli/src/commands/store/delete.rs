@@ -1,0 +1,24 @@
+//! `ampoule store delete`: these objects go, if nothing needs them.
+
+use ampoule_store::GcOptions;
+
+use crate::args::GlobalArgs;
+use crate::error::{CliError, ExitStatus};
+use crate::ui::Ui;
+
+/// Delete objects that nothing needs
+#[derive(clap::Args)]
+pub struct Args {
+    /// Store paths, or links to them
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<String>,
+}
+
+pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
+    let store = crate::store::open_for(global)?;
+    let only = super::parse_paths(&store, &args.paths)?;
+    let report = store.gc(&GcOptions { only: Some(only), ..GcOptions::default() })?;
+    super::print_paths(&store, &report.dead, ui)?;
+    ui.note(&format!("{} freed", super::size(report.freed_bytes)));
+    Ok(ExitStatus::Success)
+}

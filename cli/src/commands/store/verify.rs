@@ -1,0 +1,72 @@
+//! `ampoule store verify`: is everything there, whole, and complete?
+
+use ampoule_store::cache::Substituters;
+use ampoule_store::{Damage, ObjectInfo, Store, StoreResult};
+
+use crate::args::GlobalArgs;
+use crate::error::{CliError, ExitStatus};
+use crate::ui::Ui;
+
+/// Check that everything is there, whole, and complete
+///
+/// Exit code 1 if something is wrong and was not mended.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Hash everything, too
+    #[arg(long)]
+    check_contents: bool,
+    /// Mend what can be mended: fetch damaged objects from the configured binary caches, and adopt
+    /// objects that have no info file
+    #[arg(long)]
+    repair: bool,
+}
+
+pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
+    let config = global.config()?;
+    let store = crate::store::open(&config)?;
+    let substituters = crate::store::substituters(&config)?;
+    let mut fetch = |store: &Store, info: &ObjectInfo| refetch(store, &substituters, info);
+    let report = store.verify(args.check_contents, if args.repair { Some(&mut fetch) } else { None })?;
+    substituters.take_warnings().iter().for_each(|warning| ui.warn(warning));
+    let left = report.problems.iter().filter(|problem| !problem.repaired).count();
+    if ui.json() {
+        let problems: Vec<_> = report
+            .problems
+            .iter()
+            .map(|p| serde_json::json!({ "path": p.path, "problem": words(&p.damage), "repaired": p.repaired }))
+            .collect();
+        ui.print_json(&serde_json::json!({
+            "checked": report.checked, "hashedBytes": report.hashed_bytes, "problems": problems,
+        }))?;
+    } else {
+        for problem in &report.problems {
+            let mended = if problem.repaired { " (mended)" } else { "" };
+            ui.print(format!("{}: {}{mended}", problem.path, words(&problem.damage)))?;
+        }
+        ui.note(&format!("{} objects checked, {left} problems left", report.checked));
+    }
+    Ok(if left == 0 { ExitStatus::Success } else { ExitStatus::Evaluation })
+}
+
+fn words(damage: &Damage) -> String {
+    match damage {
+        Damage::Missing => "is gone".to_owned(),
+        Damage::Contents { expected, found } => {
+            format!("was changed: expected {}, found {}", expected.to_sri(), found.to_sri())
+        }
+        Damage::Unreadable(error) => error.clone(),
+        Damage::MissingReference(path) => format!("needs '{path}', which is not valid"),
+        Damage::Orphan => "has no info file".to_owned(),
+        Damage::Info(problem) => format!("its info file is damaged: {problem}"),
+    }
+}
+
+/// Fetches an object again, from a cache that has the same contents.
+fn refetch(store: &Store, substituters: &Substituters, info: &ObjectInfo) -> StoreResult<bool> {
+    match substituters.query(store, &info.path)? {
+        Some((at, narinfo)) if narinfo.info.nar_hash == info.nar_hash => {
+            substituters.fetch(store, at, &narinfo).map(|_| true)
+        }
+        _ => Ok(false),
+    }
+}
