@@ -12,12 +12,9 @@ mod error;
 mod progress;
 #[cfg(test)]
 mod reference;
-<<<<<<< HEAD
 mod report;
 mod session;
-=======
 mod store;
->>>>>>> fe3d075 (cli: ampoule store and ampoule copy)
 mod ui;
 mod world;
 

@@ -2,18 +2,13 @@
 
 mod completions;
 mod config;
-<<<<<<< HEAD
+mod copy;
 mod eval;
 mod explain;
 mod lock;
 mod man;
 mod parse;
-=======
-mod copy;
-mod lock;
-mod man;
 mod store;
->>>>>>> fe3d075 (cli: ampoule store and ampoule copy)
 
 use clap::Subcommand;
 
@@ -25,14 +20,11 @@ use crate::ui::Ui;
 #[derive(Subcommand)]
 pub enum Command {
     Lock(lock::Args),
-<<<<<<< HEAD
     Eval(eval::Args),
     Parse(parse::Args),
     Explain(explain::Args),
-=======
     Store(Box<store::Args>),
     Copy(copy::Args),
->>>>>>> fe3d075 (cli: ampoule store and ampoule copy)
     Config(config::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -43,14 +35,11 @@ pub fn run(args: Cli, ui: Ui) -> Result<ExitStatus, (Ui, CliError)> {
     let global = args.global;
     let result = match args.command {
         Command::Lock(args) => lock::run(&args, &global, &ui),
-<<<<<<< HEAD
         Command::Eval(args) => eval::run(&args, &global, &ui),
         Command::Parse(args) => parse::run(&args, &global, &ui),
         Command::Explain(args) => explain::run(&args, &ui),
-=======
         Command::Store(args) => store::run(&args, &global, &ui),
         Command::Copy(args) => copy::run(&args, &global, &ui),
->>>>>>> fe3d075 (cli: ampoule store and ampoule copy)
         Command::Config(args) => config::run(&args, &global, &ui),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
