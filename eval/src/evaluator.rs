@@ -344,7 +344,9 @@ impl Evaluator {
             return Ok(value);
         }
         let forced = self.force_thunk(value)?;
-        slot.settle(forced);
+        if forced.as_list().is_none() {
+            slot.settle(forced);
+        }
         Ok(forced)
     }
 
@@ -359,7 +361,9 @@ impl Evaluator {
             return Ok(value);
         }
         let forced = self.force_thunk(value)?;
-        list.settle(index, forced);
+        if forced.as_list().is_none() {
+            list.settle(index, forced);
+        }
         Ok(forced)
     }
 

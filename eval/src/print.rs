@@ -160,6 +160,10 @@ impl Evaluator {
 
     /// Prints a value as `nix-instantiate --eval` does. What was not forced is `<CODE>`.
     ///
+    /// A set or list that was printed before is `«repeated»`. Sets are the same if they are the same object;
+    /// lists if they were reached by the same thunk, because in Nix a list has the identity of the
+    /// place where it was computed (`let x = [ x ]; in x` is `[ [ «repeated» ] ]`).
+    ///
     /// # Errors
     /// If it is nested too deep.
     pub fn print(&mut self, value: Value) -> EvalResult<String> {

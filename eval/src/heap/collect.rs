@@ -6,7 +6,8 @@
 //! that lies inside an object keeps that object.
 //!
 //! While marking, a reference to a forced thunk is replaced by its value, so that the thunk
-//! itself goes. A list of a million forced elements ends as a million words.
+//! itself goes: a list of a million forced elements ends as a million words. Thunks of lists stay: which
+//! lists are the same one, as printing shows it, goes by the thunk (see `Evaluator::print`).
 
 use std::arch::asm;
 
@@ -162,7 +163,7 @@ impl Marker {
                 let at = (word & !TAG_MASK) as *const u64;
                 // SAFETY: thunks in slots are live objects with a header and at least one field.
                 unsafe {
-                    if layout::kind(*at) == Kind::Forced {
+                    if layout::kind(*at) == Kind::Forced && layout::small(*at) == 0 {
                         word = *at.add(1);
                         *slot = word;
                         if word & TAG_MASK != TAG_OBJECT {

@@ -30,7 +30,7 @@
 //! | `Partial` | –, arguments | function, arguments |
 //! | `Thunk`, `Running` | captures, code | captured values |
 //! | `Apply`, `ApplyRunning` | –, words | function, arguments |
-//! | `Forced` | | value |
+//! | `Forced` | whether the value is a list, – | value |
 
 /// What an object is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

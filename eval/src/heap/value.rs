@@ -768,10 +768,11 @@ impl Thunk {
     #[inline(always)]
     pub(crate) fn finish(self, value: Value) {
         debug_assert!(!value.is_thunk());
+        let is_list = u32::from(value.as_list().is_some());
         // SAFETY: a live thunk has at least one word after its header.
         unsafe {
             *self.0.at().add(1) = value.word();
-            *self.0.at() = layout::header(Kind::Forced, 0, 0);
+            *self.0.at() = layout::header(Kind::Forced, is_list, 0);
         }
     }
 
