@@ -96,6 +96,8 @@ pub struct Evaluator {
     pub(crate) stats: Stats,
     /// What builtins keep from call to call.
     pub(crate) tools: builtins::Tools,
+    pub(crate) modulo: ampoule_store::ModuloHashes,
+    pub(crate) derivations: HashMap<StorePath, Arc<builtins::KnownDerivation>>,
     /// Where code lies, as long as the process: thunks and closures point into it.
     pub(crate) arena: &'static bumpalo::Bump,
 }
@@ -190,6 +192,8 @@ impl Evaluator {
             copied: HashMap::new(),
             stats: Stats::default(),
             tools: builtins::Tools::default(),
+            modulo: ampoule_store::ModuloHashes::default(),
+            derivations: HashMap::new(),
             arena: Box::leak(Box::default()),
         };
         evaluator.make_globals();
@@ -643,6 +647,10 @@ impl Evaluator {
         let mut set = crate::heap::AttrsBuilder::new();
         for table in builtins::TABLES {
             for builtin in *table {
+                // The clock is not there at all when pure: programs ask with `?`.
+                if builtin.name == "currentTime" && !self.settings.impure {
+                    continue;
+                }
                 let id = BuiltinId(self.builtins.len() as u32);
                 self.builtins.push(builtin);
                 let mut value = Value::builtin(id);

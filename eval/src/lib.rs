@@ -30,6 +30,7 @@ mod program;
 mod runtime;
 mod select;
 mod source;
+mod value_json;
 mod walk;
 mod world;
 

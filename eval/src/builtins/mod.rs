@@ -9,10 +9,14 @@
 mod attrs;
 mod contexts;
 mod control;
+mod derivation;
+mod files;
 mod lists;
 mod numbers;
 mod strings;
 mod text;
+
+pub(crate) use derivation::KnownDerivation;
 
 use crate::error::EvalResult;
 use crate::evaluator::{Args, Evaluator};
@@ -53,6 +57,8 @@ pub const TABLES: &[&[Builtin]] = &[
     attrs::TABLE,
     contexts::TABLE,
     control::TABLE,
+    derivation::TABLE,
+    files::TABLE,
     lists::TABLE,
     numbers::TABLE,
     strings::TABLE,
