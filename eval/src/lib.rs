@@ -30,7 +30,6 @@ mod program;
 mod runtime;
 mod select;
 mod source;
-mod value_json;
 mod walk;
 mod world;
 

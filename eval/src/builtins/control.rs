@@ -5,7 +5,7 @@ use ampoule_lang::{Symbol, sym};
 use super::Builtin;
 use super::Expect::{Fails, Shows};
 use crate::coerce::Coercion;
-use crate::context::ContextId;
+use crate::context::{ContextElem, ContextId};
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
 use crate::heap::Value;
@@ -214,8 +214,24 @@ impl Evaluator {
         if context.is_empty() {
             return Ok(());
         }
-        let needed: Vec<_> = self.contexts().elems(context).into_iter().cloned().collect();
-        self.world().realise(&needed).map_err(|error| EvalError::world(&error))
+        let world = self.world();
+        let mut needed = Vec::new();
+        // Sources are there already.
+        for elem in self.contexts().elems(context) {
+            if let ContextElem::Built { .. } = elem {
+                needed.push(elem.clone());
+            }
+        }
+        let Some(ContextElem::Built { drv, .. }) = needed.first() else { return Ok(()) };
+        if !self.settings().allow_import_from_derivation {
+            let drv = world.store_dir().print(drv);
+            let words = format!(
+                "cannot build '{drv}' during evaluation because the option 'allow-import-from-derivation' is disabled"
+            );
+            return Err(EvalError::new(ErrorKind::Unsupported, words)
+                .help("pass --allow-import-from-derivation, and evaluation waits for the build"));
+        }
+        world.realise(&needed).map_err(|error| EvalError::world(&error))
     }
 }
 

@@ -195,11 +195,12 @@ impl Gathered {
             return Ok(());
         }
         match name {
-            "__contentAddressed" if ev.force_bool(value)? => {
-                self.is_floating = true;
+            "__contentAddressed" => {
+                self.is_floating = ev.force_bool(value)?;
                 Ok(())
             }
-            "__impure" if ev.force_bool(value)? => Err(EvalError::new(
+            "__impure" if !ev.force_bool(value)? => Ok(()),
+            "__impure" => Err(EvalError::new(
                 ErrorKind::Unsupported,
                 "impure derivations ('__impure') are not part of the language here",
             )
@@ -253,7 +254,7 @@ impl Gathered {
         crate::json::write_string(key.as_bytes(), &mut json)
             .map_err(|error| EvalError::invalid(error.to_string()))?;
         json.push(b':');
-        ev.write_json(value, &mut json, &mut self.context)?;
+        ev.write_json(value, true, &mut json, &mut self.context)?;
         self.json = Some(json);
         match name {
             "builder" => {

@@ -10,7 +10,7 @@ use ampoule_store::{ContentAddress, Hash, HashAlgo, HashFormat, Method, StorePat
 use super::Builtin;
 use super::Expect::{Fails, Shows};
 use crate::coerce::Coercion;
-use crate::context::{ContextElem, ContextId};
+use crate::context::ContextElem;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
 use crate::heap::{AttrsBuilder, Value};
@@ -93,16 +93,6 @@ pub(super) const TABLE: &[Builtin] = &[
         run: hash_file,
     },
     Builtin {
-        name: "import",
-        params: &["path"],
-        doc: "Evaluates a file, once, and returns its value. Of a directory `default.img`, else `default.nix`.",
-        examples: &[
-            ("import 1", Fails("cannot coerce an integer to a string: 1")),
-            ("import /nowhere/at/all.nix", Fails("path '/nowhere/at/all.nix' does not exist")),
-        ],
-        run: import,
-    },
-    Builtin {
         name: "nixPath",
         params: &[],
         doc: "The search path of the command as a list of `{ path; prefix; }`: what `-I` and, when impure, NIX_PATH say.",
@@ -159,14 +149,6 @@ pub(super) const TABLE: &[Builtin] = &[
             Fails("path '/nowhere/at/all' does not exist"),
         )],
         run: read_file_type,
-    },
-    Builtin {
-        name: "scopedImport",
-        params: &["scope", "path"],
-        doc: "Evaluates a file with the attributes of `scope` in scope; they hide the names that are always there. The result \
-              is not remembered.",
-        examples: &[("scopedImport 1 ./x", Fails("expected a set but found an integer: 1"))],
-        run: scoped_import,
     },
     Builtin {
         name: "storePath",
@@ -232,45 +214,6 @@ fn plain(kind: std::io::ErrorKind, error: &std::io::Error) -> String {
     }
 }
 
-impl Evaluator {
-    /// Forces an argument to a path, and builds what the path depends on, if that is allowed.
-    fn real_path(&mut self, value: Value) -> EvalResult<PathBuf> {
-        let (path, context) = self.coerce_to_path(value)?;
-        self.realise_context(context)?;
-        Ok(path.as_path().expect("coerced").as_path().to_owned())
-    }
-
-    fn realise_context(&mut self, context: ContextId) -> EvalResult<()> {
-        if context.is_empty() {
-            return Ok(());
-        }
-        let needed: Vec<ContextElem> = self
-            .contexts
-            .elems(context)
-            .into_iter()
-            .filter(|elem| !matches!(elem, ContextElem::Opaque(_)))
-            .cloned()
-            .collect();
-        if needed.is_empty() {
-            return Ok(());
-        }
-        let world = self.world();
-        if let (false, Some(ContextElem::Built { drv, .. } | ContextElem::DrvDeep(drv))) =
-            (self.settings().allow_import_from_derivation, needed.first())
-        {
-            return Err(EvalError::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "cannot build '{}' during evaluation because the option 'allow-import-from-derivation' is disabled",
-                    world.store_dir().print(drv)
-                ),
-            )
-            .help("pass --allow-import-from-derivation, and evaluation waits for the build"));
-        }
-        world.realise(&needed).map_err(|error| EvalError::world(&error))
-    }
-}
-
 fn current_system(ev: &mut Evaluator, _: &Args) -> EvalResult<Value> {
     let system = ev.settings().system.clone();
     Ok(ev.string(system))
@@ -303,24 +246,8 @@ fn nix_path(ev: &mut Evaluator, _: &Args) -> EvalResult<Value> {
     Ok(list)
 }
 
-fn import(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let path = ev.real_path(args.at(0))?;
-    ev.import(&path)
-}
-
-fn scoped_import(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let scope = ev.force_sorted(args.at(0))?;
-    let path = ev.real_path(args.at(1))?;
-    let names: Vec<Symbol> = scope.iter().map(|(name, _)| name).collect();
-    let values: Vec<Value> = scope.iter().map(|(_, value)| value).collect();
-    // `scope` is a local and keeps the values.
-    let result = ev.import_scoped(&path, &names, &values);
-    std::hint::black_box(&scope);
-    result
-}
-
 fn read_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let path = ev.real_path(args.at(0))?;
+    let path = ev.readable_path(args.at(0))?;
     let bytes = ev.world().read_file(&path).map_err(|error| EvalError::file(&error, &path))?;
     if bytes.contains(&0) {
         return Err(EvalError::new(
@@ -332,7 +259,7 @@ fn read_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn read_dir(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let path = ev.real_path(args.at(0))?;
+    let path = ev.readable_path(args.at(0))?;
     let entries = ev.world().read_dir(&path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotADirectory => EvalError::new(
             ErrorKind::World,
@@ -349,7 +276,7 @@ fn read_dir(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn read_file_type(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let path = ev.real_path(args.at(0))?;
+    let path = ev.readable_path(args.at(0))?;
     match ev.world().file_type(&path).map_err(|error| EvalError::file(&error, &path))? {
         Some(kind) => Ok(ev.string(kind.as_str())),
         None => Err(EvalError::file(&std::io::Error::from(std::io::ErrorKind::NotFound), &path)),
@@ -363,7 +290,7 @@ fn path_exists(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         let bytes = text.as_bytes();
         bytes.ends_with(b"/") || bytes.ends_with(b"/.")
     });
-    let path = ev.real_path(value)?;
+    let path = ev.readable_path(value)?;
     let world = ev.world();
     let found = if must_be_dir {
         world.resolve_links(&path).and_then(|resolved| world.file_type(&resolved))
@@ -391,7 +318,7 @@ fn algorithm(name: &str) -> EvalResult<HashAlgo> {
 fn hash_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let name = ev.force_string_no_context(args.at(0))?.to_text().into_owned();
     let algo = algorithm(&name)?;
-    let path = ev.real_path(args.at(1))?;
+    let path = ev.readable_path(args.at(1))?;
     let bytes = ev.world().read_file(&path).map_err(|error| EvalError::file(&error, &path))?;
     Ok(ev.string(Hash::of(algo, &bytes).format(HashFormat::Base16, false)))
 }
@@ -558,7 +485,7 @@ fn ask_filter(ev: &mut Evaluator, filter: Value, path: &Path, kind: FileType) ->
 }
 
 fn filter_source(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let source = ev.real_path(args.at(1))?;
+    let source = ev.readable_path(args.at(1))?;
     let filter = ev.force_function(args.at(0))?;
     let name = base_name(&source);
     add(ev, &Addition { name, source, method: Method::Nar, filter: Some(filter), expected: None })
@@ -577,7 +504,7 @@ fn path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let mut hash = None;
     for (key, value) in attrs.iter() {
         match &*key.as_str() {
-            "path" => source = Some(ev.real_path(value)?),
+            "path" => source = Some(ev.readable_path(value)?),
             "name" => name = Some(ev.force_string_no_context(value)?.to_text().into_owned()),
             "filter" => filter = Some(ev.force_function(value)?),
             "recursive" => method = if ev.force_bool(value)? { Method::Nar } else { Method::Flat },

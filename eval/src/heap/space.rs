@@ -105,15 +105,7 @@ const NO_MAPS: Maps = Maps { allocated: [0; MAP_WORDS], marks: [0; MAP_WORDS] };
 
 impl Block {
     const fn free() -> Self {
-        Self {
-            state: State::Free,
-            class: 0,
-            marked: false,
-            span: 0,
-            cells: 0,
-            cell_bytes: 0,
-            reciprocal: 0,
-        }
+        Self { state: State::Free, class: 0, marked: false, span: 0, cells: 0, cell_bytes: 0, reciprocal: 0 }
     }
 
     /// Returns which cell holds the byte at `offset`.

@@ -77,18 +77,16 @@ impl Lab {
         let tree = dir.path().join("busybox");
         std::fs::create_dir_all(tree.join("bin")).expect("made");
         std::fs::copy(&busybox, tree.join("bin/busybox")).expect("copied");
-        let applets = std::process::Command::new(&busybox).arg("--list").output().expect("busybox runs").stdout;
+        let applets =
+            std::process::Command::new(&busybox).arg("--list").output().expect("busybox runs").stdout;
         for applet in String::from_utf8_lossy(&applets).lines() {
             if applet != "busybox" {
                 std::os::unix::fs::symlink("busybox", tree.join("bin").join(applet)).expect("linked");
             }
         }
         let shell = store.add_path(&tree, &AddOptions::source("busybox"), None).expect("added").path;
-        let options = Options {
-            spawner: env!("CARGO_BIN_EXE_ampoule-sandbox").into(),
-            jobs: 4,
-            ..Options::default()
-        };
+        let options =
+            Options { spawner: env!("CARGO_BIN_EXE_ampoule-sandbox").into(), jobs: 4, ..Options::default() };
         Some(Self { dir, store, shell, options, builders: Builders::default() })
     }
 
@@ -215,5 +213,11 @@ impl Lab {
 }
 
 pub fn tails(error: &RealiseError) -> String {
-    error.failures.iter().flat_map(|failure| failure.log_tail.iter().chain(&failure.hints)).cloned().collect::<Vec<_>>().join("\n")
+    error
+        .failures
+        .iter()
+        .flat_map(|failure| failure.log_tail.iter().chain(&failure.hints))
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("\n")
 }
