@@ -18,6 +18,7 @@
 
 mod attributes;
 mod fetchurl;
+mod go_module;
 mod merge;
 mod unpack;
 mod write_tree;
@@ -36,6 +37,7 @@ use crate::unpack::UnpackError;
 
 pub use attributes::{AttributeError, Attributes};
 pub use fetchurl::FetchUrl;
+pub use go_module::GoModule;
 pub use merge::Merge;
 pub use unpack::Unpack;
 pub use write_tree::WriteTree;

@@ -17,7 +17,7 @@ mod path;
 mod stream;
 pub mod tar;
 mod tree;
-mod zip;
+pub(crate) mod zip;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
