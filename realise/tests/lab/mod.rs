@@ -212,6 +212,69 @@ impl Lab {
     }
 }
 
+/// A static program that tries what a shell cannot, compiled here; none without a compiler.
+pub fn probe() -> Option<&'static [u8]> {
+    static PROBE: std::sync::OnceLock<Option<Vec<u8>>> = std::sync::OnceLock::new();
+    let found = PROBE.get_or_init(|| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/probe.c");
+        let program = dir.path().join("probe");
+        let mut compiler = std::process::Command::new("gcc");
+        let status = compiler.args(["-static", "-O1", "-w", "-o"]).arg(&program).arg(&source).status();
+        match status {
+            Ok(status) if status.success() => Some(std::fs::read(&program).expect("just made")),
+            _ => {
+                eprintln!("skipped: no C compiler that links statically (Debian: gcc, libc6-dev)");
+                None
+            }
+        }
+    });
+    found.as_deref()
+}
+
+impl Lab {
+    /// A derivation that runs `script` with the probe as `$probe`.
+    pub fn with_probe(&self, name: &str, script: &str) -> Option<DerivationDraft> {
+        let tree = self.dir.path().join("probe");
+        std::fs::write(&tree, probe()?).expect("written");
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&tree, std::fs::Permissions::from_mode(0o755)).expect("made executable");
+        let path = self.store.add_path(&tree, &AddOptions::source("probe"), None).expect("added").path;
+        let mut draft = self.draft(name, script);
+        draft.environment.insert("probe".into(), self.store.dir().print(&path).into());
+        draft.input_sources.insert(path);
+        Some(draft)
+    }
+}
+
+/// Runs the tests of this file again as an ordinary user, if we are root: what holds for one must
+/// hold for the other.
+pub fn again_as_an_ordinary_user(this_test: &str) {
+    if !rustix::process::geteuid().is_root() || std::env::var_os("AMPOULE_TEST_AS_USER").is_some() {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a temporary directory");
+    std::os::unix::fs::chown(home.path(), Some(12_321), Some(12_321)).expect("root may");
+    let program = std::env::current_exe().expect("our own name");
+    let run = std::process::Command::new("setpriv")
+        .args(["--reuid=12321", "--regid=12321", "--clear-groups"])
+        .arg(program)
+        .args(["--skip", this_test])
+        .env("AMPOULE_TEST_AS_USER", "1")
+        .env("TMPDIR", home.path())
+        .env("HOME", home.path())
+        .current_dir("/")
+        .output();
+    match run {
+        Err(error) => eprintln!("skipped: no setpriv ({error})"),
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "as an ordinary user:\n{text}");
+        }
+    }
+}
+
 pub fn tails(error: &RealiseError) -> String {
     error
         .failures

@@ -1,0 +1,88 @@
+//! What a derivation costs besides what its builder does: `cargo bench -p ampoule-realise`.
+//!
+//! Trivial derivations (a static shell that writes one word), in a chain and wide, with one job and
+//! with four, then once more when all is there. With `nix-build` on PATH the same `.drv` files are
+//! built by Nix beside us. Figures are per derivation; processor time is that of this process and of
+//! all its children.
+//!
+//! `AMPOULE_BENCH_COUNT` (1000) says how many derivations; an argument selects rows by name.
+
+#[path = "../tests/lab/mod.rs"]
+mod lab;
+
+use std::time::Instant;
+
+use ampoule_store::StorePath;
+use lab::Lab;
+
+fn count() -> usize {
+    std::env::var("AMPOULE_BENCH_COUNT").ok().and_then(|n| n.parse().ok()).unwrap_or(1000)
+}
+
+/// Processor time of this process and its children that have ended, in milliseconds.
+fn cpu_ms() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/stat").expect("our own figures");
+    let fields: Vec<f64> =
+        text.rsplit(") ").next().unwrap_or("").split(' ').filter_map(|field| field.parse().ok()).collect();
+    // Behind the state letter: utime, stime, cutime, cstime are fields 14 to 17 of the whole.
+    fields[10..14].iter().sum::<f64>() * 10.0
+}
+
+fn peak_mib() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/status").expect("our own figures");
+    let line = text.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or("VmHWM: 0 kB");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
+
+fn chain(lab: &Lab, length: usize, salt: &str) -> StorePath {
+    let mut last = lab.drv(&format!("chain-{salt}-0"), "echo x > $out");
+    for index in 1..length {
+        last = lab.drv_with(&format!("chain-{salt}-{index}"), "echo x > $out", &[&last]);
+    }
+    last
+}
+
+fn wide(lab: &Lab, width: usize, salt: &str) -> StorePath {
+    let leaves: Vec<StorePath> =
+        (1..width).map(|index| lab.drv(&format!("leaf-{salt}-{index}"), "echo x > $out")).collect();
+    let leaves: Vec<&StorePath> = leaves.iter().collect();
+    lab.drv_with(&format!("top-{salt}"), "echo x > $out", &leaves)
+}
+
+fn measure(lab: &mut Lab, name: &str, jobs: usize, top: &StorePath, count: usize) {
+    lab.options.jobs = jobs;
+    let (cpu, began) = (cpu_ms(), Instant::now());
+    lab.build(top);
+    // The spawner has been waited for by now: its time and that of the builds are in.
+    let (wall, cpu) = (began.elapsed().as_secs_f64() * 1e3, cpu_ms() - cpu);
+    let each = count as f64;
+    println!(
+        "{name:<28} {:>9.3} ms wall {:>9.3} ms cpu   {:>7.1} MiB peak",
+        wall / each,
+        cpu / each,
+        peak_mib()
+    );
+}
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
+    let Some(mut lab) = Lab::new() else { return };
+    let count = count();
+    println!("{count} trivial derivations, per derivation:");
+    for jobs in [1, 4] {
+        for (shape, make) in [("chain", chain as fn(&Lab, usize, &str) -> StorePath), ("wide", wide)] {
+            let name = format!("{shape} -j{jobs}");
+            if !runs(&name) {
+                continue;
+            }
+            let top = make(&lab, count, &format!("j{jobs}"));
+            measure(&mut lab, &name, jobs, &top, count);
+            measure(&mut lab, &format!("{name}, again"), jobs, &top, 1);
+        }
+    }
+    if runs("one") {
+        let top = lab.drv("one", "echo x > $out");
+        measure(&mut lab, "one", 1, &top, 1);
+    }
+}

@@ -1,0 +1,396 @@
+//! Section A of the attack and fault cases: the wall around a build. Each test is named by its number.
+
+mod lab;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ampoule_store::{Hash, Method};
+
+#[test]
+fn all_hold_as_an_ordinary_user() {
+    lab::again_as_an_ordinary_user("all_hold_as_an_ordinary_user");
+}
+
+fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
+    listener.set_nonblocking(true).expect("set");
+    let port = listener.local_addr().expect("bound").port();
+    (listener, port)
+}
+
+/// Which of the host's network a script can reach; each line that it prints is a failure to reach.
+fn network_script(port: u16) -> String {
+    format!(
+        "r() {{ if \"$@\" </dev/null >/dev/null 2>&1; then echo reached \"$@\"; else echo refused; fi; }}
+         r nc -w 5 127.0.0.1 {port}; r nc -w 5 192.0.2.1 80; r nslookup example.org 192.0.2.1"
+    )
+}
+
+#[test]
+fn case_001_no_network() {
+    let lab = lab!();
+    let (listener, port) = listener();
+    let began = Instant::now();
+    let said = lab.run(&format!("({}) > $out", network_script(port)));
+    assert_eq!(said, "refused\nrefused\nrefused\n");
+    assert!(began.elapsed() < Duration::from_secs(4), "refused at once, not by a time-out");
+    assert!(listener.accept().is_err());
+}
+
+#[test]
+fn case_002_abstract_sockets_of_the_host_are_out_of_reach() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+    let lab = lab!();
+    let name = format!("ampoule-case-2-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("a good name");
+    let _listener = UnixListener::bind_addr(&address).expect("bound");
+    UnixStream::connect_addr(&address).expect("outside it answers");
+    let Some(draft) = lab.with_probe("case", &format!("$probe abstract {name} > $out")) else { return };
+    let said = std::fs::read_to_string(lab.build(&lab.write(draft))).expect("a file");
+    assert_eq!(said, format!("connect {}\n", libc::ECONNREFUSED));
+}
+
+#[test]
+fn case_003_two_builds_have_abstract_sockets_of_their_own() {
+    let lab = lab!();
+    let script = "$probe bind ampoule-case-3 > $out";
+    let drafts: Vec<_> = (0..2).filter_map(|n| lab.with_probe(&format!("case-{n}"), script)).collect();
+    let drvs: Vec<_> = drafts.into_iter().map(|draft| lab.write(draft)).collect();
+    let (result, _) = lab.realise_all(&drvs.iter().collect::<Vec<_>>());
+    for outputs in result.expect("both build").outputs.values() {
+        let said = std::fs::read_to_string(lab.store.real_path(&outputs["out"])).expect("a file");
+        assert_eq!(said, "bind 0\n");
+    }
+}
+
+#[test]
+fn case_004_a_promised_output_keeps_its_bytes() {
+    let lab = lab!();
+    // The builder keeps the file open and goes on writing; it is dead before anything is hashed, and
+    // what is registered is another inode anyway.
+    let script = "echo good > $out; (exec 3>>$out; while :; do echo bad >&3; done) & sleep 0.05; echo good > $out.new; mv $out.new $out";
+    let drv = lab.fixed("case", script, Method::Flat, Hash::sha256(b"good\n"));
+    let path = lab.build(&drv);
+    assert_eq!(std::fs::read(&path).expect("a file"), b"good\n");
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(std::fs::read(&path).expect("a file"), b"good\n");
+}
+
+#[test]
+fn case_005_a_promised_output_gives_no_network() {
+    let lab = lab!();
+    let (listener, port) = listener();
+    let script = format!("({}) > $out", network_script(port));
+    let drv = lab.fixed("case", &script, Method::Flat, Hash::sha256(b"refused\nrefused\nrefused\n"));
+    lab.build(&drv);
+    assert!(listener.accept().is_err());
+}
+
+#[test]
+fn case_006_inputs_cannot_be_written() {
+    let lab = lab!();
+    let input = lab.drv("input", "mkdir $out; echo original > $out/file");
+    let script = "chmod u+w $in0 $in0/file 2>/dev/null; echo evil > $in0/NEW || echo refused > $out
+                  echo evil > $in0/file || echo refused >> $out; rm -f $in0/file || echo refused >> $out
+                  mv $in0 /tmp/x || echo refused >> $out; touch $in0 || echo refused >> $out";
+    let path = lab.build(&lab.drv_with("case", script, &[&input]));
+    assert_eq!(std::fs::read_to_string(path).expect("a file"), "refused\n".repeat(5));
+    let input_path = lab.build(&input);
+    assert_eq!(std::fs::read_to_string(input_path.join("file")).expect("a file"), "original\n");
+    let object = lab.store.root().object_of(&input_path).expect("in the store");
+    assert_eq!(lab.store.hash_object(&object).expect("hashed").0, lab.info(&input_path).nar_hash);
+}
+
+#[test]
+fn case_007_mounts_are_locked() {
+    let lab = lab!();
+    let input = lab.drv("input", "mkdir $out; echo original > $out/file");
+    let script = "cat > attack <<'END'
+        mount -o remount,rw,bind $in0; mount -o remount,rw $in0; umount $in0; umount -l $in0
+        mkdir -p /tmp/x; mount -o bind $in0 /tmp/x; mount -o remount,rw,bind /tmp/x
+        mount -t tmpfs none $in0
+        echo evil > $in0/file; echo evil > $in0/NEW; echo evil > /tmp/x/file; umount -l /; umount /proc
+END
+        sh attack 2>/dev/null; unshare -Urm sh attack 2>/dev/null; unshare -Urmp -f sh attack 2>/dev/null
+        cat $in0/file > $out; ls $in0 >> $out";
+    let path = lab.build(&lab.drv_with("case", script, &[&input]));
+    assert_eq!(std::fs::read_to_string(path).expect("a file"), "original\nfile\n");
+    assert_eq!(std::fs::read_to_string(lab.build(&input).join("file")).expect("a file"), "original\n");
+}
+
+#[test]
+fn case_008_only_the_closure_is_seen() {
+    let lab = lab!();
+    let secret = lab.build(&lab.drv("secret", "echo secret > $out"));
+    let secret = lab.store.dir().print(&lab.info(&secret).path);
+    let input = lab.drv("input", "echo input > $out");
+    let script = format!("(cd $NIX_STORE; ls | cut -c34- | sort; cat {secret} 2>&1 | sed 's/.*: //') > $out");
+    let script = script.replace("> $out", "> /build/said; cp /build/said $out");
+    let path = lab.build(&lab.drv_with("case", &script, &[&input]));
+    assert_eq!(std::fs::read_to_string(path).expect("a file"), "busybox\ninput\nNo such file or directory\n");
+}
+
+#[test]
+fn case_009_what_is_not_an_output_is_gone() {
+    let lab = lab!();
+    let other = "00000000000000000000000000000000-other";
+    let path = lab.build(&lab.drv("case", &format!("echo x > $NIX_STORE/{other}; echo y > $out")));
+    assert!(path.exists());
+    assert!(!lab.store.root().objects().join(other).exists());
+}
+
+#[test]
+fn case_010_nothing_of_the_host_is_seen() {
+    let lab = lab!();
+    let marker = "AMPOULE_CASE_10_SECRET";
+    let said = lab.run(&format!(
+        "(ls /root /home /etc/shadow /var /usr /work 2>&1 | sed 's/.*: //' | sort -u
+          cat /proc/1/environ 2>&1 | sed 's/.*: //'; ls /proc/1/root/ 2>&1 | sed 's/.*: //'
+          ls -l /proc/1/exe 2>&1 | grep -c -- '->'; env | grep -c {marker}; echo ~; ls / | tr '\\n' ' ') > $out"
+    ));
+    assert_eq!(
+        said,
+        "No such file or directory\nPermission denied\nPermission denied\n0\n0\n/homeless-shelter\n\
+         build dev etc nix proc tmp "
+    );
+}
+
+#[test]
+fn case_011_no_descriptor_leaks() {
+    let lab = lab!();
+    // These are inherited by whatever we start.
+    let root = std::fs::File::open("/").expect("the root");
+    let _leak = rustix::io::dup(&root).expect("a copy that exec does not close");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let _more = [rustix::io::dup(&reader).expect("a copy"), rustix::io::dup(&writer).expect("a copy")];
+    assert_eq!(
+        lab.run("sh -c 'cd /proc/self/fd; echo *' > $out"),
+        "0 1 2 3\n",
+        "3 is the shell's own listing"
+    );
+}
+
+#[test]
+fn case_012_our_own_program_cannot_be_run_or_changed() {
+    let lab = lab!();
+    let mut draft = lab.draft("case", "");
+    draft.builder = "/proc/self/exe".into();
+    let failure = lab.fails(&lab.write(draft));
+    assert!(failure.message.contains("/proc/self/exe"), "{failure}");
+    // A script is resolved by the kernel, when the program that runs is still ours.
+    let tree = lab.dir.path().join("script");
+    std::fs::write(&tree, "#!/proc/self/exe\n").expect("written");
+    std::fs::set_permissions(&tree, PermissionsExt::from_mode(0o755)).expect("set");
+    let options = ampoule_store::AddOptions::source("script");
+    let script = lab.store.add_path(&tree, &options, None).expect("added").path;
+    let mut draft = lab.draft("case", "");
+    draft.builder = lab.store.dir().print(&script).into();
+    draft.input_sources.insert(script);
+    let failure = lab.fails(&lab.write(draft));
+    assert!(failure.message.contains("not executable"), "{failure}");
+    let said =
+        lab.run("(readlink /proc/1/exe; echo x > /proc/1/exe; cat /proc/1/exe | wc -c) > $out 2>/dev/null");
+    assert_eq!(said, "0\n");
+}
+
+/// Runs the probe's calls and returns name and error number of each.
+fn calls(lab: &lab::Lab) -> Option<std::collections::BTreeMap<String, i32>> {
+    let draft = lab.with_probe("calls", "$probe calls > $out")?;
+    let said = std::fs::read_to_string(lab.build(&lab.write(draft))).expect("a file");
+    let pairs = said.lines().map(|line| {
+        let (name, errno) = line.split_once(' ').expect("two words");
+        (name.to_owned(), errno.parse().expect("a number"))
+    });
+    Some(pairs.collect())
+}
+
+#[track_caller]
+fn check(found: &std::collections::BTreeMap<String, i32>, names: &[&str], errno: i32) {
+    for name in names {
+        assert_eq!(found.get(*name), Some(&errno), "{name}");
+    }
+}
+
+#[test]
+fn cases_013_to_024_forbidden_calls() {
+    let lab = lab!();
+    let Some(found) = calls(&lab) else { return };
+    // 13, 14: no file with a set-id bit, however it is asked for.
+    check(&found, &["chmod", "fchmod", "fchmodat", "fchmodat2"], libc::EPERM);
+    check(&found, &["open", "creat", "mknod", "mknodat", "tmpfile"], libc::EPERM);
+    check(&found, &["openat2", "io_uring_setup"], libc::ENOSYS);
+    // 16: no extended attributes.
+    check(&found, &["setxattr", "lsetxattr", "fsetxattr", "setxattrat"], libc::ENOTSUP);
+    // 17, 20, 23: what no build needs.
+    check(&found, &["bpf", "perf_event_open", "open_by_handle_at", "quotactl", "userfaultfd"], libc::ENOSYS);
+    check(&found, &["keyctl", "add_key", "request_key", "future"], libc::ENOSYS);
+    // 21, 22: sockets that lead out, or into the kernel.
+    check(&found, &["vsock", "packet", "alg", "bluetooth"], libc::EAFNOSUPPORT);
+    check(&found, &["raw"], libc::EPERM);
+    check(&found, &["unix", "inet", "netlink", "terminal"], 0);
+    // 19, 24: nobody else's process or terminal.
+    check(&found, &["tiocsti", "ptrace-init"], libc::EPERM);
+    check(&found, &["controlling"], libc::ENXIO);
+    check(&found, &["setuid", "setgid"], libc::EINVAL);
+}
+
+#[test]
+fn case_013_chmod_from_a_shell() {
+    let lab = lab!();
+    let said = lab.run("touch f; chmod 4755 f 2>/dev/null; echo $? > $out; stat -c %a f >> $out");
+    assert_eq!(said, "1\n644\n");
+}
+
+#[test]
+fn case_015_foreign_system_calls_are_killed() {
+    if !cfg!(target_arch = "x86_64") {
+        return;
+    }
+    let lab = lab!();
+    for way in ["int80", "x32"] {
+        let script = format!("$probe {way} > /build/said 2>&1; echo $? > $out; cat /build/said >> $out");
+        let Some(draft) = lab.with_probe(&format!("case-{way}"), &script) else { return };
+        let said = std::fs::read_to_string(lab.build(&lab.write(draft))).expect("a file");
+        assert_eq!(said, format!("{}\nBad system call\n", 128 + libc::SIGSYS), "{way}");
+    }
+}
+
+#[test]
+fn case_017_no_devices_mounts_or_owners() {
+    let lab = lab!();
+    let said = lab.run(
+        "t() { if \"$@\" 2>/dev/null; then echo done \"$@\"; else echo refused; fi; }; touch f
+         (t mknod c c 1 3; t mknod b b 8 0; t mount -t proc proc /tmp; t umount /proc; t chown 0:0 f
+          t chroot / true; t hostname evil; t mount -t tmpfs x /tmp) > $out",
+    );
+    assert_eq!(said, "refused\n".repeat(8));
+}
+
+#[test]
+fn case_018_dangerous_files_are_absent_or_refused() {
+    let lab = lab!();
+    let said = lab.run(
+        "for f in /proc/sysrq-trigger /proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /proc/kcore /dev/mem \
+           /dev/kmem /dev/kvm /dev/fuse /dev/vda /dev/sda /proc/sys/vm/drop_caches /sys/kernel/uevent_helper; do
+           if (exec 3>$f) 2>/dev/null; then echo opened $f; fi; done > $out; echo end >> $out",
+    );
+    assert_eq!(said, "end\n");
+}
+
+#[test]
+fn case_019_other_builds_are_not_visible() {
+    let lab = lab!();
+    let script = "sleep 0.5; ls /proc | grep -c '^[0-9]' > $out; sleep 0.5";
+    let drvs = [lab.drv("one", script), lab.drv("two", script), lab.drv("three", script)];
+    let (result, _) = lab.realise_all(&drvs.iter().collect::<Vec<_>>());
+    for outputs in result.expect("all build").outputs.values() {
+        let said = std::fs::read_to_string(lab.store.real_path(&outputs["out"])).expect("a file");
+        // Pid 1, the shell, and the two of the pipe.
+        let count: u32 = said.trim().parse().expect("a number");
+        assert!(count <= 4, "{count} processes");
+    }
+}
+
+#[test]
+fn case_025_nesting_is_off_and_says_so() {
+    let lab = lab!();
+    let said = lab.run("unshare -Urm mount -t tmpfs none /tmp 2>&1 | grep -c 'ermission\\|permitted' > $out");
+    // A user namespace may be had; what it cannot do is to mount: Landlock's domain forbids it.
+    assert_eq!(said, "1\n");
+}
+
+#[test]
+fn case_026_only_the_build_dies() {
+    let lab = lab!();
+    let killer = lab
+        .drv("killer", "kill -9 1; kill -15 1; trap '' TERM; kill -TERM -1; kill -9 -1; echo still > $out");
+    let group = lab.drv("group", "sleep 0.2; kill -9 0");
+    let other = lab.drv("other", "sleep 1; echo fine > $out");
+    let (result, _) = {
+        let mut lab = lab;
+        lab.options.keep_going = true;
+        let outcome = lab.realise_all(&[&killer, &group, &other]);
+        let path = lab.read(&other).output_path("out").expect("known").clone();
+        assert!(lab.store.is_valid(&path).expect("asked"), "the other build lives");
+        outcome
+    };
+    // `kill -1` spares the sender, so that the first may well succeed; the second cannot.
+    let failures = result.expect_err("one fails").failures;
+    assert!(failures.iter().any(|failure| failure.name == "group" && failure.message.contains("SIGKILL")));
+}
+
+#[test]
+fn case_029_nobody_else_walks_into_a_build_directory() {
+    let lab = lab!();
+    let drv =
+        lab.drv("case", "chmod 777 /build /tmp $NIX_STORE; touch /build/started; sleep 0.6; echo > $out");
+    std::thread::scope(|scope| {
+        let build = scope.spawn(|| lab.build(&drv));
+        std::thread::sleep(Duration::from_millis(300));
+        let tmp = lab.store.root().path().join("tmp");
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode(&tmp), 0o700);
+        for session in std::fs::read_dir(&tmp).expect("ours").flatten() {
+            assert_eq!(mode(&session.path()), 0o700);
+            for staging in std::fs::read_dir(session.path()).expect("ours").flatten() {
+                assert_eq!(mode(&staging.path()), 0o700);
+            }
+        }
+        build.join().expect("built");
+    });
+}
+
+#[test]
+fn cases_031_and_032_clean_up_finishes_whatever_is_left() {
+    let lab = lab!();
+    let script = "mkdir -p locked/a/b; touch locked/a/b/c; chmod 000 locked/a/b locked/a locked
+        i=0; while [ $i -lt 2000 ]; do mkdir d; cd d; i=$((i+1)); done; cd /build
+        mkdir many; (cd many; seq 1 20000 | xargs touch)
+        ln -s /etc escape; ln -s .. up; mkdir moved; mv moved moved2; ln -s / moved
+        echo done > $out";
+    lab.build(&lab.drv("case", script));
+    let tmp = lab.store.root().path().join("tmp");
+    for session in std::fs::read_dir(tmp).expect("ours").flatten() {
+        let left: Vec<_> = std::fs::read_dir(session.path()).expect("ours").flatten().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    assert!(Path::new("/etc/passwd").exists());
+}
+
+#[test]
+fn case_033_no_link_of_the_builder_is_followed() {
+    let lab = lab!();
+    let victim = lab.dir.path().join("victim");
+    std::fs::write(&victim, "unharmed").expect("written");
+    let shown = victim.display();
+    let script = format!(
+        "for name in $out.tmp $out.check $out.lock $out-copy rewritten-x nar 0 1; do ln -s {shown} $name; done
+         ln -s {shown} /build/.attrs.json; mkdir $out; ln -s {shown} $out/link"
+    );
+    let path = lab.build(&lab.drv("case", &script));
+    assert_eq!(std::fs::read_link(path.join("link")).expect("a link"), victim);
+    assert_eq!(std::fs::read_to_string(&victim).expect("there"), "unharmed");
+    assert_eq!(std::fs::metadata(&victim).expect("there").permissions().mode() & 0o222, 0o200);
+}
+
+#[test]
+fn declared_paths_of_the_host_are_seen_read_only() {
+    let mut lab = lab!();
+    let shared = lab.dir.path().join("shared");
+    std::fs::create_dir(&shared).expect("made");
+    std::fs::File::create(shared.join("file"))
+        .and_then(|mut file| file.write_all(b"text\n"))
+        .expect("written");
+    std::fs::set_permissions(lab.dir.path(), PermissionsExt::from_mode(0o755)).expect("set");
+    let declared = format!("/given={}", shared.display());
+    lab.options.host_paths = vec![ampoule_realise::sandbox::host_bind(&declared).expect("a good path")];
+    assert_eq!(
+        lab.run("cat /given/file > $out; echo x > /given/new || echo refused >> $out"),
+        "text\nrefused\n"
+    );
+}
