@@ -83,6 +83,8 @@ codes! {
     NULL_BYTE = 13;
     /// Two operators that cannot stand beside each other.
     NOT_ASSOCIATIVE = 14;
+    /// A program that the formatter leaves alone.
+    FORMAT = 15;
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 pub mod ast;
 pub mod codes;
 pub mod diagnostic;
+pub mod fmt;
 pub mod near;
 pub mod source;
 pub mod span;

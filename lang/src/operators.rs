@@ -36,18 +36,18 @@ pub(crate) enum Infix {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Side {
+pub(crate) enum Side {
     Left,
     Right,
     Neither,
 }
 
 /// Where `?` stands in the table; it is no infix operator, because a path follows it.
-const HAS_ATTR_LEVEL: u8 = 12;
+pub(crate) const HAS_ATTR_LEVEL: u8 = 12;
 
 impl Infix {
     /// The table: how tightly it binds, and to which side equals go.
-    const fn level(self) -> (u8, Side) {
+    pub const fn level(self) -> (u8, Side) {
         match self {
             Self::Start => (0, Side::Neither),
             Self::PipeInto => (1, Side::Left),
