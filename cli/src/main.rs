@@ -9,6 +9,7 @@ mod ci;
 mod commands;
 mod config;
 mod error;
+mod images;
 mod progress;
 #[cfg(test)]
 mod reference;

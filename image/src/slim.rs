@@ -498,6 +498,7 @@ impl Slimmer<'_> {
         for package in packages {
             let record = format!("var/lib/dpkg/status.d/{package}");
             self.keep_path(record.as_bytes(), "so that scanners see the package");
+            self.keep_path(format!("{record}.md5sums").as_bytes(), "so that scanners see whose a file is");
             let copyright = format!("usr/share/doc/{package}/copyright");
             self.keep_path(copyright.as_bytes(), "the package's licence");
         }

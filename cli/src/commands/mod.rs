@@ -5,6 +5,7 @@ mod config;
 mod copy;
 mod eval;
 mod explain;
+mod image;
 mod lock;
 mod man;
 mod parse;
@@ -19,6 +20,7 @@ use crate::ui::Ui;
 /// Every command. The order is that of `--help`.
 #[derive(Subcommand)]
 pub enum Command {
+    Image(image::Args),
     Lock(lock::Args),
     Eval(eval::Args),
     Parse(parse::Args),
@@ -34,6 +36,7 @@ pub enum Command {
 pub fn run(args: Cli, ui: Ui) -> Result<ExitStatus, (Ui, CliError)> {
     let global = args.global;
     let result = match args.command {
+        Command::Image(args) => image::run(&args, &global, &ui),
         Command::Lock(args) => lock::run(&args, &global, &ui),
         Command::Eval(args) => eval::run(&args, &global, &ui),
         Command::Parse(args) => parse::run(&args, &global, &ui),

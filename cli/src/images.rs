@@ -1,0 +1,295 @@
+//! Images for the command: the builtin builders that make and fetch them, and where
+//! their layers are kept.
+
+use std::num::NonZeroUsize;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use ampoule_image::blobs::BlobCache;
+use ampoule_image::build::{ObjectFacts, Objects, build_image_object};
+use ampoule_image::compress::Compression;
+use ampoule_image::oci::Platform;
+use ampoule_image::open::{self, OpenImage};
+use ampoule_image::plan::{ObjectSource, PLAN_FILE, Plan};
+use ampoule_image::project::{Image, Need, Projector};
+use ampoule_image::registry::{CredentialSources, Reference, Registry, RegistrySettings, pull_layout};
+use ampoule_image::store_objects::StoreObjects;
+use ampoule_image::{Digest, ImageError};
+use ampoule_net::{Client, ClientConfig};
+use ampoule_realise::Builders;
+use ampoule_realise::builtin::{
+    Attributes, BuiltinBuilder, BuiltinContext, BuiltinError, BuiltinErrorKind, InputPaths, Wanted,
+};
+use ampoule_store::{Store, StoreRoot, StoreSettings};
+
+use crate::config::Config;
+use crate::error::{CliError, ExitStatus};
+
+/// `builtin:image`: the image's small store object.
+pub struct ImageBuilder;
+
+impl BuiltinBuilder for ImageBuilder {
+    fn name(&self) -> &str {
+        "image"
+    }
+
+    fn build(&self, cx: &BuiltinContext<'_>) -> Result<(), BuiltinError> {
+        let asked = cx.attrs.get("image").ok_or_else(|| {
+            BuiltinError::build("attribute `image` is missing (and `__structuredAttrs` must be true)")
+        })?;
+        let inputs = Inputs { paths: cx.inputs, store_dir: cx.store_dir.as_str() };
+        let place = cx.output("out")?;
+        let out = PathBuf::from(format!("/proc/self/fd/{}/{}", place.dir.as_raw_fd(), place.name));
+        let report = build_image_object(asked, &inputs, &out).map_err(|e| builtin_error(&e))?;
+        report.lines.iter().for_each(|line| cx.events.log(line));
+        Ok(())
+    }
+}
+
+/// The inputs of a derivation as a store.
+struct Inputs<'a> {
+    paths: &'a dyn InputPaths,
+    store_dir: &'a str,
+}
+
+impl ObjectSource for Inputs<'_> {
+    fn locate(&self, store_path: &str) -> ampoule_image::Result<PathBuf> {
+        self.paths.physical(store_path).ok_or_else(|| not_an_input(store_path))
+    }
+}
+
+impl Objects for Inputs<'_> {
+    fn store_dir(&self) -> &str {
+        self.store_dir
+    }
+
+    fn facts(&self, store_path: &str) -> ampoule_image::Result<ObjectFacts> {
+        let info = self.paths.info(store_path).ok_or_else(|| not_an_input(store_path))?;
+        let print = |path| format!("{}/{path}", self.store_dir);
+        Ok(ObjectFacts {
+            nar_size_bytes: info.nar_size_bytes,
+            references: info.references.iter().map(print).collect(),
+        })
+    }
+}
+
+fn not_an_input(path: &str) -> ImageError {
+    ImageError::invalid(format!("`{path}` is not an input of this image"))
+}
+
+fn builtin_error(error: &ImageError) -> BuiltinError {
+    let kind = match error {
+        ImageError::Lint(_) => BuiltinErrorKind::Policy,
+        ImageError::Registry { .. } => BuiltinErrorKind::Fetch,
+        ImageError::DigestMismatch { .. } | ImageError::SizeMismatch { .. } => BuiltinErrorKind::HashMismatch,
+        _ => BuiltinErrorKind::Build,
+    };
+    BuiltinError { kind, ..BuiltinError::build(error.to_string()) }
+}
+
+/// `builtin:pull-image`: an OCI layout of an image in a registry, named by digest; a
+/// fixed output.
+pub struct PullBuilder {
+    client: Client,
+    settings: RegistrySettings,
+    cache: PathBuf,
+}
+
+impl PullBuilder {
+    /// Pulls with `client`, through the blob cache at `cache`.
+    pub fn new(client: Client, cache: PathBuf) -> Self {
+        Self { client, settings: registry_settings(&[]), cache }
+    }
+
+    fn reference(attrs: &Attributes) -> Result<Reference, BuiltinError> {
+        let name = attrs.required("image")?;
+        let digest = attrs.required("digest")?;
+        let wrong = |e: ImageError| BuiltinError::build(e.to_string());
+        let mut reference: Reference = name.parse().map_err(wrong)?;
+        reference.digest = Some(digest.parse::<Digest>().map_err(wrong)?);
+        Ok(reference)
+    }
+}
+
+impl BuiltinBuilder for PullBuilder {
+    fn name(&self) -> &str {
+        "pull-image"
+    }
+
+    fn is_fetch(&self) -> bool {
+        true
+    }
+
+    fn wants(&self, attrs: &Attributes) -> Vec<Wanted> {
+        let reference = Self::reference(attrs).ok();
+        reference.map(|r| Wanted { url: format!("docker://{r}"), size_bytes: None }).into_iter().collect()
+    }
+
+    fn build(&self, cx: &BuiltinContext<'_>) -> Result<(), BuiltinError> {
+        let reference = Self::reference(cx.attrs)?;
+        let platform = cx.attrs.text("platform")?.map(Platform::parse).transpose();
+        let platform = platform.map_err(|e| builtin_error(&e))?;
+        let place = cx.output("out")?;
+        let out = PathBuf::from(format!("/proc/self/fd/{}/{}", place.dir.as_raw_fd(), place.name));
+        let pulled = Registry::new(self.client.clone(), self.settings.clone(), reference)
+            .and_then(|registry| {
+                let cache = BlobCache::open(&self.cache)?;
+                pull_layout(&registry, &cache, platform.as_ref(), &out)
+            })
+            .map_err(|e| builtin_error(&e))?;
+        cx.events.log(&format!("pulled {} ({} bytes)", pulled.reference, pulled.received_bytes));
+        Ok(())
+    }
+}
+
+/// Adds `builtin:image` and `builtin:pull-image` to the realiser's builders.
+#[allow(dead_code, reason = "called where a realiser is made")]
+pub fn register(builders: &mut Builders, client: &Client, root: &StoreRoot) {
+    builders.register(ImageBuilder);
+    builders.register(PullBuilder::new(client.clone(), cache_dir(root)));
+}
+
+/// How registries are spoken to from here: http for `plain_http` beside loopback.
+pub fn registry_settings(plain_http: &[String]) -> RegistrySettings {
+    RegistrySettings {
+        credentials: CredentialSources::from_env(&|name| std::env::var(name).ok()),
+        plain_http: plain_http.iter().cloned().collect(),
+        ..RegistrySettings::default()
+    }
+}
+
+/// Words for an image's error, and whose fault it is.
+pub fn cli_error(error: &ImageError) -> CliError {
+    let status = match error {
+        ImageError::Lint(_) => ExitStatus::Policy,
+        ImageError::Registry { .. } => ExitStatus::Fetch,
+        ImageError::DigestMismatch { .. } | ImageError::SizeMismatch { .. } => ExitStatus::HashMismatch,
+        _ => ExitStatus::Evaluation,
+    };
+    CliError::new(status, error.to_string())
+}
+
+/// The store and the blob cache beside it.
+pub struct Images {
+    /// The store.
+    pub store: Store,
+    /// Layers that were made or pulled.
+    pub cache: BlobCache,
+    objects: StoreObjects,
+}
+
+/// Where the blob cache of a store lies.
+pub fn cache_dir(root: &StoreRoot) -> PathBuf {
+    root.path().join("image-cache")
+}
+
+impl Images {
+    /// Opens the store that the configuration names.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    pub fn open(config: &Config) -> Result<Self, CliError> {
+        let root = match config.text("store.dir") {
+            Some(dir) => StoreRoot::new(dir),
+            None => StoreRoot::default_for_user().map_err(|e| CliError::failed(e.to_string()))?,
+        };
+        let store =
+            Store::open(&root, StoreSettings::default()).map_err(|e| CliError::failed(e.to_string()))?;
+        Self::of(store)
+    }
+
+    /// Uses a store that is open.
+    ///
+    /// # Errors
+    /// If the cache cannot be made.
+    pub fn of(store: Store) -> Result<Self, CliError> {
+        let cache = BlobCache::open(cache_dir(store.root())).map_err(|e| cli_error(&e))?;
+        Ok(Self { objects: StoreObjects::new(store.clone()), store, cache })
+    }
+
+    /// Returns the store, as plans see it.
+    pub fn objects(&self) -> &StoreObjects {
+        &self.objects
+    }
+
+    /// Returns where the image object lies that `text` means (a store path, a link to
+    /// one), if it means one.
+    pub fn image_object(&self, text: &str) -> Option<PathBuf> {
+        let here = Path::new(text).join(PLAN_FILE).is_file().then(|| PathBuf::from(text));
+        let stored = || self.store.parse_any(text).ok().map(|path| self.store.real_path(&path));
+        here.or_else(|| stored().filter(|path| path.join(PLAN_FILE).is_file()))
+    }
+
+    /// Prepares the projection of the image object at `own`.
+    pub fn projector<'a>(&'a self, own: &'a Path, compression: Option<Compression>) -> Projector<'a> {
+        let threads =
+            std::thread::available_parallelism().ok().map(NonZeroUsize::get).and_then(NonZeroUsize::new);
+        Projector { cache: &self.cache, objects: &self.objects, own, threads, compression }
+    }
+
+    /// Projects the image object at `own`.
+    ///
+    /// # Errors
+    /// Those of reading the store and writing the cache.
+    pub fn project(
+        &self,
+        own: &Path,
+        compression: Option<Compression>,
+        need: Need,
+    ) -> Result<(Plan, Image), CliError> {
+        let plan = Plan::read(own).map_err(|e| cli_error(&e))?;
+        let image = self.projector(own, compression).project(&plan, need).map_err(|e| cli_error(&e))?;
+        Ok((plan, image))
+    }
+
+    /// Opens whatever `text` means: an image object, a layout, an archive, or
+    /// `docker://…`, which is pulled.
+    ///
+    /// # Errors
+    /// If it is none of these.
+    pub fn open_image(
+        &self,
+        text: &str,
+        plain_http: &[String],
+    ) -> Result<(Option<Plan>, OpenImage), CliError> {
+        let failed = |e: ImageError| cli_error(&e);
+        if let Some(rest) = text.strip_prefix("docker://") {
+            let registry = connect(rest, plain_http)?;
+            let dir = tempfile::tempdir_in(self.cache.root()).map_err(|e| CliError::failed(e.to_string()))?;
+            let layout = dir.path().join("layout");
+            pull_layout(&registry, &self.cache, None, &layout).map_err(failed)?;
+            let opened = open::open(&layout, None).map_err(failed)?;
+            let image = opened.into_cache(&self.cache).map_err(failed)?;
+            return open::projected(image, &self.cache).map(|opened| (None, opened)).map_err(failed);
+        }
+        if let Some(own) = self.image_object(text) {
+            let (plan, image) = self.project(&own, None, Need::Blobs)?;
+            let opened = open::projected(image, &self.cache).map_err(failed)?;
+            return Ok((Some(plan), opened));
+        }
+        let (path, name) = split_name(text);
+        if !path.exists() {
+            return Err(CliError::usage(format!("there is no `{text}`"))
+                .hint("give a realised image, a layout directory, an archive, or `docker://…`"));
+        }
+        open::open(&path, name).map(|opened| (None, opened)).map_err(failed)
+    }
+}
+
+/// Connects to a registry.
+///
+/// # Errors
+/// For what is no reference, and if nothing answers.
+pub fn connect(reference: &str, plain_http: &[String]) -> Result<Registry, CliError> {
+    let reference: Reference = reference.parse().map_err(|e: ImageError| CliError::usage(e.to_string()))?;
+    let client = Client::new(ClientConfig::from_env());
+    Registry::new(client, registry_settings(plain_http), reference).map_err(|e| cli_error(&e))
+}
+
+/// Splits `DIR:TAG`, as skopeo writes it; a path that exists is not split.
+fn split_name(text: &str) -> (PathBuf, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((path, name)) if !Path::new(text).exists() => (PathBuf::from(path), Some(name)),
+        _ => (PathBuf::from(text), None),
+    }
+}
