@@ -163,7 +163,7 @@ impl Evaluator {
     ) -> R {
         let base = here();
         // Room for the deepest builtin and the collector, and for what was used before.
-        let limit = base - stack_bytes + (256 << 10).min(stack_bytes / 4);
+        let limit = base - stack_bytes + (4 << 20).min(stack_bytes / 4);
         let flag = Arc::clone(&settings.interrupt.limit);
         flag.store(limit, Ordering::Relaxed);
         let mut evaluator = Self::new(settings, world, flag, base);
@@ -242,6 +242,11 @@ impl Evaluator {
     #[inline(always)]
     pub(crate) fn check_depth(&self) -> EvalResult<()> {
         if here() < self.limit.load(Ordering::Relaxed) { Err(self.stopped()) } else { Ok(()) }
+    }
+
+    /// Returns the bytes of native stack that are left.
+    pub(crate) fn stack_left(&self) -> usize {
+        here().saturating_sub(self.limit.load(Ordering::Relaxed))
     }
 
     #[cold]

@@ -101,8 +101,9 @@ impl Evaluator {
         self.bases.push((end, source.id()));
         let ast = ampoule_lang::parse_with(source, self.settings.parse).map_err(EvalError::syntax)?.ast;
         let arena = self.arena;
+        let max_depth = u32::try_from(self.stack_left() / 4096).unwrap_or(u32::MAX);
         let mut maker = Maker { evaluator: self };
-        resolve(&ast, source, base, arena, &mut maker, scope).map_err(EvalError::syntax)
+        resolve(&ast, source, base, arena, &mut maker, scope, max_depth).map_err(EvalError::syntax)
     }
 
     /// Adds a text to the sources and compiles it. `name` is what messages call it.

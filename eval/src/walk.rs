@@ -41,6 +41,7 @@ impl Evaluator {
         captures: Captures,
         last_call: &mut Option<&'static Call<'static, Words>>,
     ) -> EvalResult<Value> {
+        self.check_depth()?;
         let mark = self.heap.stack_mark();
         let (mut node, mut frame, mut captures) = (node, frame, captures);
         // Calls that reused our frame, or 0 as long as the frame is someone else's.

@@ -35,7 +35,8 @@ use crate::symbol::Symbol;
 /// Resolves the names of a file.
 ///
 /// `base` is added to all offsets (see [`Place`]); at least 1. `scope` names what the caller binds:
-/// slots 0, 1, … of the returned body's frame.
+/// slots 0, 1, … of the returned body's frame. `max_depth` is how deep expressions may be nested: each
+/// level takes up to 4 KiB of native stack.
 ///
 /// # Errors
 /// All names that are bound nowhere, in the order of the text.
@@ -46,6 +47,7 @@ pub fn resolve<'a, R: Runtime>(
     arena: &'a Bump,
     constants: &mut dyn Constants<'a, R>,
     scope: &[Symbol],
+    max_depth: u32,
 ) -> Result<&'a Body<'a, R>, Vec<Diagnostic>> {
-    resolver::Resolver::new(ast, source, base, arena, constants).file(scope)
+    resolver::Resolver::new(ast, source, base, arena, constants, max_depth).file(scope)
 }

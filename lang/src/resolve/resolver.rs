@@ -23,6 +23,10 @@ use crate::symbol::{Symbol, sym};
 
 /// `~/a` where the home directory must not be known.
 const NO_HOME: Code = Code(113);
+/// Expressions are nested deeper than the stack has room for.
+const TOO_DEEP: Code = Code(108);
+/// Errors for which a name that was meant is looked for.
+const MAX_HINTS: usize = 20;
 /// Captures that are searched one by one; more are found by a table.
 const FEW_CAPTURES: usize = 32;
 /// Elements of a literal that is built at once rather than delayed, and how deep it may go.
@@ -61,6 +65,8 @@ pub(super) struct Resolver<'a, 's, 'c, R: Runtime> {
     /// For each binding, whether its slot is written by now.
     written: Vec<bool>,
     errors: Vec<Diagnostic>,
+    /// How deep expressions may still be nested.
+    depth_left: u32,
 }
 
 /// A binding of a `let`, `rec` or pattern, before its value is resolved.
@@ -88,8 +94,10 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
         base: u32,
         arena: &'a Bump,
         constants: &'c mut dyn Constants<'a, R>,
+        max_depth: u32,
     ) -> Self {
         Self {
+            depth_left: max_depth,
             ast,
             source,
             base,
@@ -204,6 +212,26 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
     // ---- strict places
 
     fn strict(&mut self, id: ExprId) -> N<'a, R> {
+        if self.depth_left == 0 {
+            return self.too_deep(id);
+        }
+        self.depth_left -= 1;
+        let node = self.strict_inner(id);
+        self.depth_left += 1;
+        node
+    }
+
+    #[cold]
+    fn too_deep(&mut self, id: ExprId) -> N<'a, R> {
+        let span = self.ast.span(id);
+        if self.errors.len() < MAX_HINTS {
+            let at = self.file_span(Span::at(span.start));
+            self.errors.push(Diagnostic::error(TOO_DEEP, "expressions are nested too deep here", at));
+        }
+        Node::CurPos(self.place(span))
+    }
+
+    fn strict_inner(&mut self, id: ExprId) -> N<'a, R> {
         match self.ast.expr(id) {
             Expr::Int(n) => Node::Const(self.constants.int(n.int())),
             Expr::Float(x) => Node::Const(self.constants.float(x.float())),
@@ -271,6 +299,11 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
 
     fn undefined(&mut self, name: Symbol, span: Span) {
         let text = name.as_str();
+        let message = format!("undefined variable '{text}'");
+        if self.errors.len() >= MAX_HINTS {
+            self.errors.push(Diagnostic::error(UNDEFINED_VARIABLE, message, self.file_span(span)));
+            return;
+        }
         let bound = self.names.iter().filter(|(_, bindings)| !bindings.is_empty()).map(|(name, _)| *name);
         let mut known: Vec<String> =
             bound.chain(self.constants.global_names()).map(|name| name.as_str().into_owned()).collect();
