@@ -86,7 +86,7 @@ impl Options {
     #[must_use]
     pub fn build_cores(&self) -> usize {
         match self.cores {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => online_processors(),
             cores => cores,
         }
     }
@@ -95,5 +95,35 @@ impl Options {
     #[must_use]
     pub fn runs(&self, system: &str) -> bool {
         system == self.system || system == "builtin" || self.extra_systems.contains(system)
+    }
+}
+
+/// How many processors the machine has, whatever part of them the caller may use: a build is told the
+/// same wherever it is started, and gets all of them.
+fn online_processors() -> usize {
+    let listed = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
+    let counted = listed.as_deref().and_then(count_listed);
+    counted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// Counts `0-3,8,10-11`.
+fn count_listed(list: &str) -> Option<usize> {
+    let ranges = list.trim().split(',').map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        Some(last.checked_sub(first)? + 1)
+    });
+    ranges.sum::<Option<usize>>().filter(|count| *count > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_are_counted() {
+        assert_eq!(count_listed("0-3,8,10-11\n"), Some(7));
+        assert_eq!(count_listed("0\n"), Some(1));
+        assert_eq!(count_listed(""), None);
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Context<'a> {
     pub(crate) release_other: RawFd,
     pub(crate) report: RawFd,
     pub(crate) log: RawFd,
+    /// The store, mounted by the spawner so that its owner is the build's user; where only root can.
+    pub(crate) store: Option<RawFd>,
     pub(crate) stack: &'a Stack,
 }
 
@@ -112,7 +114,7 @@ fn wait_for_release(context: &Context) -> SysResult<()> {
 
 // ---- tier: namespaces -------------------------------------------------------------------------
 
-const READ_ONLY: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+pub(crate) const READ_ONLY: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
 const OWN: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
 
 /// Device, where it is mounted.
@@ -149,7 +151,7 @@ fn enter_namespaces(context: &Context) -> Result<(), Failure> {
     at(Step::HostName, sys::setdomainname(c"(none)"))?;
     at(Step::PrivateMounts, sys::make_mounts_private())?;
     at(Step::OutOfMemoryScore, sys::write_file(c"/proc/self/oom_score_adj", b"1000", 0))?;
-    let host = HostMounts::open(plan)?;
+    let host = HostMounts::open(context)?;
     become_builder(context)?;
     build_root(plan, &host)
 }
@@ -157,7 +159,8 @@ fn enter_namespaces(context: &Context) -> Result<(), Failure> {
 /// What comes from outside, opened while we may.
 struct HostMounts {
     top: OwnedFd,
-    store: OwnedFd,
+    store: RawFd,
+    _store: Option<OwnedFd>,
     outputs: OwnedFd,
     build: OwnedFd,
     tmp: OwnedFd,
@@ -165,8 +168,8 @@ struct HostMounts {
 }
 
 impl HostMounts {
-    fn open(plan: &Prepared) -> Result<Self, Failure> {
-        let step = Step::OpenDirectories;
+    fn open(context: &Context) -> Result<Self, Failure> {
+        let (plan, step) = (context.plan, Step::OpenDirectories);
         let top = at(step, sys::openat(CWD, &plan.top_dir, libc::O_PATH | libc::O_DIRECTORY, 0))?;
         let own = |name: &CStr| {
             let tree = at(step, sys::open_tree(top.as_raw_fd(), name))?;
@@ -174,8 +177,14 @@ impl HostMounts {
             Ok(tree)
         };
         let (outputs, build, tmp) = (own(c"store")?, own(c"build")?, own(c"tmp")?);
-        let store = at(step, sys::open_tree(CWD, &plan.store_root))?;
-        at(step, sys::mount_setattr(store.as_raw_fd(), READ_ONLY, true))?;
+        let (store, own_store) = match context.store {
+            Some(mapped) => (mapped, None),
+            None => {
+                let tree = at(step, sys::open_tree(CWD, &plan.store_root))?;
+                at(step, sys::mount_setattr(tree.as_raw_fd(), READ_ONLY, true))?;
+                (tree.as_raw_fd(), Some(tree))
+            }
+        };
         let device = |index: usize| {
             let step = Step::OpenDevice;
             let tree = at_index(step, index, sys::open_tree(CWD, DEVICES[index].0))?;
@@ -184,7 +193,7 @@ impl HostMounts {
             Ok(tree)
         };
         let devices = [device(0)?, device(1)?, device(2)?, device(3)?, device(4)?, device(5)?];
-        Ok(Self { top, store, outputs, build, tmp, devices })
+        Ok(Self { top, store, _store: own_store, outputs, build, tmp, devices })
     }
 }
 
@@ -231,7 +240,7 @@ fn build_root(plan: &Prepared, host: &HostMounts) -> Result<(), Failure> {
 fn mount_inputs(plan: &Prepared, host: &HostMounts) -> Result<(), Failure> {
     let step = Step::MountInput;
     at(step, sys::mkdir(STORE_SOURCE, 0o700))?;
-    at(step, sys::move_mount(host.store.as_raw_fd(), CWD, STORE_SOURCE))?;
+    at(step, sys::move_mount(host.store, CWD, STORE_SOURCE))?;
     let store = at(step, sys::openat(CWD, STORE_SOURCE, libc::O_PATH | libc::O_DIRECTORY, 0))?;
     for (index, bind) in plan.binds.iter().enumerate() {
         at_index(step, index, mount_input(bind, store.as_raw_fd()))?;

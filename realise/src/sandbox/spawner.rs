@@ -207,6 +207,8 @@ struct Server {
     stack: Stack,
     child_stack: Stack,
     running: Vec<Running>,
+    /// A user namespace in which root is the build's user; made when the first build needs it.
+    owner_map: Option<OwnedFd>,
 }
 
 fn serve() -> Result<(), Errno> {
@@ -219,6 +221,7 @@ fn serve() -> Result<(), Errno> {
         stack: Stack::new()?,
         child_stack: Stack::new()?,
         running: Vec::new(),
+        owner_map: None,
     };
     loop {
         let mut fds: Vec<PollFd> = vec![sys::readable(CONTROL)];
@@ -265,8 +268,25 @@ impl Server {
         Ok(true)
     }
 
+    /// The store, mounted so that what root owns is the build's user's to see: then the same build
+    /// sees the same owners, whoever started it, and closed directories above are no obstacle.
+    ///
+    /// Not every file system can be mounted so; then its owners show as nobody.
+    fn mapped_store(&mut self, plan: &Prepared) -> Option<OwnedFd> {
+        if !plan.identity.foreign || plan.tier != Tier::Namespaces {
+            return None;
+        }
+        if self.owner_map.is_none() {
+            self.owner_map = make_owner_map(&self.stack, plan.identity).ok();
+        }
+        let map = self.owner_map.as_ref()?;
+        let tree = sys::open_tree(sys::CWD, &plan.store_root).ok()?;
+        sys::mount_setattr_mapped(tree.as_raw_fd(), child::READ_ONLY, map.as_raw_fd()).ok()?;
+        Some(tree)
+    }
+
     fn start(
-        &self,
+        &mut self,
         request: OwnedFd,
         report: &OwnedFd,
         log: &OwnedFd,
@@ -278,7 +298,9 @@ impl Server {
         let args = StringArray::new(std::mem::take(&mut plan.args));
         let env = StringArray::new(std::mem::take(&mut plan.env));
         let (release_read, release_write) = sys::pipe().map_err(|errno| fail(Step::ReadRequest, errno))?;
+        let store = self.mapped_store(&plan);
         let context = Context {
+            store: store.as_ref().map(AsRawFd::as_raw_fd),
             plan: &plan,
             args: &args,
             env: &env,
@@ -305,6 +327,30 @@ impl Server {
         wire::send_started(report, pid, &pidfd);
         Ok((pid, pidfd, release_write))
     }
+}
+
+/// Makes a user namespace in which user 0 is the build's user. Its one process ends at once; the
+/// descriptor keeps it.
+fn make_owner_map(stack: &Stack, identity: Identity) -> Result<OwnedFd, Errno> {
+    let (wait, go) = sys::pipe()?;
+    let (wait_fd, go_fd) = (wait.as_raw_fd(), go.as_raw_fd());
+    let run = || {
+        sys::close(go_fd);
+        sys::ignore(sys::read(wait_fd, &mut [0]));
+        sys::exit(0);
+    };
+    let (pid, _pidfd) = sys::clone_copy(stack, libc::CLONE_NEWUSER, &run)?;
+    let write = |file: &str, outer: u32| {
+        let path = CString::new(format!("/proc/{pid}/{file}")).expect("no zero byte");
+        sys::write_file(&path, format!("0 {outer} 1\n").as_bytes(), 0)
+    };
+    let path = CString::new(format!("/proc/{pid}/ns/user")).expect("no zero byte");
+    let opened = write("uid_map", identity.uid)
+        .and_then(|()| write("gid_map", identity.gid))
+        .and_then(|()| sys::openat(sys::CWD, &path, libc::O_RDONLY, 0));
+    drop(go);
+    sys::ignore(sys::reap(pid));
+    opened
 }
 
 fn read_request(request: OwnedFd) -> io::Result<Prepared> {

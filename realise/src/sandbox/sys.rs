@@ -58,6 +58,7 @@ pub(crate) const MOUNT_ATTR_RDONLY: u64 = 0x1;
 pub(crate) const MOUNT_ATTR_NOSUID: u64 = 0x2;
 pub(crate) const MOUNT_ATTR_NODEV: u64 = 0x4;
 pub(crate) const MOUNT_ATTR_NOEXEC: u64 = 0x8;
+const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 const OPEN_TREE_CLONE: c_uint = 1;
 const AT_RECURSIVE: c_uint = 0x8000;
 
@@ -83,6 +84,15 @@ struct MountAttr {
 pub(crate) fn mount_setattr(tree: RawFd, set: u64, recursive: bool) -> SysResult<()> {
     let attr = MountAttr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH as c_uint | if recursive { AT_RECURSIVE } else { 0 };
+    sys!(libc::SYS_mount_setattr, tree, c"".as_ptr(), flags, &raw const attr, size_of::<MountAttr>())
+        .map(drop)
+}
+
+/// Shows the owners in `tree` as the user namespace `userns` maps them, besides setting attributes.
+pub(crate) fn mount_setattr_mapped(tree: RawFd, set: u64, userns: RawFd) -> SysResult<()> {
+    let attr =
+        MountAttr { attr_set: set | MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd: userns as u64 };
+    let flags = libc::AT_EMPTY_PATH as c_uint | AT_RECURSIVE;
     sys!(libc::SYS_mount_setattr, tree, c"".as_ptr(), flags, &raw const attr, size_of::<MountAttr>())
         .map(drop)
 }

@@ -429,6 +429,7 @@ fn read_into(fd: &OwnedFd, out: &mut Vec<u8>, left: u64) -> rustix::io::Result<u
 /// Makes a file canonical where it lies.
 fn canonicalise_file(fd: &OwnedFd, stat: &Stat, executable: bool) -> rustix::io::Result<()> {
     remove_xattrs(fd)?;
+    take_over(fd, stat)?;
     let mode = if executable { MODE_EXEC } else { MODE_PLAIN };
     if stat.st_mode & 0o7777 != mode.as_raw_mode() {
         rustix::fs::fchmod(fd, mode)?;
@@ -437,6 +438,19 @@ fn canonicalise_file(fd: &OwnedFd, stat: &Stat, executable: bool) -> rustix::io:
         rustix::fs::futimens(fd, &CANONICAL_TIMES)?;
     }
     Ok(())
+}
+
+/// Makes what root let another user build root's own; for everybody else it is already.
+fn take_over(fd: &OwnedFd, stat: &Stat) -> rustix::io::Result<()> {
+    let (uid, gid) = us();
+    if (stat.st_uid, stat.st_gid) != (uid.as_raw(), gid.as_raw()) && uid.is_root() {
+        rustix::fs::fchown(fd, Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
+fn us() -> (rustix::process::Uid, rustix::process::Gid) {
+    (rustix::process::geteuid(), rustix::process::getegid())
 }
 
 fn remove_xattrs(fd: &OwnedFd) -> rustix::io::Result<()> {
@@ -716,6 +730,12 @@ impl<'a, 'f> Walker<'a, 'f> {
             rustix::fs::utimensat(to, as_name, &CANONICAL_TIMES, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|e| failed("set times of", e))?;
         } else if self.is_canonicalised {
+            let (uid, gid) = us();
+            if uid.is_root() {
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                rustix::fs::chownat(&dir.fd, name, Some(uid), Some(gid), flags)
+                    .map_err(|e| failed("take over", e))?;
+            }
             rustix::fs::utimensat(&dir.fd, name, &CANONICAL_TIMES, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|e| failed("set times of", e))?;
         }
@@ -751,6 +771,8 @@ impl<'a, 'f> Walker<'a, 'f> {
         }
         .map_err(|e| failed("open", e))?;
         if self.is_canonicalised {
+            let stat = rustix::fs::fstat(&fd).map_err(|e| failed("look at", e))?;
+            take_over(&fd, &stat).map_err(|e| failed("take over", e))?;
             // Names are replaced in it, where files have other names; and Nix lets no output keep
             // attributes either.
             rustix::fs::fchmod(&fd, MODE_OPEN_DIR).map_err(|e| failed("make writable", e))?;

@@ -1,0 +1,277 @@
+//! Section D of the attack and fault cases: limits, time, and the end of things.
+
+mod lab;
+
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ampoule_net::Cancel;
+use ampoule_realise::{Builders, FailureKind, Options, Realiser, Silent, Wanted};
+use ampoule_store::{Store, StorePath, StoreRoot, StoreSettings};
+use lab::Lab;
+
+#[test]
+fn all_hold_as_an_ordinary_user() {
+    lab::again_as_an_ordinary_user("all_hold_as_an_ordinary_user");
+}
+
+#[test]
+fn case_065_limits_end_a_build_within_a_second() {
+    let check = |set: fn(&mut Options), script: &str, expected: &str| {
+        let mut lab = lab!();
+        set(&mut lab.options);
+        let began = Instant::now();
+        let failure = lab.fails(&lab.drv("case", script));
+        assert!(failure.message.contains(expected), "{failure}");
+        assert_eq!(failure.kind.exit_status(), 101);
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    };
+    check(
+        |o| o.timeout = Some(Duration::from_millis(400)),
+        "while :; do echo busy; sleep 0.1; done",
+        "timed out after 0.4 seconds",
+    );
+    check(|o| o.max_silent = Some(Duration::from_millis(400)), "echo; sleep 100", "0.4 seconds of silence");
+    check(
+        |o| o.max_log_bytes = Some(100_000),
+        "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done",
+        "more than 100000 bytes of log",
+    );
+    // One that keeps within them is not disturbed.
+    let mut lab = lab!();
+    lab.options.max_silent = Some(Duration::from_millis(900));
+    assert_eq!(lab.run("for i in 1 2 3 4; do echo $i; sleep 0.4; done; echo x > $out"), "x\n");
+}
+
+#[test]
+fn case_066_greed_ends_the_build_alone() {
+    let mut lab = lab!();
+    lab.options.keep_going = true;
+    lab.options.timeout = Some(Duration::from_secs(8));
+    let bomb = lab.drv("bomb", "b() { b | b & }; b; sleep 0.3; exit 1");
+    let other = lab.drv("other", "sleep 1; sh -c 'echo fine' > $out");
+    let (result, _) = lab.realise_all(&[&bomb, &other]);
+    let error = result.expect_err("the bomb fails");
+    assert_eq!(error.failures.len(), 1, "{error}");
+    let path = lab.read(&other).output_path("out").expect("known").clone();
+    assert!(lab.store.is_valid(&path).expect("asked"));
+    let said = lab
+        .run("ulimit -u > $out; ulimit -n >> $out; ulimit -c >> $out; cat /proc/self/oom_score_adj >> $out");
+    assert_eq!(said, "4096\n1024\n0\n1000\n");
+}
+
+#[test]
+fn case_067_orphans_are_reaped() {
+    let lab = lab!();
+    let script = "$probe orphans; ls /proc | grep '^[0-9]' | while read p; do cat /proc/$p/stat 2>/dev/null; done | grep -c ' Z ' > $out; true";
+    let Some(draft) = lab.with_probe("case", script) else { return };
+    assert_eq!(std::fs::read_to_string(lab.build(&lab.write(draft))).expect("a file"), "0\n");
+}
+
+#[test]
+fn case_068_a_cancelled_build_ends_within_a_second_and_leaves_nothing() {
+    let lab = lab!();
+    let marker = format!("100{}", std::process::id());
+    let drvs: Vec<StorePath> = (0..3)
+        .map(|n| {
+            lab.drv(&format!("case-{n}"), &format!("trap '' TERM INT HUP; sleep {marker} & sleep {marker}"))
+        })
+        .collect();
+    let asked = Arc::new(AtomicBool::new(false));
+    let cancel = {
+        let asked = Arc::clone(&asked);
+        Cancel::when(move || asked.load(Ordering::Relaxed))
+    };
+    let wanted: Vec<Wanted> =
+        drvs.iter().map(|drv| Wanted { drv: drv.clone(), outputs: BTreeSet::new() }).collect();
+    let ended = std::thread::scope(|scope| {
+        let run = scope.spawn(|| {
+            let realiser = Realiser {
+                store: &lab.store,
+                source: &lab.store,
+                builders: &lab.builders,
+                options: &lab.options,
+                events: &Silent,
+                cancel,
+            };
+            let result = realiser.realise(&wanted);
+            (result, Instant::now())
+        });
+        std::thread::sleep(Duration::from_millis(700));
+        assert!(is_running(&marker), "it runs first");
+        let stopped = Instant::now();
+        asked.store(true, Ordering::Relaxed);
+        let (result, ended) = run.join().expect("no panic");
+        let error = result.expect_err("interrupted");
+        assert_eq!((error.exit_status(), error.failures.len()), (130, 1));
+        ended - stopped
+    });
+    assert!(ended < Duration::from_secs(1), "{ended:?}");
+    assert!(!is_running(&marker));
+    let lock = lab.read(&drvs[0]).output_path("out").expect("known").clone();
+    assert!(lab.store.try_lock_output(&lock).expect("asked").is_some(), "locks are free");
+}
+
+fn is_running(marker: &str) -> bool {
+    std::fs::read_dir("/proc").expect("there").flatten().any(|entry| {
+        std::fs::read(entry.path().join("cmdline"))
+            .is_ok_and(|line| line.split(|b| *b == 0).any(|word| word == marker.as_bytes()))
+    })
+}
+
+/// Realises derivations in a process of its own: this test program, run once more.
+fn realiser_process(lab: &Lab, drvs: &[&StorePath]) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("our own name"));
+    command
+        .args(["--exact", "realiser_in_a_process_of_its_own", "--nocapture"])
+        .env("AMPOULE_TEST_STORE", lab.store.root().path())
+        .env("AMPOULE_TEST_DRVS", drvs.iter().map(|drv| drv.as_str()).collect::<Vec<_>>().join(" "))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn realiser_in_a_process_of_its_own() {
+    let (Ok(store), Ok(drvs)) = (std::env::var("AMPOULE_TEST_STORE"), std::env::var("AMPOULE_TEST_DRVS"))
+    else {
+        return;
+    };
+    let store = Store::open(&StoreRoot::new(store), StoreSettings::default()).expect("a store");
+    let options =
+        Options { spawner: env!("CARGO_BIN_EXE_ampoule-sandbox").into(), jobs: 4, ..Options::default() };
+    let realiser = Realiser {
+        store: &store,
+        source: &store,
+        builders: &Builders::default(),
+        options: &options,
+        events: &Silent,
+        cancel: Cancel::default(),
+    };
+    let wanted: Vec<Wanted> = drvs
+        .split(' ')
+        .map(|drv| Wanted { drv: StorePath::parse(drv).expect("a path"), outputs: BTreeSet::new() })
+        .collect();
+    let realised =
+        realiser.realise(&wanted).unwrap_or_else(|error| panic!("{error}\n{}", lab::tails(&error)));
+    println!("BUILT {}", realised.built);
+}
+
+#[test]
+fn case_069_a_killed_realiser_takes_its_builds_along() {
+    let lab = lab!();
+    let marker = format!("101{}", std::process::id());
+    let drv = lab.drv("case", &format!("trap '' TERM INT HUP; sleep {marker} & sleep {marker}"));
+    let mut process = realiser_process(&lab, &[&drv]).spawn().expect("started");
+    let began = Instant::now();
+    while !is_running(&marker) && began.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    process.kill().expect("killed");
+    process.wait().expect("waited for");
+    let killed = Instant::now();
+    while is_running(&marker) {
+        assert!(killed.elapsed() < Duration::from_secs(5), "the builder lives on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // What it left goes when the next one works, whatever that builds.
+    let again = realiser_process(&lab, &[&lab.drv("next", "echo > $out")]).output().expect("run");
+    assert!(again.status.success(), "{again:?}");
+    drop(again);
+    let left = || {
+        let sessions = std::fs::read_dir(lab.store.root().path().join("tmp")).expect("there").flatten();
+        sessions.flat_map(|session| std::fs::read_dir(session.path()).into_iter().flatten().flatten()).count()
+    };
+    assert_eq!(left(), 0);
+}
+
+#[test]
+fn case_070_random_kills_leave_a_sound_store() {
+    let lab = lab!();
+    let mut leaves = Vec::new();
+    for index in 0..20 {
+        leaves.push(lab.drv(
+            &format!("leaf-{index}"),
+            "mkdir $out; for i in 1 2 3; do echo $i > $out/$i; done; sleep 0.02",
+        ));
+    }
+    let refs: Vec<&StorePath> = leaves.iter().collect();
+    let top = lab.drv_with("top", "cat $in0/1 $in19/3 > $out", &refs);
+    for round in 0..25u64 {
+        let mut process = realiser_process(&lab, &[&top]).spawn().expect("started");
+        std::thread::sleep(Duration::from_millis(20 + round * 37 % 400));
+        process.kill().expect("killed or over");
+        process.wait().expect("waited for");
+    }
+    for path in lab.store.all_valid().expect("listed") {
+        let info = lab.store.expect_info(&path).expect("valid");
+        assert_eq!(lab.store.hash_object(&path).expect("hashed").0, info.nar_hash, "{path}");
+    }
+    lab.build(&top);
+}
+
+#[test]
+fn case_072_a_thousand_builds_on_eight_threads() {
+    let mut lab = lab!();
+    lab.options.jobs = 8;
+    let count = if cfg!(debug_assertions) { 200 } else { 1000 };
+    let drvs: Vec<StorePath> = (0..count).map(|n| lab.drv(&format!("n{n}"), "echo > $out")).collect();
+    let (result, _) = lab.realise_all(&drvs.iter().collect::<Vec<_>>());
+    assert_eq!(result.expect("all build").built, count);
+}
+
+#[test]
+fn case_074_few_descriptors_are_enough() {
+    let lab = lab!();
+    let drvs: Vec<StorePath> = (0..100).map(|n| lab.drv(&format!("n{n}"), "echo > $out")).collect();
+    let command = realiser_process(&lab, &drvs.iter().collect::<Vec<_>>());
+    let program = command.get_program().to_owned();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]).arg(program).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        limited.env(name, value.expect("set"));
+    }
+    let output = limited.output().expect("run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn cases_133_and_134_processes_share_the_work() {
+    let lab = lab!();
+    let counter = lab.dir.path().join("count");
+    let leaves: Vec<StorePath> =
+        (0..6).map(|n| lab.drv(&format!("leaf-{n}"), "sleep 0.1; echo $RANDOM > $out")).collect();
+    let top = lab.drv_with("top", "cat $in0 > $out", &leaves.iter().collect::<Vec<_>>());
+    let processes: Vec<_> =
+        (0..6).map(|_| realiser_process(&lab, &[&top]).spawn().expect("started")).collect();
+    let mut built = 0;
+    for process in processes {
+        let output = process.wait_with_output().expect("waited for");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        let line = text.lines().find_map(|line| line.split("BUILT ").nth(1)).expect("told");
+        built += line.trim().parse::<usize>().expect("a number");
+    }
+    assert_eq!(built, 7, "each is built once");
+    let _ = counter;
+}
+
+#[test]
+fn what_depends_on_a_failure_is_not_tried_and_the_rest_is() {
+    let mut lab = lab!();
+    lab.options.keep_going = true;
+    let bad = lab.drv("bad", "exit 7");
+    let after = lab.drv_with("after", "echo > $out", &[&bad]);
+    let last = lab.drv_with("last", "echo > $out", &[&after]);
+    let good = lab.drv("good", "sleep 0.3; echo > $out");
+    let good_after = lab.drv_with("good-after", "echo > $out", &[&good]);
+    let (result, _) = lab.realise_all(&[&last, &good_after]);
+    let error = result.expect_err("one fails");
+    assert_eq!((error.failures.len(), error.not_tried, error.exit_status()), (1, 2, 100));
+    let path = lab.read(&good_after).output_path("out").expect("known").clone();
+    assert!(lab.store.is_valid(&path).expect("asked"));
+    assert_eq!(error.failures[0].kind, FailureKind::Build);
+}
