@@ -504,8 +504,12 @@ impl Store {
             self.check_references(&info)?;
             let to = CString::new(info.path.as_str()).expect("a store path has no zero byte");
             rustix::fs::renameat(dir, name, &layout.store, &to).map_err(|e| failed("move into place", e))?;
-            seal_top(&layout.store, &to).map_err(|e| failed("finish", e))?;
-            self.write_info(&info)?;
+            let sealed = seal_top(&layout.store, &to).map_err(|e| failed("finish", e));
+            if let Err(error) = sealed.and_then(|()| self.write_info(&info)) {
+                // A full disk, mostly. What is not registered need not lie there.
+                self.remove_rubbish(&info.path).ok();
+                return Err(error);
+            }
         }
         if self.settings().sync == SyncMode::Each {
             self.sync()?;
