@@ -17,6 +17,7 @@
 //! Attributes of each: `docs/builtin-builders.md`.
 
 mod attributes;
+mod debian;
 mod fetchurl;
 mod go_module;
 mod merge;
@@ -36,6 +37,7 @@ use rustix::io::Errno;
 use crate::unpack::UnpackError;
 
 pub use attributes::{AttributeError, Attributes};
+pub use debian::DebianCompose;
 pub use fetchurl::FetchUrl;
 pub use go_module::GoModule;
 pub use merge::Merge;

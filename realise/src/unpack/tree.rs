@@ -203,6 +203,28 @@ impl Tree {
         }
     }
 
+    /// Removes the file or link at `path`, if there is one.
+    ///
+    /// # Errors
+    /// When it is a directory, or cannot be removed.
+    pub fn remove_file(&mut self, path: &RelPath) -> Result<(), UnpackError> {
+        let Some((above, name)) = path.split_last() else { return Ok(()) };
+        let Ok(dir) = self.open_dir(&above) else { return Ok(()) };
+        match rustix::fs::unlinkat(&dir, OsStr::from_bytes(name), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(UnpackError::place(path.as_bytes(), "remove the file", error.into())),
+        }
+    }
+
+    /// Removes the directory at `path` if it is there and empty; returns whether it was.
+    pub fn remove_empty(&mut self, path: &RelPath) -> bool {
+        let Some((above, name)) = path.split_last() else { return false };
+        // A handle on it would outlive it.
+        self.recent = None;
+        let Ok(dir) = self.open_dir(&above) else { return false };
+        rustix::fs::unlinkat(&dir, OsStr::from_bytes(name), AtFlags::REMOVEDIR).is_ok()
+    }
+
     /// Returns what is at `path`; links on the way count as nothing.
     pub fn look(&mut self, path: &RelPath) -> Found {
         let Some((above, name)) = path.split_last() else { return Found::Directory };

@@ -23,6 +23,7 @@ pub struct Yard {
     pub inputs: BTreeMap<String, PathBuf>,
     pub expected: Option<ContentAddress>,
     pub outputs: Vec<&'static str>,
+    pub cores: usize,
 }
 
 impl BuiltinEvents for Yard {
@@ -43,7 +44,14 @@ impl Yard {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir(dir.path().join("outputs")).expect("room");
-        Self { dir, log: Mutex::default(), inputs: BTreeMap::new(), expected: None, outputs: vec!["out"] }
+        Self {
+            dir,
+            log: Mutex::default(),
+            inputs: BTreeMap::new(),
+            expected: None,
+            outputs: vec!["out"],
+            cores: 2,
+        }
     }
 
     /// Adds an input with these bytes; returns its logical path.
@@ -81,7 +89,7 @@ impl Yard {
             expected: self.expected,
             events: self,
             cancel: Cancel::default(),
-            cores: 2,
+            cores: self.cores,
         })
     }
 
