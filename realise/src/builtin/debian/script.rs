@@ -386,10 +386,11 @@ impl Parser {
 
     fn assignment(&mut self) -> Result<Option<(String, Word)>, String> {
         let start = self.at;
-        if let Some(name) = self.name().filter(|name| !name.starts_with(|c: char| c.is_ascii_digit())) {
-            if self.take("=") {
-                return Ok(Some((name, self.word()?.unwrap_or_default())));
-            }
+        let name = self.name().filter(|name| !name.starts_with(|c: char| c.is_ascii_digit()));
+        if let Some(name) = name
+            && self.take("=")
+        {
+            return Ok(Some((name, self.word()?.unwrap_or_default())));
         }
         self.at = start;
         Ok(None)

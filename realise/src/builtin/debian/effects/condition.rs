@@ -71,11 +71,12 @@ impl Test<'_, '_> {
                 return compare(&operator, first.as_deref()?, right.as_deref()?);
             }
         }
-        if let (Some(operator), Some(value)) = (&first, operand(self.at + 1)) {
-            if operator.len() == 2 && operator.starts_with('-') {
-                self.at += 2;
-                return self.unary(operator, value.as_deref()?);
-            }
+        if let (Some(operator), Some(value)) = (&first, operand(self.at + 1))
+            && operator.len() == 2
+            && operator.starts_with('-')
+        {
+            self.at += 2;
+            return self.unary(operator, value.as_deref()?);
         }
         self.at += 1;
         first.map(|text| !text.is_empty())
