@@ -646,11 +646,12 @@ impl Builder<'_> {
                 "`layers` is {budget}: expected 1 to 100 (runtimes mount about 127, and children need room)"
             )));
         }
-        if budget == 1 {
+        // Trees, objects and our own files want a layer each, or all share one.
+        if budget == 1 || (budget == 2 && !trees.is_empty() && !packed.is_empty()) {
             let mut parts = trees;
             parts.extend(packed);
             parts.push(Part::Files { entries: files });
-            let why = "everything: a budget of one".to_owned();
+            let why = format!("everything: a budget of {budget}");
             return Ok(vec![LayerPlan { name: "image".to_owned(), why, parts }]);
         }
         let mut layers = Vec::new();

@@ -86,8 +86,15 @@ fn choose_singles(objects: &[GroupObject], named: &BTreeSet<String>, room: usize
     let total: u64 = objects.iter().map(|o| o.size_bytes).sum::<u64>().max(1);
     let mut singles = BTreeMap::new();
     let mut by_size: Vec<usize> = (0..objects.len()).collect();
-    by_size.sort_by(|&a, &b| {
-        (objects[b].size_bytes, &objects[a].path).cmp(&(objects[a].size_bytes, &objects[b].path))
+    // By powers of two and then by name without version: a new version of something
+    // must not change who is alone.
+    by_size.sort_by_cached_key(|&i| {
+        let object = &objects[i];
+        (
+            std::cmp::Reverse(object.size_bytes.max(1).ilog2()),
+            stem(&object.path).to_owned(),
+            object.path.clone(),
+        )
     });
     for &i in by_size.iter().filter(|&&i| named.contains(&objects[i].path)).take(room / 2) {
         singles.insert(i, "alone: named in the file, so it changes most often".to_owned());
@@ -128,13 +135,16 @@ fn count_users(objects: &[GroupObject]) -> Vec<usize> {
 
 /// Returns the bucket of an object: by its name without hash and version.
 fn bucket(path: &str, buckets: u64) -> u64 {
-    let name = short_name(path);
-    let stem = name
-        .char_indices()
-        .find(|&(i, c)| c == '-' && name[i + 1..].starts_with(|c: char| c.is_ascii_digit()))
-        .map_or(name, |(i, _)| &name[..i]);
-    let hex = Digest::of(stem.as_bytes()).to_hex();
+    let hex = Digest::of(stem(path).as_bytes()).to_hex();
     u64::from_str_radix(&hex[..12], 16).expect("twelve hex digits") % buckets
+}
+
+/// Returns an object's name without hash and version: `glibc` of `…-glibc-2.39-bin`.
+fn stem(path: &str) -> &str {
+    let name = short_name(path);
+    name.char_indices()
+        .find(|&(i, c)| c == '-' && name[i + 1..].starts_with(|c: char| c.is_ascii_digit()))
+        .map_or(name, |(i, _)| &name[..i])
 }
 
 /// Returns a store path's name without directory and hash.
