@@ -166,7 +166,7 @@ pub(super) const TABLE: &[Builtin] = &[
         doc: "Adds a text to the store and returns its path. The text may depend on sources and other such files, not on \
               what must be built. O(size).",
         examples: &[
-            ("builtins.toFile \"a\" \"x\"", Shows("\"/nix/store/yy9ixmhswlrvxs4dc7llbfilx7m9jas2-a\"")),
+            ("builtins.toFile \"a\" \"x\"", Shows("\"/nix/store/12wigjpizrn8axaqxj288q1b751qmwya-a\"")),
             (
                 "builtins.toFile \"x\" \"${derivation { name = \"a\"; system = \"b\"; builder = \"c\"; }}\"",
                 Fails("files created by builtins.toFile may not reference derivations, but x references"),
