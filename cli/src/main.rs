@@ -13,8 +13,10 @@ mod images;
 mod progress;
 #[cfg(test)]
 mod reference;
+mod realising;
 mod report;
 mod session;
+mod signals;
 mod store;
 mod ui;
 mod world;

@@ -6,9 +6,11 @@ mod copy;
 mod eval;
 mod explain;
 mod image;
+mod instantiate;
 mod lock;
 mod man;
 mod parse;
+mod realise;
 mod store;
 
 use clap::Subcommand;
@@ -22,7 +24,9 @@ use crate::ui::Ui;
 pub enum Command {
     Image(image::Args),
     Lock(lock::Args),
+    Realise(realise::Args),
     Eval(eval::Args),
+    Instantiate(instantiate::Args),
     Parse(parse::Args),
     Explain(explain::Args),
     Store(Box<store::Args>),
@@ -38,6 +42,8 @@ pub fn run(args: Cli, ui: Ui) -> Result<ExitStatus, (Ui, CliError)> {
     let result = match args.command {
         Command::Image(args) => image::run(&args, &global, &ui),
         Command::Lock(args) => lock::run(&args, &global, &ui),
+        Command::Realise(args) => realise::run(&args, &global, &ui),
+        Command::Instantiate(args) => instantiate::run(&args, &global, &ui),
         Command::Eval(args) => eval::run(&args, &global, &ui),
         Command::Parse(args) => parse::run(&args, &global, &ui),
         Command::Explain(args) => explain::run(&args, &ui),

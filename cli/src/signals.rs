@@ -1,0 +1,47 @@
+//! Signals: the first one asks everything to stop, the second ends the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ampoule_eval::Interrupt;
+use ampoule_net::Cancel;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::error::{CliError, IoContext};
+
+/// Whether a signal came, and what it stops.
+#[derive(Clone)]
+pub struct Stop {
+    /// Stops fetches and builds.
+    pub cancel: Cancel,
+    /// Stops the evaluation.
+    pub interrupt: Interrupt,
+    /// Whether it came.
+    pub came: Arc<AtomicBool>,
+}
+
+impl Stop {
+    /// Watches for SIGINT, SIGTERM and SIGHUP from now on.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn watch() -> Result<Self, CliError> {
+        let came = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&came);
+        let cancel = Cancel::when(move || asked.load(Ordering::SeqCst));
+        let stop = Self { cancel, interrupt: Interrupt::default(), came };
+        let mut signals =
+            Signals::new([SIGINT, SIGTERM, SIGHUP]).while_doing(|| "cannot watch for signals".to_owned())?;
+        let told = stop.clone();
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                if told.came.swap(true, Ordering::SeqCst) {
+                    std::process::exit(128 + signal);
+                }
+                told.interrupt.interrupt();
+            }
+        });
+        Ok(stop)
+    }
+}
