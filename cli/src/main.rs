@@ -11,9 +11,9 @@ mod config;
 mod error;
 mod images;
 mod progress;
+mod realising;
 #[cfg(test)]
 mod reference;
-mod realising;
 mod report;
 mod session;
 mod signals;

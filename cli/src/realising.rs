@@ -13,7 +13,8 @@ use ampoule_realise::{
     Builders, DerivationSource, EventSink, Options, RealiseError, Realised, Realiser as Scheduler, Wanted,
 };
 use ampoule_store::{
-    ContentAddress, Derivation, DerivationDraft, Method, ModuloHashes, Outputs, Store, StoreError, StorePath, Tier,
+    ContentAddress, Derivation, DerivationDraft, Method, ModuloHashes, Outputs, Store, StoreError, StorePath,
+    Tier,
 };
 
 use crate::config::Config;
@@ -246,7 +247,9 @@ impl Realiser for EvaluationRealiser {
         draft.system = "builtin".into();
         draft.builder = "builtin:fetchurl".into();
         let unpack = if fetch.unpack { "1" } else { "" };
-        for (name, value) in [("name", fetch.name.as_str()), ("url", &fetch.url), ("urls", &fetch.url), ("unpack", unpack)] {
+        for (name, value) in
+            [("name", fetch.name.as_str()), ("url", &fetch.url), ("urls", &fetch.url), ("unpack", unpack)]
+        {
             draft.environment.insert(name.into(), value.into());
         }
         let derivation = draft.finish(store.dir(), &ModuloHashes::default()).map_err(|e| failed(&e))?;
@@ -254,8 +257,14 @@ impl Realiser for EvaluationRealiser {
         let builders = builders(&self.config, store);
         let events = ampoule_realise::Silent;
         let cancel = Cancel::default();
-        let scheduler =
-            Scheduler { store, source: store, builders: &builders, options: &self.options, events: &events, cancel };
+        let scheduler = Scheduler {
+            store,
+            source: store,
+            builders: &builders,
+            options: &self.options,
+            events: &events,
+            cancel,
+        };
         let wanted = Wanted { drv, outputs: Default::default() };
         scheduler.realise(&[wanted]).map_err(|e| failed(&e))?;
         let path = derivation.output_path("out").expect("a fixed output's path is known");

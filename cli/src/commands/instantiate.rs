@@ -27,7 +27,11 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     for one in found.iter().flatten() {
         let drv = store.dir().parse(&one.drv_path).map_err(|e| CliError::failed(e.to_string()))?;
         session.world.write_texts(&[drv])?;
-        let suffix = if matches!(one.output_name.as_str(), "" | "out") { String::new() } else { format!("!{}", one.output_name) };
+        let suffix = if matches!(one.output_name.as_str(), "" | "out") {
+            String::new()
+        } else {
+            format!("!{}", one.output_name)
+        };
         if ui.json() {
             ui.print_json(&serde_json::json!({
                 "attrPath": one.attr_path, "name": one.name, "drvPath": one.drv_path, "outputName": one.output_name,

@@ -65,7 +65,8 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     }
     let events = crate::progress::sink(ui, &config);
     let realised =
-        crate::realising::realise(&session.world, &config, &options, &*events, stop.cancel.clone(), &wanted)?;
+        crate::realising::realise(&session.world, &config, &options, &events, stop.cancel.clone(), &wanted)
+            .map_err(|error| if events.failed() { CliError::told(error.status) } else { error })?;
     drop(events);
     if options.dry_run {
         return Ok(ExitStatus::Success);
@@ -96,7 +97,8 @@ fn wanted_of(store: &Store, found: impl Iterator<Item = FoundDerivation>) -> Res
     let mut wanted: Vec<Wanted> = Vec::new();
     for one in found {
         let drv = store.dir().parse(&one.drv_path).map_err(|e| CliError::failed(e.to_string()))?;
-        let outputs: BTreeSet<String> = [one.output_name].into_iter().filter(|name| !name.is_empty()).collect();
+        let outputs: BTreeSet<String> =
+            [one.output_name].into_iter().filter(|name| !name.is_empty()).collect();
         match wanted.iter_mut().find(|known| known.drv == drv) {
             Some(known) => known.outputs.extend(outputs),
             None => wanted.push(Wanted { drv, outputs }),
@@ -126,7 +128,13 @@ impl Links {
     }
 }
 
-fn tell_path(store: &Store, path: &StorePath, real: &Path, link: Option<&Path>, ui: &Ui) -> Result<(), CliError> {
+fn tell_path(
+    store: &Store,
+    path: &StorePath,
+    real: &Path,
+    link: Option<&Path>,
+    ui: &Ui,
+) -> Result<(), CliError> {
     if ui.json() {
         return ui.print_json(&serde_json::json!({
             "path": store.dir().print(path), "realPath": real, "link": link,
@@ -177,7 +185,8 @@ fn tag_dir(reference: &str) -> String {
 /// Replaces a link that is ours, and nothing else.
 fn link_to(link: &Path, target: &Path, store: &Store) -> Result<(), CliError> {
     if let Ok(data) = std::fs::symlink_metadata(link) {
-        let ours = std::fs::read_link(link).is_ok_and(|old| old.starts_with(store.root().path()) || !old.exists());
+        let ours =
+            std::fs::read_link(link).is_ok_and(|old| old.starts_with(store.root().path()) || !old.exists());
         if !data.is_symlink() || !ours {
             return Err(CliError::usage(format!("`{}` is there, and is no link of ours", link.display()))
                 .hint("name another with -o, or use --no-out-link"));
@@ -187,5 +196,6 @@ fn link_to(link: &Path, target: &Path, store: &Store) -> Result<(), CliError> {
         }
         std::fs::remove_file(link).while_doing(|| format!("cannot replace `{}`", link.display()))?;
     }
-    std::os::unix::fs::symlink(target, link).while_doing(|| format!("cannot make the link `{}`", link.display()))
+    std::os::unix::fs::symlink(target, link)
+        .while_doing(|| format!("cannot make the link `{}`", link.display()))
 }

@@ -9,6 +9,7 @@ mod tree;
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ampoule_realise::{Event, EventSink, Failure, FileDifference};
 use ampoule_store::StorePath;
@@ -20,18 +21,51 @@ use crate::ui::Ui;
 pub use lines::Lines;
 pub use tree::Tree;
 
+/// Counts the failures that a display has told, so that none is told twice or never.
+pub struct Told<'a> {
+    display: Box<dyn EventSink + 'a>,
+    shows: bool,
+    failures: AtomicUsize,
+}
+
+impl Told<'_> {
+    /// Whether a failure was shown.
+    pub fn failed(&self) -> bool {
+        self.shows && self.failures.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl EventSink for Told<'_> {
+    fn event(&self, event: Event) {
+        if matches!(event, Event::Failed { .. }) {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        self.display.event(event);
+    }
+
+    fn wants_details(&self) -> bool {
+        self.display.wants_details()
+    }
+}
+
 /// Picks the display: `ui.progress`, then `--json`, `-q` and whether stderr is a terminal.
-pub fn sink<'a>(ui: &'a Ui, config: &Config) -> Box<dyn EventSink + 'a> {
-    match config.text("ui.progress").unwrap_or("auto") {
+pub fn sink<'a>(ui: &'a Ui, config: &Config) -> Told<'a> {
+    let mut shows = true;
+    let mut quiet = || -> Box<dyn EventSink> {
+        shows = false;
+        Box::new(ampoule_realise::Silent)
+    };
+    let display: Box<dyn EventSink + 'a> = match config.text("ui.progress").unwrap_or("auto") {
         "json" => Box::new(Json),
-        "quiet" => Box::new(ampoule_realise::Silent),
+        "quiet" => quiet(),
         "plain" => Box::new(Lines::new(ui, Ci::detect())),
         "tree" => Box::new(Tree::new(ui)),
         _ if ui.json() => Box::new(Json),
-        _ if ui.verbosity() == 0 => Box::new(ampoule_realise::Silent),
+        _ if ui.verbosity() == 0 => quiet(),
         _ if ui.live() && ui.verbosity() == 1 => Box::new(Tree::new(ui)),
         _ => Box::new(Lines::new(ui, Ci::detect())),
-    }
+    };
+    Told { display, shows, failures: AtomicUsize::new(0) }
 }
 
 /// One JSON object for each event, on stderr: stdout is for the result.
