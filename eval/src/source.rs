@@ -99,7 +99,12 @@ impl Evaluator {
         self.bases.pop();
         self.bases.push((base, source.id()));
         self.bases.push((end, source.id()));
-        let ast = ampoule_lang::parse_with(source, self.settings.parse).map_err(EvalError::syntax)?.ast;
+        let parsed = match ampoule_lang::parse_with(source, self.settings.parse) {
+            // A file that cannot run: say in one go which of its names are bound nowhere, too.
+            Err(_) if scope.is_empty() => ampoule_lang::parse_and_check(source, self.settings.parse),
+            parsed => parsed,
+        };
+        let ast = parsed.map_err(EvalError::syntax)?.ast;
         let arena = self.arena;
         let max_depth = u32::try_from(self.stack_left() / 4096).unwrap_or(u32::MAX);
         let mut maker = Maker { evaluator: self };

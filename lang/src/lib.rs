@@ -11,6 +11,7 @@ pub mod ast;
 pub mod codes;
 pub mod diagnostic;
 pub mod fmt;
+pub mod names;
 pub mod near;
 pub mod source;
 pub mod span;
@@ -32,7 +33,7 @@ mod syntax_error;
 
 pub use ast::Ast;
 pub use diagnostic::Diagnostic;
-pub use parse::{ParseOptions, Parsed, parse, parse_with};
+pub use parse::{ParseOptions, Parsed, parse, parse_and_check, parse_with};
 pub use source::{FileId, Position, Source, SourceMap};
 pub use span::{FileSpan, Span, Spanned};
 pub use symbol::{Symbol, sym};

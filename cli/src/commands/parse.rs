@@ -43,7 +43,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             (file.clone(), full.parent().unwrap_or(&dir).to_owned())
         };
         let source = sources.add(name, base, text);
-        match ampoule_lang::parse_with(&source, options) {
+        match ampoule_lang::parse_and_check(&source, options) {
             Ok(parsed) => {
                 crate::report::show(&parsed.warnings, &sources, ui);
                 if args.print {

@@ -166,8 +166,7 @@ fn comment_lines(text: &str) -> Vec<String> {
         lines.pop();
     }
     let indentation = |line: &&str| line.len() - line.trim_start_matches([' ', '\t']).len();
-    let shared =
-        lines.iter().filter(|line| !line.is_empty()).map(|line| indentation(line)).min().unwrap_or(0);
+    let shared = lines.iter().filter(|line| !line.is_empty()).map(indentation).min().unwrap_or(0);
     let mut result = vec![open.to_owned()];
     if !first.is_empty() {
         result.push(format!("  {first}"));
