@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ampoule_store::StorePath;
+use ampoule_store::{Derivation, StorePath};
 
 use crate::build::job::{Done, Job, Shared};
 use crate::build::resolve::{InputOutput, InputOutputs};
@@ -184,17 +184,21 @@ impl<'a> Schedule<'a> {
             let at_ms = self.shared.at_ms();
             self.shared.events.event(Event::Started { drv: node.drv.clone(), name, activity, at_ms });
         };
-        let inputs = self.inputs_of(index);
-        let job = Job { shared: self.shared, drv: &node.drv, inputs, activity, on_start: &on_start };
+        let derivation = self.shared.source.derivation(&node.drv)?;
+        let inputs = self.inputs_of(&derivation);
+        let job = Job {
+            shared: self.shared,
+            drv: &node.drv,
+            derivation: &derivation,
+            inputs,
+            activity,
+            on_start: &on_start,
+        };
         job.run()
     }
 
-    /// The outputs of a node's inputs, as they are by now. More than are used, but no harm: what is
-    /// mounted is what the derivation names.
-    fn inputs_of(&self, index: u32) -> InputOutputs {
-        let node = &self.graph.nodes[index as usize];
-        let derivation = self.shared.source.derivation(&node.drv);
-        let Ok(derivation) = derivation else { return InputOutputs::new() };
+    /// The outputs of a node's inputs, as they are by now.
+    fn inputs_of(&self, derivation: &Derivation) -> InputOutputs {
         let state = self.lock();
         let mut all = InputOutputs::new();
         for (drv, names) in &derivation.input_derivations {

@@ -96,6 +96,7 @@ pub(crate) struct Done {
 pub(crate) struct Job<'a> {
     pub(crate) shared: &'a Shared<'a>,
     pub(crate) drv: &'a StorePath,
+    pub(crate) derivation: &'a Derivation,
     pub(crate) inputs: InputOutputs,
     pub(crate) activity: Activity,
     /// Called once when the work really begins.
@@ -119,8 +120,7 @@ impl Job<'_> {
     /// Does it.
     pub(crate) fn run(&self) -> Result<Done, Failure> {
         let shared = self.shared;
-        let derivation = shared.source.derivation(self.drv)?;
-        let resolved = resolve(shared.store, self.drv, &derivation, &self.inputs)?;
+        let resolved = resolve(shared.store, self.derivation, &self.inputs)?;
         let locks = self.lock(&resolved)?;
         let is_check = self.activity == Activity::Check;
         if !is_check && let Some(outputs) = resolved.valid_outputs(shared.store)? {

@@ -40,10 +40,9 @@ fn bad(error: impl std::fmt::Display) -> Failure {
     Failure::new(FailureKind::Build, error.to_string())
 }
 
-/// Resolves `derivation`, which lies at `drv`.
+/// Resolves `derivation`.
 pub(crate) fn resolve(
     store: &Store,
-    drv: &StorePath,
     derivation: &Derivation,
     inputs: &InputOutputs,
 ) -> Result<Resolved, Failure> {
@@ -65,7 +64,6 @@ pub(crate) fn resolve(
     }
     let realisation = modulo(store, &resolved)?;
     let resolved_drv = store.write_derivation(&resolved)?;
-    let _ = drv;
     let mut targets = BTreeMap::new();
     let mut pairs = Vec::new();
     for name in resolved.outputs.keys() {
