@@ -1,8 +1,11 @@
 //! The realiser: fetches, sandboxed builds, and the scheduler.
 
+#![expect(clippy::result_large_err, reason = "a failure ends a build: it is rare, and moved once or twice")]
+
 mod build;
 mod builders;
 pub mod builtin;
+mod debug;
 mod error;
 mod events;
 pub mod fetch;

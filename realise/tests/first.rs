@@ -25,3 +25,28 @@ fn a_chain_is_built_in_order_and_once() {
     let (again, _) = lab.realise_all(&[&third]);
     assert_eq!(again.expect("valid").built, 0);
 }
+
+#[test]
+fn debug_enters_the_same_sandbox() {
+    let lab = lab!();
+    let input = lab.drv("input", "echo input > $out");
+    let mut draft = lab.draft("case", "exit 1");
+    draft.environment.insert("variable".into(), "value".into());
+    lab.add_inputs(&mut draft, &[&input]);
+    let drv = lab.write(draft);
+    let realiser = ampoule_realise::Realiser {
+        store: &lab.store,
+        source: &lab.store,
+        builders: &lab.builders,
+        options: &lab.options,
+        events: &ampoule_realise::Silent,
+        cancel: ampoule_net::Cancel::default(),
+    };
+    let script = "test \"$(cat $in0)\" = input && test $variable = value && test $PWD = /build && test $(id -u) = 1000 \
+        && test -t 0 && test -t 1 && exit 23";
+    let command = ["sh", "-c", script].map(str::to_owned);
+    assert_eq!(realiser.debug(&drv, &command).expect("entered"), 23);
+    assert!(realiser.debug(&drv, &["no-such-program".to_owned()]).is_err());
+    let out = lab.read(&drv).output_path("out").expect("known").clone();
+    assert!(!lab.store.is_valid(&out).expect("asked"), "nothing is registered");
+}

@@ -112,7 +112,7 @@ impl InputClosure<'_> {
             }
             Some(Value::String(words)) => {
                 let words: Vec<&str> = words.split_whitespace().collect();
-                if words.len() % 2 != 0 {
+                if !words.len().is_multiple_of(2) {
                     return Err(bad("expected pairs of a file name and a store path"));
                 }
                 for pair in words.chunks_exact(2) {

@@ -339,6 +339,22 @@ impl Job<'_> {
         })
     }
 
+    /// Makes the sandbox that a build would get, and hands it to `run`; it is gone afterwards.
+    pub(crate) fn enter<T>(
+        &self,
+        run: impl FnOnce(&mut SandboxSpec) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let resolved = resolve(self.shared.store, self.derivation, &self.inputs)?;
+        if resolved.derivation.builder.starts_with(b"builtin:") {
+            return Err(build_failed("is built by a builder of our own, without a sandbox"));
+        }
+        let attrs = attributes_of(&resolved.derivation)?;
+        let closure = self.closure(&resolved)?;
+        let staging = self.shared.store.staging()?;
+        let mut prepared = self.prepare(&resolved, &attrs, &closure, &staging)?;
+        run(&mut prepared.spec)
+    }
+
     fn line_sink(&self) -> LineSink<'_> {
         let (events, drv) = (self.shared.events, self.drv);
         Box::new(move |line| events.event(Event::Log { drv: drv.clone(), line }))

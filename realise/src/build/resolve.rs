@@ -163,3 +163,20 @@ impl Resolved {
         Ok(Some(outputs))
     }
 }
+
+/// Outputs of input derivations that were realised, with what is needed to name them.
+pub(crate) fn late_inputs(
+    source: &dyn crate::graph::DerivationSource,
+    realised: &BTreeMap<StorePath, BTreeMap<String, StorePath>>,
+) -> Result<InputOutputs, Failure> {
+    let mut all = InputOutputs::new();
+    for (drv, outputs) in realised {
+        let derivation = source.derivation(drv)?;
+        let named = outputs.iter().map(|(name, path)| {
+            let is_late = derivation.output_path(name).is_none();
+            (name.clone(), InputOutput { path: path.clone(), is_late })
+        });
+        all.insert(drv.clone(), named.collect());
+    }
+    Ok(all)
+}

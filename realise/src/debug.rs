@@ -1,0 +1,216 @@
+//! A person in a build's sandbox: the same inputs, environment, user and walls, with a terminal.
+//!
+//! The terminal is a new one (a pty), so that nothing typed or printed inside reaches the caller's
+//! but as bytes, and so that ^C goes to what runs inside.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use ampoule_store::StorePath;
+
+use crate::build::job::{Job, Shared};
+use crate::error::{Failure, FailureKind, RealiseError};
+use crate::events::Activity;
+use crate::graph::Wanted;
+use crate::realise::Realiser;
+use crate::sandbox::{SandboxEvent, SandboxSpec, wait_readable};
+
+/// Shells that a builder may be, and that may be started without arguments.
+const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
+
+impl Realiser<'_> {
+    /// Builds what `drv` needs, and runs `command` (or a shell) in its sandbox, with our terminal.
+    /// Returns the exit status. Nothing is registered.
+    ///
+    /// # Errors
+    /// If an input cannot be built, there is no shell in the sandbox, or no sandbox.
+    pub fn debug(&self, drv: &StorePath, command: &[String]) -> Result<i32, RealiseError> {
+        let derivation = self.source.derivation(drv).map_err(|error| Failure::from(error).of(drv))?;
+        let inputs: Vec<Wanted> = derivation
+            .input_derivations
+            .iter()
+            .map(|(drv, outputs)| Wanted { drv: drv.clone(), outputs: outputs.clone() })
+            .collect();
+        let realised = self.realise(&inputs)?;
+        let shared =
+            Shared::new(self.store, self.source, self.builders, self.options, self.events, &self.cancel);
+        let job = Job {
+            shared: &shared,
+            drv,
+            derivation: &derivation,
+            inputs: crate::build::resolve::late_inputs(self.source, &realised.outputs)?,
+            activity: Activity::Build,
+            on_start: &|| {},
+        };
+        let status = job.enter(|spec| {
+            choose_program(spec, command)?;
+            run_interactively(&shared, spec)
+        });
+        status.map_err(|failure| failure.of(drv).into())
+    }
+}
+
+fn failed(what: &str, error: impl Into<io::Error>) -> Failure {
+    Failure::new(FailureKind::Store, format!("cannot {what}: {}", error.into()))
+}
+
+/// What runs: the command that was given, or the builder if it is a shell, or `/bin/sh`.
+fn choose_program(spec: &mut SandboxSpec, command: &[String]) -> Result<(), Failure> {
+    spec.interactive = true;
+    if let Some(program) = command.first() {
+        spec.builder = find_program(spec, program).into_bytes();
+        spec.args = command.iter().map(|word| word.clone().into_bytes()).collect();
+        return Ok(());
+    }
+    let builder = String::from_utf8_lossy(&spec.builder).into_owned();
+    let name = builder.rsplit('/').next().unwrap_or_default().to_owned();
+    let has_sh =
+        || spec.binds.iter().any(|bind| ["/bin", "/bin/sh"].iter().any(|p| bind.target.as_os_str() == *p));
+    if SHELLS.contains(&name.as_str()) {
+        spec.args = vec![name.into_bytes()];
+    } else if has_sh() {
+        spec.builder = b"/bin/sh".to_vec();
+        spec.args = vec![b"sh".to_vec()];
+    } else {
+        let text = format!("its builder `{builder}` is not a shell, and its sandbox has no /bin/sh");
+        return Err(Failure::new(FailureKind::Build, text)
+            .hint("say what to run: `ampoule debug DRV -- COMMAND`, or add a shell with `--sandbox-path`"));
+    }
+    Ok(())
+}
+
+/// Looks a bare name up as the build's own `PATH` would; what has a slash is taken as it is.
+fn find_program(spec: &SandboxSpec, program: &str) -> String {
+    if program.contains('/') {
+        return program.to_owned();
+    }
+    let path = spec.env.iter().find(|(name, _)| name == b"PATH");
+    let path = path.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
+    let store_dir = spec.store_dir.to_string_lossy().into_owned();
+    path.split(':')
+        .map(|dir| format!("{dir}/{program}"))
+        .find(|candidate| {
+            let below = candidate.strip_prefix(&store_dir).map(|rest| rest.trim_start_matches('/'));
+            below.is_some_and(|below| spec.store_root.join(below).exists())
+        })
+        .unwrap_or_else(|| program.to_owned())
+}
+
+/// Our terminal, passing every key on; as it was when this goes.
+struct RawTerminal(rustix::termios::Termios);
+
+impl RawTerminal {
+    fn enter() -> Option<Self> {
+        let before = rustix::termios::tcgetattr(io::stdin()).ok()?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Now, &raw).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        let now = rustix::termios::OptionalActions::Now;
+        rustix::termios::tcsetattr(io::stdin(), now, &self.0).ok();
+    }
+}
+
+fn open_terminal() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let name = ptsname(&master, Vec::new())?;
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
+    let slave = rustix::fs::open(name, flags, rustix::fs::Mode::empty())?;
+    Ok((master, slave))
+}
+
+fn run_interactively(shared: &Shared, spec: &SandboxSpec) -> Result<i32, Failure> {
+    let (master, slave) = open_terminal().map_err(|error| failed("open a terminal", error))?;
+    if let Ok(size) = rustix::termios::tcgetwinsize(io::stdin()) {
+        rustix::termios::tcsetwinsize(&master, size).ok();
+    }
+    let typed = io::stdin().is_terminal();
+    if !typed && let Ok(mut mode) = rustix::termios::tcgetattr(&slave) {
+        // What comes from a file or a pipe is not shown again.
+        mode.local_modes.remove(rustix::termios::LocalModes::ECHO);
+        rustix::termios::tcsetattr(&slave, rustix::termios::OptionalActions::Now, &mode).ok();
+    }
+    let spawner = shared.spawner()?;
+    let mut sandbox =
+        spawner.spawn(spec, slave).map_err(|error| Failure::new(FailureKind::Sandbox, error.to_string()))?;
+    let _raw = if typed { RawTerminal::enter() } else { None };
+    let keys = File::from(master.as_fd().try_clone_to_owned().map_err(|e| failed("open a terminal", e))?);
+    // Ends with the process: it waits for a key that may never come.
+    std::thread::spawn(move || pass_keys(keys));
+    let mut screen = File::from(master);
+    let mut status = 1;
+    let mut problem = None;
+    loop {
+        let [shown, event] =
+            wait_readable([screen.as_raw_fd(), sandbox.event_fd()], Duration::from_millis(200));
+        if shown {
+            pass_output(&mut screen);
+        }
+        if !event {
+            continue;
+        }
+        match sandbox.next_event() {
+            Ok(SandboxEvent::Started(_)) => {}
+            Ok(SandboxEvent::Exited(wait)) => {
+                status = if wait & 0x7f == 0 { wait >> 8 & 0xff } else { 128 + (wait & 0x7f) };
+            }
+            Ok(SandboxEvent::Failed(error)) => problem = Some(error),
+            Ok(SandboxEvent::Gone(_)) => {
+                while wait_readable([screen.as_raw_fd(), -1], Duration::ZERO)[0] && pass_output(&mut screen) {
+                }
+                break;
+            }
+            Err(error) => {
+                problem = Some(error);
+                break;
+            }
+        }
+    }
+    match problem {
+        None => Ok(status),
+        Some(error) => {
+            let mut failure = Failure::new(FailureKind::Sandbox, error.to_string());
+            failure.hints = error.remedies;
+            Err(failure)
+        }
+    }
+}
+
+fn pass_keys(mut to: File) {
+    let mut buffer = [0; 4096];
+    let mut from = io::stdin().lock();
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) | Err(_) => {
+                // End of input, as a terminal says it.
+                drop(to.write_all(&[4]));
+                return;
+            }
+            Ok(length) if to.write_all(&buffer[..length]).is_err() => return,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Shows what was printed; false at the end.
+fn pass_output(screen: &mut File) -> bool {
+    let mut buffer = [0; 4096];
+    match screen.read(&mut buffer) {
+        Ok(length) if length > 0 => {
+            let mut out = io::stdout().lock();
+            out.write_all(&buffer[..length]).and_then(|()| out.flush()).is_ok()
+        }
+        // The other side is closed: EIO.
+        _ => false,
+    }
+}
