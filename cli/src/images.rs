@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use ampoule_image::blobs::BlobCache;
 use ampoule_image::build::{ObjectFacts, Objects, build_image_object};
 use ampoule_image::compress::Compression;
+use ampoule_image::layout::Layout;
 use ampoule_image::oci::Platform;
 use ampoule_image::open::{self, OpenImage};
 use ampoule_image::plan::{ObjectSource, PLAN_FILE, Plan};
@@ -134,7 +135,7 @@ impl BuiltinBuilder for PullBuilder {
         let pulled = Registry::new(self.client.clone(), self.settings.clone(), reference)
             .and_then(|registry| {
                 let cache = BlobCache::open(&self.cache)?;
-                pull_layout(&registry, &cache, platform.as_ref(), &out)
+                pull_layout(&registry, &cache, platform.as_ref(), &out, false)
             })
             .map_err(|e| builtin_error(&e))?;
         cx.events.log(&format!("pulled {} ({} bytes)", pulled.reference, pulled.received_bytes));
@@ -213,11 +214,17 @@ impl Images {
     }
 
     /// Returns where the image object lies that `text` means (a store path, a link to
-    /// one), if it means one.
+    /// one, or a layout that was made from one), if it means one.
     pub fn image_object(&self, text: &str) -> Option<PathBuf> {
         let here = Path::new(text).join(PLAN_FILE).is_file().then(|| PathBuf::from(text));
         let stored = || self.store.parse_any(text).ok().map(|path| self.store.real_path(&path));
-        here.or_else(|| stored().filter(|path| path.join(PLAN_FILE).is_file()))
+        let made_from = || {
+            let (path, name) = split_name(text);
+            let top = Layout::open(path).ok()?.find(name).ok()?;
+            self.cache.plan_of(&top.digest)
+        };
+        let has_plan = |path: &PathBuf| path.join(PLAN_FILE).is_file();
+        here.or_else(|| stored().filter(has_plan)).or_else(|| made_from().filter(has_plan))
     }
 
     /// Prepares the projection of the image object at `own`.
@@ -239,6 +246,10 @@ impl Images {
     ) -> Result<(Plan, Image), CliError> {
         let plan = Plan::read(own).map_err(|e| cli_error(&e))?;
         let image = self.projector(own, compression).project(&plan, need).map_err(|e| cli_error(&e))?;
+        if compression.is_none() {
+            let own = std::path::absolute(own).unwrap_or_else(|_| own.to_owned());
+            self.cache.note_plan(&image.top.digest, &own).map_err(|e| cli_error(&e))?;
+        }
         Ok((plan, image))
     }
 
@@ -257,7 +268,7 @@ impl Images {
             let registry = connect(rest, plain_http)?;
             let dir = tempfile::tempdir_in(self.cache.root()).map_err(|e| CliError::failed(e.to_string()))?;
             let layout = dir.path().join("layout");
-            pull_layout(&registry, &self.cache, None, &layout).map_err(failed)?;
+            pull_layout(&registry, &self.cache, None, &layout, true).map_err(failed)?;
             let opened = open::open(&layout, None).map_err(failed)?;
             let image = opened.into_cache(&self.cache).map_err(failed)?;
             return open::projected(image, &self.cache).map(|opened| (None, opened)).map_err(failed);

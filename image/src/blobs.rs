@@ -5,6 +5,7 @@
 //! locations/HEX.json   which repositories of which registries have the blob
 //! layers/KEY.json      what a layer with this key is: diff-id, digest, sizes
 //! ```
+//! plans/HEX            from which image object the image with this digest was made
 //!
 //! A key names everything that decides a layer's bytes (store paths, options, the
 //! compressor and its version), so finding one walks nothing. A record without its
@@ -34,7 +35,7 @@ impl BlobCache {
     /// [`ImageError::Io`].
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
-        for dir in ["blobs/sha256", "layers", "locations", "tmp"] {
+        for dir in ["blobs/sha256", "layers", "locations", "plans", "tmp"] {
             let dir = root.join(dir);
             if !dir.is_dir() {
                 fs::create_dir_all(&dir).map_err(|e| ImageError::io("create", &dir, e))?;
@@ -113,6 +114,30 @@ impl BlobCache {
     /// [`ImageError::Io`].
     pub fn finish(&self, blob: NewBlob, digest: &Digest) -> Result<()> {
         persist(blob.file, &self.blob_path(digest))
+    }
+
+    /// Remembers that the image with this digest was made from the object at `plan`.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`].
+    pub fn note_plan(&self, image: &Digest, plan: &Path) -> Result<()> {
+        let path = self.plan_path(image);
+        if self.plan_of(image).as_deref() == Some(plan) {
+            return Ok(());
+        }
+        use std::os::unix::ffi::OsStrExt as _;
+        self.put_file(&path, plan.as_os_str().as_bytes())
+    }
+
+    /// Returns where the object lies that the image with this digest was made from,
+    /// as far as is known. It may be gone.
+    pub fn plan_of(&self, image: &Digest) -> Option<PathBuf> {
+        use std::os::unix::ffi::OsStringExt as _;
+        fs::read(self.plan_path(image)).ok().map(|bytes| std::ffi::OsString::from_vec(bytes).into())
+    }
+
+    fn plan_path(&self, image: &Digest) -> PathBuf {
+        self.root.join("plans").join(image.to_hex())
     }
 
     /// Returns the repositories of `host` that are known to have the blob.

@@ -35,6 +35,15 @@ pub struct BlobRef {
 /// # Errors
 /// [`ImageError::Io`], and [`ImageError::Invalid`] if `out` holds something else.
 pub fn write_layout(out: &Path, index: &[u8], blobs: &[BlobRef]) -> Result<()> {
+    write_layout_with(out, index, blobs, true)
+}
+
+/// The same; without `share` blobs are copies always (a store object must not share
+/// its files with anything).
+///
+/// # Errors
+/// As [`write_layout`].
+pub fn write_layout_with(out: &Path, index: &[u8], blobs: &[BlobRef], share: bool) -> Result<()> {
     if is_current(out, index, blobs) {
         return Ok(());
     }
@@ -54,7 +63,7 @@ pub fn write_layout(out: &Path, index: &[u8], blobs: &[BlobRef]) -> Result<()> {
     let sha256 = dir.join("blobs/sha256");
     fs::create_dir_all(&sha256).map_err(|e| ImageError::io("create", &sha256, e))?;
     for blob in blobs {
-        link_or_copy(&blob.path, &sha256.join(blob.digest.to_hex()))?;
+        link_or_copy(&blob.path, &sha256.join(blob.digest.to_hex()), share)?;
     }
     for (name, bytes) in [("oci-layout", OCI_LAYOUT), ("index.json", index)] {
         let path = dir.join(name);
@@ -86,8 +95,8 @@ fn check_replaceable(out: &Path) -> Result<()> {
     )))
 }
 
-fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
-    if to.exists() || fs::hard_link(from, to).is_ok() {
+fn link_or_copy(from: &Path, to: &Path, share: bool) -> Result<()> {
+    if to.exists() || (share && fs::hard_link(from, to).is_ok()) {
         return Ok(());
     }
     fs::copy(from, to).map(drop).map_err(|e| ImageError::io("copy", from, e))

@@ -104,7 +104,8 @@ fn push_then_push_again_then_another_repository_then_pull() {
     let (_dir, cache_b) = cache();
     let pinned = format!("{}/team/app@{}", server.host, image.top.digest);
     let out = cache_b.root().join("layout");
-    let report = pull_layout(&registry(&pinned, RegistrySettings::default()), &cache_b, None, &out).unwrap();
+    let report =
+        pull_layout(&registry(&pinned, RegistrySettings::default()), &cache_b, None, &out, true).unwrap();
     assert_eq!(report.digest, image.top.digest);
     if has("skopeo") {
         let theirs = run(

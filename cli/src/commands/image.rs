@@ -418,7 +418,7 @@ impl Context<'_> {
 
     fn pull(&self, reference: &str, out: &Path, platform: Option<&Platform>) -> Result<(), CliError> {
         let registry = connect(reference.trim_start_matches("docker://"), self.plain_http)?;
-        let report = pull_layout(&registry, &self.images.cache, platform, out).map_err(failed)?;
+        let report = pull_layout(&registry, &self.images.cache, platform, out, true).map_err(failed)?;
         if self.ui.json() {
             return self.ui.print_json(&report);
         }

@@ -93,7 +93,7 @@ pub fn pull(registry: &Registry, cache: &BlobCache, platform: Option<&Platform>)
 /// named (the layout then holds that manifest alone), whole otherwise.
 ///
 /// The layout depends on the image's digest and the platform only, so that it can be
-/// a fixed output.
+/// a fixed output. With `share` its blobs may be hard links of the cache's.
 ///
 /// # Errors
 /// As [`pull`], and those of writing.
@@ -102,6 +102,7 @@ pub fn pull_layout(
     cache: &BlobCache,
     platform: Option<&Platform>,
     out: &Path,
+    share: bool,
 ) -> Result<PullReport> {
     let pulled = pull(registry, cache, platform)?;
     let name = registry.reference.tag.clone().filter(|_| registry.reference.digest.is_none());
@@ -115,7 +116,7 @@ pub fn pull_layout(
     }
     top.annotations.clear();
     top.annotations.insert(REF_NAME.to_owned(), name.unwrap_or_else(|| "latest".to_owned()));
-    layout::write_layout(out, &oci::to_json(&Index::new(vec![top])), &blobs)?;
+    layout::write_layout_with(out, &oci::to_json(&Index::new(vec![top])), &blobs, share)?;
     let platforms = pulled.manifests.iter().filter_map(|(d, _)| d.platform.as_ref()).map(ToString::to_string);
     Ok(PullReport {
         reference: registry.reference.to_string(),
