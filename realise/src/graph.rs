@@ -307,11 +307,12 @@ fn way_of(planner: &Planner, drv: &Derivation) -> Result<(Way, Option<Box<Wanted
         if !found.is_fetch() {
             return Ok((Way::Build, None));
         }
+        // A fetch that wants nothing of the network has a local file.
         let wants = found.wants(&attrs).into_iter().next();
-        let is_local = wants.as_ref().is_some_and(|wants| wants.url.starts_with("file:"));
-        if planner.options.offline && !is_local {
-            let url = wants.map_or_else(String::new, |wants| format!(": {}", wants.url));
-            let text = format!("must be fetched, and `--offline` forbids it{url}");
+        if let Some(wants) = wants.as_ref().filter(|wants| !wants.url.starts_with("file:"))
+            && planner.options.offline
+        {
+            let text = format!("must be fetched, and `--offline` forbids it: {}", wants.url);
             return Err(Failure::new(FailureKind::Fetch, text));
         }
         return Ok((Way::Fetch, wants.map(Box::new)));
