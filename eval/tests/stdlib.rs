@@ -134,7 +134,6 @@ fn entry(name: &str, comment: &[(usize, String)]) -> Entry {
 }
 
 #[test]
-#[ignore = "until every builtin is there"]
 fn examples_hold() {
     let dir = folder();
     let settings = Settings { system: "x86_64-linux".to_owned(), ..Settings::default() };

@@ -1,0 +1,89 @@
+//! The examples evaluate as they stand, stay short, and say what they make.
+//!
+//! Building them needs the network and minutes: `AMPOULE_EXAMPLES=hello,zlib cargo test --test examples` realises those
+//! (by file name without extension; `all` for every one), twice, and compares.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+}
+
+fn examples_in(dir: &Path, found: &mut Vec<PathBuf>) {
+    let entries = std::fs::read_dir(dir).expect("a folder of examples");
+    for path in entries.map(|entry| entry.expect("an entry").path()) {
+        if path.is_dir() {
+            examples_in(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "img") {
+            found.push(path);
+        }
+    }
+}
+
+fn examples() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    examples_in(&folder(), &mut found);
+    found.sort();
+    assert!(found.len() > 10, "{found:?}");
+    found
+}
+
+fn ampoule(args: &[&str], home: &Path) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_ampoule"))
+        .args(args)
+        .env_clear()
+        .env("HOME", home)
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .current_dir(folder())
+        .output()
+        .expect("the program runs")
+}
+
+#[test]
+fn examples_are_short_and_say_what_they_make() {
+    for path in examples() {
+        let text = std::fs::read_to_string(&path).expect("readable");
+        let shown = path.display();
+        assert!(text.lines().count() < 40, "{shown} has forty lines or more");
+        assert!(text.starts_with("# "), "{shown} does not begin with what it makes");
+        let file = path.strip_prefix(folder().parent().expect("the workspace")).expect("below it");
+        let command = format!("#   ampoule realise {}", file.display());
+        assert!(text.lines().any(|line| line == command), "{shown} does not show `{command}`");
+    }
+}
+
+#[test]
+fn examples_evaluate_to_derivations() {
+    let home = tempfile::tempdir().expect("a directory");
+    for path in examples() {
+        let output = ampoule(&["eval", "--raw", "-A", "drvPath", &path.to_string_lossy()], home.path());
+        let text = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {complaint}", path.display());
+        assert!(text.starts_with("/nix/store/") && text.trim_end().ends_with(".drv"), "{}: {text}", path.display());
+    }
+}
+
+#[test]
+fn chosen_examples_build_and_repeat() {
+    let chosen = std::env::var("AMPOULE_EXAMPLES").unwrap_or_default();
+    let chosen: Vec<&str> = chosen.split(',').filter(|name| !name.is_empty()).collect();
+    if chosen.is_empty() {
+        println!("skipped: AMPOULE_EXAMPLES names no example");
+        return;
+    }
+    let home = tempfile::tempdir().expect("a directory");
+    for path in examples() {
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        if chosen != ["all"] && !chosen.contains(&name) {
+            continue;
+        }
+        for args in [&["realise"][..], &["realise", "--check"]] {
+            let file = path.to_string_lossy();
+            let args: Vec<&str> = args.iter().copied().chain([file.as_ref()]).collect();
+            let output = ampoule(&args, home.path());
+            assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
