@@ -8,10 +8,10 @@
 //! "${a}/bin:${b}/bin"      {a} ∪ {b} = #3, however often the string is cut and joined
 //! ```
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ampoule_store::StorePath;
+use rustc_hash::FxHashMap as HashMap;
 
 /// One thing that a string depends on. Ordered as Nix prints them: by path.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -68,10 +68,10 @@ impl Default for Contexts {
         let empty: Arc<[u32]> = Arc::new([]);
         Self {
             elems: Vec::new(),
-            elem_ids: HashMap::new(),
+            elem_ids: HashMap::default(),
             sets: vec![Arc::clone(&empty)],
-            set_ids: HashMap::from([(empty, 0)]),
-            unions: HashMap::new(),
+            set_ids: HashMap::from_iter([(empty, 0)]),
+            unions: HashMap::default(),
         }
     }
 }

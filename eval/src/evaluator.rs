@@ -5,7 +5,6 @@
 //! limit on its depth turns runaway recursion into an error. Nothing of it gets out but
 //! what is `Send`.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ampoule_lang::resolve::Place;
 use ampoule_lang::{FileId, SourceMap, Symbol};
 use ampoule_store::StorePath;
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::builtins::{self, Builtin};
 use crate::context::{ContextElem, ContextId, Contexts};
@@ -185,15 +185,15 @@ impl Evaluator {
             settings,
             limit,
             builtins: Vec::new(),
-            globals: HashMap::new(),
+            globals: HashMap::default(),
             builtins_set: nothing,
             bases: Vec::new(),
-            imports: HashMap::new(),
-            copied: HashMap::new(),
+            imports: HashMap::default(),
+            copied: HashMap::default(),
             stats: Stats::default(),
             tools: builtins::Tools::default(),
             modulo: ampoule_store::ModuloHashes::default(),
-            derivations: HashMap::new(),
+            derivations: HashMap::default(),
             arena: Box::leak(Box::default()),
         };
         evaluator.make_globals();
@@ -229,10 +229,11 @@ impl Evaluator {
     /// Returns a line about memory, for people.
     pub fn memory(&self) -> String {
         format!(
-            "{} MiB allocated, {} MiB of blocks, {} collections",
+            "{} MiB allocated, {} MiB of blocks, {} collections, {} MiB of code",
             self.heap.allocated_bytes() >> 20,
             self.heap.size_bytes() >> 20,
-            self.heap.collections
+            self.heap.collections,
+            self.arena.allocated_bytes() >> 20
         )
     }
 

@@ -26,7 +26,7 @@
 //! assert_eq!(path.name(), "x.drv");
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::RwLock;
 
 use bstr::BString;
@@ -198,7 +198,7 @@ pub struct ModuloHash {
 
 /// Remembers the modulo hash of each derivation. Several threads may share one.
 #[derive(Debug, Default)]
-pub struct ModuloHashes(RwLock<HashMap<StorePath, ModuloHash>>);
+pub struct ModuloHashes(RwLock<rustc_hash::FxHashMap<StorePath, ModuloHash>>);
 
 impl ModuloHashes {
     /// Returns what is remembered.
