@@ -26,12 +26,23 @@ use crate::span::Span;
 use crate::symbol::Symbol;
 
 /// The bindings of sets that are not finished, and the sets that are open.
-#[derive(Default)]
 pub(crate) struct BindingStack {
     pending: Vec<Pending>,
     pub seen: Seen,
     open: Vec<OpenSet>,
     open_of: FxHashMap<AttrsId, usize>,
+}
+
+impl Default for BindingStack {
+    fn default() -> Self {
+        Self { pending: Vec::new(), seen: Seen::take(), open: Vec::new(), open_of: FxHashMap::default() }
+    }
+}
+
+impl Drop for BindingStack {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.seen).keep();
+    }
 }
 
 /// A piece of a set, as the text has it.
@@ -57,9 +68,27 @@ pub(crate) struct Seen {
     set: u32,
 }
 
+thread_local! {
+    /// The table is as long as there are names; a small file should not pay for it anew.
+    static KEPT: std::cell::RefCell<Seen> = std::cell::RefCell::default();
+}
+
 impl Seen {
+    /// Takes the table of this thread, until [`Seen::keep`] gives it back.
+    pub fn take() -> Self {
+        KEPT.take()
+    }
+
+    /// Gives the table back.
+    pub fn keep(self) {
+        KEPT.set(self);
+    }
+
     /// Begins another set.
     pub fn start(&mut self) {
+        if self.set == u32::MAX {
+            *self = Self::default();
+        }
         self.set += 1;
     }
 

@@ -8,7 +8,7 @@ mod common;
 use std::fs;
 
 use ampoule_lang::source::MAX_SOURCE_BYTES;
-use ampoule_lang::{Diagnostic, ParseOptions, Source, SourceMap, parse_with, print, render};
+use ampoule_lang::{Diagnostic, ParseOptions, Source, SourceMap, names, parse_with, print, render};
 use common::generate::{Random, program};
 
 /// Parses, prints or renders, and checks that all places lie in the text.
@@ -16,7 +16,10 @@ fn survives(bytes: Vec<u8>) -> Result<usize, Vec<Diagnostic>> {
     let sources = SourceMap::new();
     let source = sources.add("hostile.img", "/base", bytes);
     match parse_with(&source, ParseOptions { pipe_operators: true }) {
-        Ok(parsed) => Ok(print::to_nix(&parsed.ast, &source).len()),
+        Ok(parsed) => {
+            names::undefined(&parsed.ast, &source);
+            Ok(print::to_nix(&parsed.ast, &source).len())
+        }
         Err(errors) => {
             assert!(!errors.is_empty(), "a failure has a reason");
             for error in &errors {
