@@ -5,9 +5,11 @@ mod config;
 mod copy;
 mod eval;
 mod explain;
+mod fmt;
 mod image;
 mod instantiate;
 mod lock;
+mod log;
 mod man;
 mod parse;
 mod realise;
@@ -22,15 +24,17 @@ use crate::ui::Ui;
 /// Every command. The order is that of `--help`.
 #[derive(Subcommand)]
 pub enum Command {
-    Image(image::Args),
-    Lock(lock::Args),
     Realise(realise::Args),
     Eval(eval::Args),
     Instantiate(instantiate::Args),
-    Parse(parse::Args),
-    Explain(explain::Args),
+    Image(image::Args),
+    Lock(lock::Args),
+    Log(log::Args),
     Store(Box<store::Args>),
     Copy(copy::Args),
+    Parse(parse::Args),
+    Fmt(fmt::Args),
+    Explain(explain::Args),
     Config(config::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -46,6 +50,8 @@ pub fn run(args: Cli, ui: Ui) -> Result<ExitStatus, (Ui, CliError)> {
         Command::Instantiate(args) => instantiate::run(&args, &global, &ui),
         Command::Eval(args) => eval::run(&args, &global, &ui),
         Command::Parse(args) => parse::run(&args, &global, &ui),
+        Command::Fmt(args) => fmt::run(&args, &ui),
+        Command::Log(args) => log::run(&args, &global, &ui),
         Command::Explain(args) => explain::run(&args, &ui),
         Command::Store(args) => store::run(&args, &global, &ui),
         Command::Copy(args) => copy::run(&args, &global, &ui),

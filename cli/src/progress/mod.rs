@@ -89,11 +89,8 @@ pub fn failure_lines(ui: &Ui, failure: &Failure) -> Vec<String> {
         lines.extend(failure.log_tail.iter().map(|line| format!("  {} {line}", ui.paint(">", "2"))));
     }
     let mut hints = failure.hints.clone();
-    if let Some(drv) = &failure.drv {
-        if failure.has_log {
-            hints.push(format!("run `ampoule log {}` to see all of the log", drv.name()));
-            hints.push(format!("run `ampoule debug {}` for a shell in the same sandbox", drv.name()));
-        }
+    if let (Some(drv), true) = (&failure.drv, failure.has_log) {
+        hints.push(format!("run `ampoule log {drv}` to see all of the log"));
     }
     if let Some(kept) = &failure.kept {
         hints.push(format!("look into `{}`, which was kept", kept.display()));

@@ -1,0 +1,74 @@
+//! `ampoule log`: what a build printed.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::time::Duration;
+
+use ampoule_realise::LogDir;
+use ampoule_store::{Store, StorePath};
+
+use crate::args::GlobalArgs;
+use crate::error::{CliError, ExitStatus, IoContext};
+use crate::ui::Ui;
+
+/// Print the log of a build
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  ampoule log /nix/store/…-hello.drv    the log of a derivation's last build
+  ampoule log result                    of what made this
+  ampoule log -f …-hello.drv            follow it while it runs")]
+pub struct Args {
+    /// A derivation, an output, or a link to one
+    path: String,
+
+    /// Go on printing while the build runs
+    #[arg(short, long)]
+    follow: bool,
+}
+
+pub fn run(args: &Args, global: &GlobalArgs, _: &Ui) -> Result<ExitStatus, CliError> {
+    let store = crate::store::open_for(global)?;
+    let path = store.parse_any(&args.path)?;
+    let drv = derivation_of(&store, path)?;
+    let logs = LogDir::new(store.root().path().join("log"));
+    let mut text = tempfile::tempfile().while_doing(|| "cannot make a temporary file".to_owned())?;
+    let mut printed = 0;
+    loop {
+        text.set_len(0).and_then(|()| text.rewind()).while_doing(|| "cannot use a temporary file".to_owned())?;
+        logs.read(&drv, &mut text).while_doing(|| format!("cannot read the log of `{}`", drv.name())).map_err(
+            |error| error.hint("only builds on this machine leave a log; name the derivation or its output"),
+        )?;
+        text.seek(SeekFrom::Start(printed)).while_doing(|| "cannot use a temporary file".to_owned())?;
+        let mut rest = Vec::new();
+        text.read_to_end(&mut rest).while_doing(|| "cannot use a temporary file".to_owned())?;
+        printed += rest.len() as u64;
+        let mut out = std::io::stdout().lock();
+        if out.write_all(&rest).and_then(|()| out.flush()).is_err() || !args.follow || !runs(&store, &drv)? {
+            return Ok(ExitStatus::Success);
+        }
+        drop(out);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// The derivation itself, or the one that made an output.
+fn derivation_of(store: &Store, path: StorePath) -> Result<StorePath, CliError> {
+    if path.is_derivation() {
+        return Ok(path);
+    }
+    let info = store.expect_info(&path)?;
+    info.deriver.ok_or_else(|| CliError::failed(format!("nothing is known of what made `{}`", path.name())))
+}
+
+/// Whether somebody holds the lock of one of its outputs, as a build does.
+fn runs(store: &Store, drv: &StorePath) -> Result<bool, CliError> {
+    let derivation = store.read_derivation(drv)?;
+    for output in derivation.outputs.values() {
+        if let Some(path) = output.path() {
+            if store.try_lock_output(path)?.is_none() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
