@@ -356,10 +356,10 @@ impl World for ProjectWorld {
             };
             let Some(base) = self.search_entry(path)? else { continue };
             let found = if below.is_empty() { base } else { base.join(below) };
-            if self.options.impure || self.file_type(&found).is_ok() {
-                if std::fs::symlink_metadata(&found).is_ok() {
-                    return Ok(Some(found));
-                }
+            if (self.options.impure || self.file_type(&found).is_ok())
+                && std::fs::symlink_metadata(&found).is_ok()
+            {
+                return Ok(Some(found));
             }
         }
         let within = |dir: &str| if rest.is_empty() { PathBuf::from(dir) } else { Path::new(dir).join(rest) };
@@ -441,13 +441,10 @@ impl World for ProjectWorld {
                 .insert(hashed.path.clone(), real.clone());
             (hashed.path, Some(hashed.address))
         };
-        if let (Some(wanted), Some(got)) = (expected, address) {
-            if wanted.hash != got.hash {
-                return Err(AddError::HashMismatch {
-                    wanted: Box::new(wanted.hash),
-                    got: Box::new(got.hash),
-                });
-            }
+        if let (Some(wanted), Some(got)) = (expected, address)
+            && wanted.hash != got.hash
+        {
+            return Err(AddError::HashMismatch { wanted: Box::new(wanted.hash), got: Box::new(got.hash) });
         }
         Ok(path)
     }
@@ -552,7 +549,7 @@ fn store_kind(kind: ampoule_store::FileKind) -> FileType {
     match kind {
         ampoule_store::FileKind::Directory => FileType::Directory,
         ampoule_store::FileKind::Symlink => FileType::Symlink,
-        ampoule_store::FileKind::Regular { .. } => FileType::Regular,
+        ampoule_store::FileKind::Regular => FileType::Regular,
         _ => FileType::Unknown,
     }
 }

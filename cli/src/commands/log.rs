@@ -34,10 +34,14 @@ pub fn run(args: &Args, global: &GlobalArgs, _: &Ui) -> Result<ExitStatus, CliEr
     let mut text = tempfile::tempfile().while_doing(|| "cannot make a temporary file".to_owned())?;
     let mut printed = 0;
     loop {
-        text.set_len(0).and_then(|()| text.rewind()).while_doing(|| "cannot use a temporary file".to_owned())?;
-        logs.read(&drv, &mut text).while_doing(|| format!("cannot read the log of `{}`", drv.name())).map_err(
-            |error| error.hint("only builds on this machine leave a log; name the derivation or its output"),
-        )?;
+        text.set_len(0)
+            .and_then(|()| text.rewind())
+            .while_doing(|| "cannot use a temporary file".to_owned())?;
+        logs.read(&drv, &mut text)
+            .while_doing(|| format!("cannot read the log of `{}`", drv.name()))
+            .map_err(|error| {
+                error.hint("only builds on this machine leave a log; name the derivation or its output")
+            })?;
         text.seek(SeekFrom::Start(printed)).while_doing(|| "cannot use a temporary file".to_owned())?;
         let mut rest = Vec::new();
         text.read_to_end(&mut rest).while_doing(|| "cannot use a temporary file".to_owned())?;
@@ -64,10 +68,10 @@ fn derivation_of(store: &Store, path: StorePath) -> Result<StorePath, CliError> 
 fn runs(store: &Store, drv: &StorePath) -> Result<bool, CliError> {
     let derivation = store.read_derivation(drv)?;
     for output in derivation.outputs.values() {
-        if let Some(path) = output.path() {
-            if store.try_lock_output(path)?.is_none() {
-                return Ok(true);
-            }
+        if let Some(path) = output.path()
+            && store.try_lock_output(path)?.is_none()
+        {
+            return Ok(true);
         }
     }
     Ok(false)

@@ -106,12 +106,6 @@ impl Config {
         self.project_file.as_deref()
     }
 
-    /// Sets a key from the command line, which wins over everything.
-    pub fn set_flag(&mut self, name: &'static str, setting: Setting) {
-        debug_assert!(keys::find(name).is_some(), "{name} is in the table");
-        self.settings.insert(name, (setting, Origin::Flag));
-    }
-
     /// Sets `name` from `--option NAME VALUE`.
     ///
     /// # Errors
