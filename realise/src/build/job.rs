@@ -16,8 +16,9 @@ use super::checks::check_shape;
 use super::environment::{EnvironmentSpec, build_inputs};
 use super::inputs::InputClosure;
 use super::log::{LineSink, LogDir, Logger};
-use super::outputs::Finished;
+use super::outputs::{Finished, copy_rewritten};
 use super::resolve::{InputOutputs, Resolved, resolve};
+use super::rewrite::{Pair, replace_all};
 use super::supervise::{Ending, Limits, supervise};
 use super::{compare, diagnose};
 use crate::builders::Builders;
@@ -302,23 +303,28 @@ impl Job<'_> {
             Ending::Sandbox(error) => Some(diagnose::sandbox(&error, closure)),
             Ending::Stopped(failure) => Some(failure),
         };
-        let finished = Finished {
-            store: shared.store,
-            drv: self.drv,
-            resolved,
-            attrs,
-            dir: &prepared.outputs_dir,
-            names: &prepared.names,
-            staging: &staging,
-            candidates: closure.infos.keys().cloned().collect(),
-            tier: Some(options.tier),
-            copy_first: resolved.derivation.fixed_output().is_some(),
-        };
         let outcome = match failure {
             Some(failure) => Err(failure),
-            None => written
-                .map_err(|error| disk("write the log", error))
-                .and_then(|()| self.finish(&finished, locks)),
+            None => written.map_err(|error| disk("write the log", error)).and_then(|()| {
+                let rewritten = prepared.take_private(&staging)?;
+                let (dir, names) = match &rewritten {
+                    Some(names) => (staging.fd(), names),
+                    None => (&prepared.outputs_dir, &prepared.names),
+                };
+                let finished = Finished {
+                    store: shared.store,
+                    drv: self.drv,
+                    resolved,
+                    attrs,
+                    dir,
+                    names,
+                    staging: &staging,
+                    candidates: closure.infos.keys().cloned().collect(),
+                    tier: Some(options.tier),
+                    copy_first: rewritten.is_none() && resolved.derivation.fixed_output().is_some(),
+                };
+                self.finish(&finished, locks)
+            }),
         };
         outcome.map_err(|mut failure| {
             if matches!(failure.kind, FailureKind::Build | FailureKind::TimedOut | FailureKind::HashMismatch)
@@ -333,7 +339,7 @@ impl Job<'_> {
                 }
             }
             if options.keep_failed && failure.kind != FailureKind::Interrupted {
-                failure.kept = self.keep(&staging);
+                failure.kept = self.keep(&prepared, &staging);
             }
             failure
         })
@@ -370,12 +376,25 @@ impl Job<'_> {
     ) -> Result<PreparedBuild, Failure> {
         let shared = self.shared;
         let (store, options) = (shared.store, shared.options);
-        let identity =
-            if options.tier == Tier::Namespaces { shared.identity } else { Identity::of_this_process() };
-        let [outputs_dir, build_dir, _tmp] = [("store", 0o755), ("build", 0o700), ("tmp", 0o1777)]
-            .map(|(name, mode)| make_own_dir(staging, name, mode, identity));
-        let (outputs_dir, build_dir) = (outputs_dir?, build_dir?);
-        _tmp?;
+        let identity = shared.identity;
+        let private = match options.tier {
+            Tier::Namespaces => None,
+            _ => Some(PrivateStore::new(store, identity)?),
+        };
+        let (outputs_dir, build_dir) = match &private {
+            None => {
+                make_own_dir(staging.fd(), "tmp", 0o1777, identity)?;
+                (
+                    make_own_dir(staging.fd(), "store", 0o755, identity)?,
+                    make_own_dir(staging.fd(), "build", 0o700, identity)?,
+                )
+            }
+            Some(private) => {
+                let dir = private.open()?;
+                let build = make_own_dir(&dir, "build", 0o700, identity)?;
+                (dir, build)
+            }
+        };
         let store_dir = PathBuf::from(store.dir().as_str());
         let mut spec = SandboxSpec::new(staging.path().to_path_buf(), store.root().objects(), store_dir);
         spec.tier = options.tier;
@@ -384,13 +403,25 @@ impl Job<'_> {
         if self.activity == Activity::Check {
             spec.build_dir = PathBuf::from("/build-again");
         }
+        if let Some(private) = &private {
+            spec.top_dir = private.path().to_path_buf();
+            spec.build_dir = private.path().join("build");
+        }
         let inside = spec.build_dir.to_string_lossy().into_owned();
         let is_fixed = resolved.derivation.fixed_output().is_some();
         spec.host_network = is_fixed && options.allow_network_builders;
-        let outputs: BTreeMap<String, String> =
-            resolved.targets.iter().map(|(name, path)| (name.clone(), store.dir().print(path))).collect();
+        let pairs = private.as_ref().map(|private| private.pairs(store, resolved)).unwrap_or_default();
+        let inside_of = |text: &[u8]| replace_all(text, &pairs);
+        let outputs: BTreeMap<String, String> = resolved
+            .targets
+            .iter()
+            .map(|(name, path)| {
+                let seen = inside_of(store.dir().print(path).as_bytes());
+                (name.clone(), String::from_utf8_lossy(&seen).into_owned())
+            })
+            .collect();
         let variables = resolved.derivation.environment.iter();
-        let variables = variables.map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+        let variables = variables.map(|(name, value)| (name.to_vec(), inside_of(value))).collect();
         let inputs = build_inputs(&EnvironmentSpec {
             store_dir: store.dir(),
             build_dir: &inside,
@@ -408,7 +439,7 @@ impl Job<'_> {
         spec.env = inputs.env.into_iter().collect();
         spec.builder = resolved.derivation.builder.to_vec();
         spec.args = vec![base_name(&spec.builder)];
-        spec.args.extend(resolved.derivation.arguments.iter().map(|arg| arg.to_vec()));
+        spec.args.extend(resolved.derivation.arguments.iter().map(|arg| inside_of(arg)));
         check_arguments(&spec.args)?;
         spec.linux32 = resolved.derivation.system.starts_with(b"i686-");
         spec.binds = closure.root_binds(attrs)?;
@@ -418,16 +449,17 @@ impl Job<'_> {
         let names = resolved.targets.iter().map(|(name, path)| {
             (name.clone(), CString::new(path.as_str()).expect("a store path has no zero byte"))
         });
-        Ok(PreparedBuild { spec, outputs_dir, names: names.collect() })
+        Ok(PreparedBuild { spec, outputs_dir, names: names.collect(), private, pairs })
     }
 
     /// Moves the build directory to where a person finds it.
-    fn keep(&self, staging: &Staging) -> Option<PathBuf> {
+    fn keep(&self, prepared: &PreparedBuild, staging: &Staging) -> Option<PathBuf> {
         let kept = self.shared.store.root().path().join("kept");
         std::fs::create_dir_all(&kept).ok()?;
         let name = self.drv.derivation_name().unwrap_or("build");
         let target = (0..10_000).map(|n| kept.join(format!("{name}-{n}"))).find(|path| !path.exists())?;
-        std::fs::rename(staging.path().join("build"), &target).ok()?;
+        let from = prepared.private.as_ref().map_or(staging.path(), |private| private.path());
+        std::fs::rename(from.join("build"), &target).ok()?;
         Some(target)
     }
 }
@@ -437,6 +469,117 @@ pub(crate) struct PreparedBuild {
     pub(crate) spec: SandboxSpec,
     pub(crate) outputs_dir: OwnedFd,
     pub(crate) names: BTreeMap<String, CString>,
+    /// Where outputs are built when there is no private root.
+    private: Option<PrivateStore>,
+    /// Paths in it, and those that they stand for.
+    pairs: Vec<Pair>,
+}
+
+impl PreparedBuild {
+    /// Copies outputs that were built under private paths, with their true ones in them. Returns
+    /// their names in `staging`; nothing if there is nothing to do.
+    fn take_private(&self, staging: &Staging) -> Result<Option<BTreeMap<String, CString>>, Failure> {
+        if self.private.is_none() {
+            return Ok(None);
+        }
+        let back: Vec<Pair> = self.pairs.iter().map(|(to, from)| (from.clone(), to.clone())).collect();
+        let mut names = BTreeMap::new();
+        for (output, name) in &self.names {
+            let is_there = rustix::fs::statat(&self.outputs_dir, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+            let copy = match is_there {
+                Ok(_) => copy_rewritten(&self.outputs_dir, name, staging, back.clone())?,
+                // Missing there, missing here: told with all others.
+                Err(_) => name.clone(),
+            };
+            names.insert(output.clone(), copy);
+        }
+        Ok(Some(names))
+    }
+}
+
+/// Where a build without a private root makes its outputs: a directory whose name is as long as the
+/// store's, so that paths in what it makes can be replaced by the true ones. The store itself stays
+/// closed to it.
+#[derive(Debug)]
+struct PrivateStore(PathBuf);
+
+impl PrivateStore {
+    fn new(store: &Store, identity: Identity) -> Result<Self, Failure> {
+        let (logical, physical) = (store.dir().as_str(), store.root().objects());
+        if std::fs::canonicalize(logical).ok() != Some(physical.clone()) {
+            return Err(Failure::new(
+                FailureKind::Sandbox,
+                format!(
+                    "without namespaces the store must lie at `{logical}`, and it lies at `{}`",
+                    physical.display()
+                ),
+            )
+            .hint(format!(
+                "make a link, as root: `mkdir -p {parent} && ln -s {} {logical}`",
+                physical.display(),
+                parent =
+                    std::path::Path::new(logical).parent().unwrap_or(std::path::Path::new("/")).display()
+            )));
+        }
+        let room = logical.len().checked_sub("/tmp/".len()).filter(|room| *room >= 3).ok_or_else(|| {
+            Failure::new(
+                FailureKind::Sandbox,
+                format!(
+                    "without namespaces a store at `{logical}` cannot be built for: its name is too short"
+                ),
+            )
+        })?;
+        for _ in 0..100 {
+            let path = PathBuf::from(format!("/tmp/{}", random_name(room)));
+            match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&path)
+            {
+                Ok(()) => {
+                    let private = Self(path);
+                    give_away(private.open()?.as_fd(), identity)?;
+                    return Ok(private);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(disk("make a build's directory in /tmp", error)),
+            }
+        }
+        Err(Failure::new(FailureKind::Store, "cannot find a free name in /tmp"))
+    }
+
+    fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+
+    fn open(&self) -> Result<OwnedFd, Failure> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::open(&self.0, flags, Mode::empty())
+            .map_err(|error| disk("open a build's directory", error))
+    }
+
+    /// Each output's true path, and where it is made.
+    fn pairs(&self, store: &Store, resolved: &Resolved) -> Vec<Pair> {
+        let pair = |path: &StorePath| {
+            let made = self.0.join(path.as_str()).into_os_string().into_encoded_bytes();
+            (store.dir().print(path).into_bytes(), made)
+        };
+        resolved.targets.values().map(pair).collect()
+    }
+}
+
+impl Drop for PrivateStore {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// A name that cannot be guessed, of letters and digits.
+fn random_name(length: usize) -> String {
+    use std::hash::{BuildHasher, Hasher};
+    let digits = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let digit = |_| {
+        let number = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        char::from(digits[(number % digits.len() as u64) as usize])
+    };
+    (0..length).map(digit).collect()
 }
 
 fn kind_of(kind: &BuiltinErrorKind) -> FailureKind {
@@ -486,11 +629,11 @@ fn impure(
         .collect())
 }
 
-fn make_own_dir(staging: &Staging, name: &str, mode: u32, identity: Identity) -> Result<OwnedFd, Failure> {
+fn make_own_dir(parent: &OwnedFd, name: &str, mode: u32, identity: Identity) -> Result<OwnedFd, Failure> {
     let failed = |error: rustix::io::Errno| disk("make a build's directory", error);
-    rustix::fs::mkdirat(staging.fd(), name, Mode::from_raw_mode(0o700)).map_err(failed)?;
+    rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)).map_err(failed)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = rustix::fs::openat(staging.fd(), name, flags, Mode::empty()).map_err(failed)?;
+    let dir = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed)?;
     give_away(dir.as_fd(), identity)?;
     rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode)).map_err(failed)?;
     Ok(dir)

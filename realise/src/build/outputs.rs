@@ -14,7 +14,7 @@ use ampoule_store::{
 
 use super::checks::{Made, OutputChecks};
 use super::resolve::Resolved;
-use super::rewrite::Rewriter;
+use super::rewrite::{Pair, Rewriter};
 use crate::builtin::Attributes;
 use crate::error::{Failure, FailureKind};
 
@@ -271,9 +271,9 @@ impl Finished<'_> {
         algo: HashAlgo,
     ) -> Result<Ready, Failure> {
         let scratch = &self.resolved.targets[output];
-        let zeros = [0; 32];
+        let zeros = vec![0; ampoule_store::HASH_PART_LEN];
         // Other outputs that came before have their final paths by now.
-        let mut pairs: Vec<([u8; 32], [u8; 32])> = Vec::new();
+        let mut pairs: Vec<Pair> = Vec::new();
         let mut references = BTreeSet::new();
         for reference in staged.references.iter().filter(|reference| *reference != scratch) {
             let other = self.resolved.targets.iter().find(|(_, target)| *target == reference);
@@ -291,7 +291,7 @@ impl Finished<'_> {
         let source = self.dir_of(from_staging);
         let hash = if has_self || !pairs.is_empty() {
             let mut all = vec![(hash_part(scratch), zeros)];
-            all.extend(pairs.iter().copied());
+            all.extend(pairs.iter().cloned());
             self.modulo_hash(source, &staged.name, all, method, algo)?
         } else {
             self.content_hash(from_staging, staged, method, algo)?
@@ -322,7 +322,7 @@ impl Finished<'_> {
         &self,
         dir: &OwnedFd,
         name: &CStr,
-        pairs: Vec<([u8; 32], [u8; 32])>,
+        pairs: Vec<Pair>,
         method: Method,
         algo: HashAlgo,
     ) -> Result<Hash, Failure> {
@@ -343,27 +343,8 @@ impl Finished<'_> {
     }
 
     /// A copy of an output with hash parts replaced, in the staging directory.
-    fn rewritten(
-        &self,
-        dir: &OwnedFd,
-        name: &CStr,
-        pairs: Vec<([u8; 32], [u8; 32])>,
-    ) -> Result<Staged, Failure> {
-        let failed = |error: std::io::Error| build_failed(format!("cannot rewrite an output: {error}"));
-        let copy = format!("rewritten-{}", String::from_utf8_lossy(name.to_bytes()));
-        let path = self.staging.path().join(&copy);
-        let (reader, writer) = std::io::pipe().map_err(failed)?;
-        std::thread::scope(|scope| {
-            let unpack = scope.spawn(|| ampoule_store::restore_path(&path, reader));
-            let mut rewriter = Rewriter::new(writer, pairs);
-            let dumped = dump_at(dir, name, &mut rewriter).map(drop);
-            let finished = rewriter.finish().map_err(failed).map(drop);
-            let unpacked = unpack.join().expect("unpacking does not panic");
-            unpacked?;
-            dumped?;
-            finished
-        })?;
-        let name = CString::new(copy).expect("a store name has no zero byte");
+    fn rewritten(&self, dir: &OwnedFd, name: &CStr, pairs: Vec<Pair>) -> Result<Staged, Failure> {
+        let name = copy_rewritten(dir, name, self.staging, pairs)?;
         Ok(self.store.stage_in_place(self.staging.fd(), &name, BTreeSet::new())?)
     }
 
@@ -406,8 +387,33 @@ impl Finished<'_> {
     }
 }
 
-fn hash_part(path: &StorePath) -> [u8; 32] {
-    path.hash_part().as_bytes().try_into().expect("a hash part has 32 digits")
+/// Copies a tree into a staging directory with texts replaced; returns its name there.
+pub(crate) fn copy_rewritten(
+    dir: &OwnedFd,
+    name: &CStr,
+    staging: &Staging,
+    pairs: Vec<Pair>,
+) -> Result<CString, Failure> {
+    let failed = |error: std::io::Error| build_failed(format!("cannot rewrite an output: {error}"));
+    let copy = format!("rewritten-{}", String::from_utf8_lossy(name.to_bytes()));
+    let path = staging.path().join(&copy);
+    let (reader, writer) = std::io::pipe().map_err(failed)?;
+    std::thread::scope(|scope| {
+        let unpack = scope.spawn(|| ampoule_store::restore_path(&path, reader));
+        let mut rewriter = Rewriter::new(writer, pairs);
+        let dumped = dump_at(dir, name, &mut rewriter).map(drop);
+        // Dropping the pipe's end tells the other thread that this is all.
+        let finished = rewriter.finish().map_err(failed).map(drop);
+        let unpacked = unpack.join().expect("unpacking does not panic");
+        dumped?;
+        unpacked?;
+        finished
+    })?;
+    Ok(CString::new(copy).expect("a store name has no zero byte"))
+}
+
+fn hash_part(path: &StorePath) -> Vec<u8> {
+    path.hash_part().as_bytes().to_vec()
 }
 
 struct HashWriter(Hasher);

@@ -21,11 +21,15 @@ pub(crate) fn replace_all(text: &[u8], pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> 
     out
 }
 
+/// A text, and another of the same length.
+pub(crate) type Pair = (Vec<u8>, Vec<u8>);
+
 /// A writer that passes everything on with hash parts replaced, and notes where.
 pub(crate) struct Rewriter<W> {
     to: W,
-    /// Hash parts: 32 bytes each.
-    pairs: Vec<([u8; 32], [u8; 32])>,
+    /// Each of two texts of one length.
+    pairs: Vec<Pair>,
+    longest: usize,
     /// The end of what came, which may be the beginning of a match.
     held: Vec<u8>,
     position: u64,
@@ -33,11 +37,11 @@ pub(crate) struct Rewriter<W> {
     pub(crate) matches: Vec<u64>,
 }
 
-const LENGTH: usize = 32;
-
 impl<W: Write> Rewriter<W> {
-    pub(crate) fn new(to: W, pairs: Vec<([u8; 32], [u8; 32])>) -> Self {
-        Self { to, pairs, held: Vec::new(), position: 0, matches: Vec::new() }
+    pub(crate) fn new(to: W, pairs: Vec<Pair>) -> Self {
+        debug_assert!(pairs.iter().all(|(from, to)| from.len() == to.len() && !from.is_empty()));
+        let longest = pairs.iter().map(|(from, _)| from.len()).max().unwrap_or(1);
+        Self { to, pairs, longest, held: Vec::new(), position: 0, matches: Vec::new() }
     }
 
     /// Passes the last bytes on.
@@ -55,14 +59,14 @@ impl<W: Write> Write for Rewriter<W> {
             let mut at = 0;
             while let Some(found) = memchr::memmem::find(&data[at..], from) {
                 at += found;
-                data[at..at + LENGTH].copy_from_slice(to);
+                data[at..at + to.len()].copy_from_slice(to);
                 if index == 0 {
                     self.matches.push(self.position + at as u64);
                 }
-                at += LENGTH;
+                at += to.len();
             }
         }
-        let keep = data.len().min(LENGTH - 1);
+        let keep = data.len().min(self.longest - 1);
         let pass = data.len() - keep;
         self.to.write_all(&data[..pass])?;
         self.position += pass as u64;
@@ -92,7 +96,7 @@ mod tests {
         let text = [b"1234".as_slice(), &from, b"56", &from, b"7"].concat();
         let expected = [b"1234".as_slice(), &to, b"56", &to, b"7"].concat();
         for size in 1..text.len() {
-            let mut rewriter = Rewriter::new(Vec::new(), vec![(from, to)]);
+            let mut rewriter = Rewriter::new(Vec::new(), vec![(from.to_vec(), to.to_vec())]);
             for piece in text.chunks(size) {
                 rewriter.write_all(piece).expect("a vector takes everything");
             }

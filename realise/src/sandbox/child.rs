@@ -214,14 +214,15 @@ fn build_root(plan: &Prepared, host: &HostMounts) -> Result<(), Failure> {
     let root = at(Step::Root, sys::new_file_system(c"tmpfs", &[(c"mode", c"0755")], OWN))?;
     at(Step::Root, sys::move_mount(root.as_raw_fd(), host.top.as_raw_fd(), c""))?;
     at(Step::Root, sys::fchdir(root.as_raw_fd()))?;
+    // First what a store's own place may lie below.
+    for (tree, path) in [(&host.tmp, c"tmp"), (&host.build, plan.build_dir.as_c_str())] {
+        at(Step::MountOutputs, sys::mkdir(path, 0o755))?;
+        at(Step::MountOutputs, sys::move_mount(tree.as_raw_fd(), CWD, path))?;
+    }
     for (index, path) in plan.directories.iter().enumerate() {
         at_index(Step::RootDirectory, index, sys::mkdir(path, 0o755))?;
     }
-    for (tree, path) in
-        [(&host.outputs, plan.store_dir.as_c_str()), (&host.build, &plan.build_dir), (&host.tmp, c"tmp")]
-    {
-        at(Step::MountOutputs, sys::move_mount(tree.as_raw_fd(), CWD, path))?;
-    }
+    at(Step::MountOutputs, sys::move_mount(host.outputs.as_raw_fd(), CWD, &plan.store_dir))?;
     mount_inputs(plan, host)?;
     for (index, (path, contents)) in plan.files.iter().enumerate() {
         let made = sys::write_file(path, contents, libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW);
@@ -327,14 +328,15 @@ const LANDLOCK_DEVICES: [&CStr; 6] =
 
 fn confine_without_namespaces(context: &Context) -> SysResult<()> {
     let plan = context.plan;
-    let allowed = |path, writable, directory| landlock::Allowed { path, writable, directory };
-    let inputs = plan
-        .binds
-        .iter()
-        .filter(|bind| !matches!(bind.kind, PreparedKind::Symlink(_)))
-        .map(|bind| allowed(bind.source.as_c_str(), false, matches!(bind.kind, PreparedKind::Directory)));
-    let devices = LANDLOCK_DEVICES.into_iter().map(|path| allowed(path, true, false));
-    let own = [allowed(plan.store_dir.as_c_str(), true, true), allowed(&plan.build_dir_absolute, true, true)];
+    let store = sys::openat(CWD, &plan.store_root, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    let allowed = |dir, path, writable, directory| landlock::Allowed { dir, path, writable, directory };
+    let inputs =
+        plan.binds.iter().filter(|bind| !matches!(bind.kind, PreparedKind::Symlink(_))).map(|bind| {
+            let dir = if bind.from_store { store.as_raw_fd() } else { CWD };
+            allowed(dir, bind.source.as_c_str(), false, matches!(bind.kind, PreparedKind::Directory))
+        });
+    let devices = LANDLOCK_DEVICES.into_iter().map(|path| allowed(CWD, path, true, false));
+    let own = [allowed(CWD, plan.top_dir.as_c_str(), true, true)];
     landlock::confine_to(context.landlock_abi, inputs.chain(devices).chain(own))
 }
 
@@ -364,7 +366,10 @@ fn arrange_streams(context: &Context) -> Result<(), Failure> {
 /// breaking into it.
 fn lock_in(context: &Context) -> Result<(), Failure> {
     let plan = context.plan;
-    at(Step::Limits, limits::set_processes())?;
+    // Without a user namespace all processes of this user count, not only the build's.
+    if plan.tier == Tier::Namespaces || plan.identity.foreign {
+        at(Step::Limits, limits::set_processes())?;
+    }
     sys::umask(0o022);
     // Address randomisation off, where the kernel lets us; a container may not.
     const ADDR_NO_RANDOMIZE: libc::c_ulong = 0x0004_0000;
@@ -397,8 +402,7 @@ fn refuse_magic_builder(plan: &Prepared) -> Result<(), Failure> {
         return Ok(());
     }
     match sys::open_without_magic_links(&plan.builder) {
-        // A kernel without `openat2` (before 5.6) has no Landlock either; the spawner then runs from
-        // a sealed copy.
+        // Before Linux 5.6; there is no Landlock either, and the spawner runs from a sealed copy.
         Ok(_) | Err(Errno(libc::ENOSYS)) => Ok(()),
         Err(errno) => Err(Failure { step: Step::Execute, errno, index: 0 }),
     }
@@ -409,6 +413,7 @@ fn start_and_reap(context: &Context) -> ! {
     let errno = Cell::new(Errno(0));
     let interactive = context.plan.interactive;
     let execute = || {
+        sys::ignore(sys::die_with_parent());
         sys::ignore(sys::setsid());
         if interactive {
             sys::take_terminal(0);

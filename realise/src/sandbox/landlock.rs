@@ -54,6 +54,8 @@ pub(crate) fn confine_to_root(abi: u32) -> SysResult<()> {
 
 /// One path that a build without namespaces may touch.
 pub(crate) struct Allowed<'a> {
+    /// Where `path` begins, unless it is absolute.
+    pub(crate) dir: std::os::fd::RawFd,
     pub(crate) path: &'a std::ffi::CStr,
     pub(crate) writable: bool,
     pub(crate) directory: bool,
@@ -61,10 +63,13 @@ pub(crate) struct Allowed<'a> {
 
 /// Confines this process to `paths`, and refuses TCP. Paths that do not exist are left out.
 pub(crate) fn confine_to<'a>(abi: u32, paths: impl Iterator<Item = Allowed<'a>>) -> SysResult<()> {
+    if abi < 2 {
+        return Err(sys::Errno(libc::EOPNOTSUPP));
+    }
     let ruleset = ruleset(abi, true)?;
     let all = fs_rights(abi);
     for allowed in paths {
-        let Ok(fd) = sys::openat(sys::CWD, allowed.path, libc::O_PATH, 0) else { continue };
+        let Ok(fd) = sys::openat(allowed.dir, allowed.path, libc::O_PATH, 0) else { continue };
         let mut rights = if allowed.writable { all } else { READ_RIGHTS };
         if !allowed.directory {
             rights &= FILE_RIGHTS & all;

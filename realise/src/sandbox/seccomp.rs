@@ -45,13 +45,14 @@ enum Verdict {
         flags: u32,
         mode: u32,
     },
-    SocketFamily,
+    /// Let sockets of these families be made, and no others.
+    SocketFamily(&'static [i32]),
     TerminalTricks,
 }
 
 /// Every call that is looked at; those whose arguments matter first, since the kernel remembers the
 /// answer for all others.
-fn rules() -> Vec<(c_long, Verdict)> {
+fn rules(families: &'static [i32]) -> Vec<(c_long, Verdict)> {
     use Verdict::{Error, Mode, OpenMode, SocketFamily, TerminalTricks};
     let mut rules = vec![
         (libc::SYS_openat, OpenMode { flags: 2, mode: 3 }),
@@ -60,7 +61,7 @@ fn rules() -> Vec<(c_long, Verdict)> {
         (libc::SYS_fchmod, Mode { mode: 1 }),
         (libc::SYS_fchmodat2, Mode { mode: 2 }),
         (libc::SYS_mknodat, Mode { mode: 2 }),
-        (libc::SYS_socket, SocketFamily),
+        (libc::SYS_socket, SocketFamily(families)),
         (libc::SYS_openat2, Error(libc::ENOSYS)),
         (libc::SYS_getgroups, Error(0)),
     ];
@@ -162,15 +163,17 @@ fn decide(verdict: Verdict) -> Vec<sock_filter> {
                 answer(RET_ALLOW),
             ]
         }
-        Verdict::SocketFamily => vec![
-            load(offset_of_argument(0)),
-            jump(BPF_JEQ, libc::AF_UNIX as u32, 4, 0),
-            jump(BPF_JEQ, libc::AF_INET as u32, 3, 0),
-            jump(BPF_JEQ, libc::AF_INET6 as u32, 2, 0),
-            jump(BPF_JEQ, libc::AF_NETLINK as u32, 1, 0),
-            error(libc::EAFNOSUPPORT),
-            answer(RET_ALLOW),
-        ],
+        Verdict::SocketFamily(families) => {
+            let count = families.len() as u8;
+            let allow = families
+                .iter()
+                .zip(0..)
+                .map(|(family, index)| jump(BPF_JEQ, *family as u32, count - index, 0));
+            let mut block = vec![load(offset_of_argument(0))];
+            block.extend(allow);
+            block.extend([error(libc::EAFNOSUPPORT), answer(RET_ALLOW)]);
+            block
+        }
         Verdict::TerminalTricks => vec![
             load(offset_of_argument(1)),
             jump(BPF_JEQ, libc::TIOCSTI as u32, 1, 0),
@@ -181,8 +184,13 @@ fn decide(verdict: Verdict) -> Vec<sock_filter> {
     }
 }
 
-/// Builds the filter for this architecture.
-pub(crate) fn filter() -> Vec<sock_filter> {
+/// Families that lead nowhere but into the build's own network namespace.
+pub(crate) const OWN_NETWORK: &[i32] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+/// All that is left where the network is the host's.
+pub(crate) const NO_NETWORK: &[i32] = &[libc::AF_UNIX];
+
+/// Builds the filter for this architecture; sockets may be of `families`.
+pub(crate) fn filter(families: &'static [i32]) -> Vec<sock_filter> {
     let mut program = vec![
         load(OFFSET_ARCH),
         jump(BPF_JEQ, ARCH, 1, 0),
@@ -194,7 +202,7 @@ pub(crate) fn filter() -> Vec<sock_filter> {
         jump(BPF_JGT, NEWEST as u32, 0, 1),
         answer(RET_ERRNO | libc::ENOSYS as u32),
     ];
-    for (number, verdict) in rules() {
+    for (number, verdict) in rules(families) {
         let block = decide(verdict);
         program.push(jump(BPF_JEQ, number as u32, 0, block.len() as u8));
         program.extend(block);
@@ -209,7 +217,7 @@ mod tests {
 
     /// Runs the filter as the kernel would, on one call.
     fn run(arch: u32, number: u32, arguments: [u32; 4]) -> u32 {
-        let program = filter();
+        let program = filter(OWN_NETWORK);
         let mut accumulator = 0;
         let mut at = 0;
         loop {

@@ -195,6 +195,8 @@ struct Running {
     pid: i32,
     pidfd: OwnedFd,
     report: OwnedFd,
+    /// Whether the end of its pid 1 is the end of all its processes.
+    is_sealed: bool,
     /// Closed when this goes: the child can tell that we died.
     _release: OwnedFd,
 }
@@ -203,6 +205,8 @@ const CONTROL: RawFd = 0;
 
 struct Server {
     filter: Vec<libc::sock_filter>,
+    /// For builds in the host's network namespace.
+    strict_filter: Vec<libc::sock_filter>,
     landlock_abi: u32,
     stack: Stack,
     child_stack: Stack,
@@ -214,9 +218,11 @@ struct Server {
 fn serve() -> Result<(), Errno> {
     sys::reset_signals();
     limits::set_inherited();
+    sys::become_subreaper()?;
     sys::dup_to(CONTROL, CONTROL, true)?;
     let mut server = Server {
-        filter: seccomp::filter(),
+        filter: seccomp::filter(seccomp::OWN_NETWORK),
+        strict_filter: seccomp::filter(seccomp::NO_NETWORK),
         landlock_abi: landlock_abi(),
         stack: Stack::new()?,
         child_stack: Stack::new()?,
@@ -232,6 +238,9 @@ fn serve() -> Result<(), Errno> {
             if fds[index].revents != 0 {
                 let done = server.running.swap_remove(index - 1);
                 let (status, usage) = sys::reap(done.pid)?;
+                if !done.is_sealed {
+                    server.kill_orphans();
+                }
                 wire::send_reaped(&done.report, status, usage);
             }
         }
@@ -242,6 +251,25 @@ fn serve() -> Result<(), Errno> {
 }
 
 impl Server {
+    /// Kills what a build without namespaces left running: its orphans are our children by now.
+    fn kill_orphans(&self) {
+        loop {
+            let listed = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+            let orphans: Vec<i32> = listed
+                .split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .filter(|pid| self.running.iter().all(|running| running.pid != *pid))
+                .collect();
+            if orphans.is_empty() {
+                return;
+            }
+            for pid in orphans {
+                sys::kill(pid, libc::SIGKILL);
+                sys::ignore(sys::reap(pid));
+            }
+        }
+    }
+
     /// Takes one request; false when the realiser is gone.
     fn take_request(&mut self) -> Result<bool, Errno> {
         let mut fds = Vec::new();
@@ -256,9 +284,16 @@ impl Server {
             return Ok(false);
         }
         let Ok([request, report, log]) = <[OwnedFd; 3]>::try_from(fds) else { return Ok(true) };
-        match self.start(request, &report, &log) {
+        let is_sealed = std::cell::Cell::new(true);
+        match self.start(request, &report, &log, &is_sealed) {
             Ok((pid, pidfd, release)) => {
-                self.running.push(Running { pid, pidfd, report, _release: release });
+                self.running.push(Running {
+                    pid,
+                    pidfd,
+                    report,
+                    is_sealed: is_sealed.get(),
+                    _release: release,
+                });
             }
             Err(failure) => {
                 wire::send_failure(report.as_raw_fd(), failure);
@@ -290,6 +325,7 @@ impl Server {
         request: OwnedFd,
         report: &OwnedFd,
         log: &OwnedFd,
+        is_sealed: &std::cell::Cell<bool>,
     ) -> Result<(i32, OwnedFd, OwnedFd), Failure> {
         let fail = |step, errno| Failure { step, errno, index: 0 };
         let unreadable =
@@ -298,13 +334,15 @@ impl Server {
         let args = StringArray::new(std::mem::take(&mut plan.args));
         let env = StringArray::new(std::mem::take(&mut plan.env));
         let (release_read, release_write) = sys::pipe().map_err(|errno| fail(Step::ReadRequest, errno))?;
+        let namespaces = plan.tier == Tier::Namespaces;
+        is_sealed.set(namespaces);
         let store = self.mapped_store(&plan);
         let context = Context {
             store: store.as_ref().map(AsRawFd::as_raw_fd),
             plan: &plan,
             args: &args,
             env: &env,
-            filter: &self.filter,
+            filter: if namespaces { &self.filter } else { &self.strict_filter },
             landlock_abi: self.landlock_abi,
             release: release_read.as_raw_fd(),
             release_other: release_write.as_raw_fd(),
@@ -312,7 +350,6 @@ impl Server {
             log: log.as_raw_fd(),
             stack: &self.child_stack,
         };
-        let namespaces = plan.tier == Tier::Namespaces;
         let flags = if namespaces { libc::CLONE_NEWUSER | libc::CLONE_NEWPID } else { 0 };
         let run = || child::run(&context);
         let (pid, pidfd) =

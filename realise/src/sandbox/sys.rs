@@ -460,6 +460,11 @@ pub(crate) fn pidfd_kill(pidfd: RawFd, signal: c_int) -> SysResult<()> {
     sys!(libc::SYS_pidfd_send_signal, pidfd, signal, NULL, 0).map(drop)
 }
 
+/// Sends `signal` to a child of ours that nobody else waits for.
+pub(crate) fn kill(pid: i32, signal: c_int) {
+    ignore(sys!(libc::SYS_kill, pid, signal));
+}
+
 /// Memory for the stack of a cloned child, with a guard page below.
 #[derive(Debug)]
 pub(crate) struct Stack {

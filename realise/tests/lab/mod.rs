@@ -70,10 +70,14 @@ macro_rules! lab {
 
 impl Lab {
     pub fn new() -> Option<Self> {
+        Self::with(StoreSettings::default())
+    }
+
+    pub fn with(settings: StoreSettings) -> Option<Self> {
         let busybox = busybox()?;
         let dir = tempfile::tempdir().expect("a temporary directory");
         let root = StoreRoot::new(dir.path().join("ampoule"));
-        let store = Store::open(&root, StoreSettings::default()).expect("a new store");
+        let store = Store::open(&root, settings).expect("a new store");
         let tree = dir.path().join("busybox");
         std::fs::create_dir_all(tree.join("bin")).expect("made");
         std::fs::copy(&busybox, tree.join("bin/busybox")).expect("copied");

@@ -1,0 +1,175 @@
+//! Section K of the attack and fault cases: places without user namespaces, and weaker walls by name.
+
+mod lab;
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+use ampoule_net::Cancel;
+use ampoule_realise::{Builders, Options, Realiser, Silent, Wanted};
+use ampoule_store::{Store, StoreDir, StorePath, StoreRoot, StoreSettings, Tier};
+use lab::Lab;
+
+#[test]
+fn all_hold_as_an_ordinary_user() {
+    lab::again_as_an_ordinary_user("all_hold_as_an_ordinary_user");
+}
+
+/// Realises a derivation in this test program, run once more behind `wrapper`.
+fn realise_behind(lab: &Lab, drv: &StorePath, wrapper: &str) -> Output {
+    Command::new("sh")
+        .args(["-c", wrapper, "sh"])
+        .arg(std::env::current_exe().expect("our own name"))
+        .args(["--exact", "realiser_in_a_process_of_its_own", "--nocapture"])
+        .env("AMPOULE_TEST_STORE", lab.store.root().path())
+        .env("AMPOULE_TEST_DRV", drv.as_str())
+        .output()
+        .expect("run")
+}
+
+#[test]
+fn realiser_in_a_process_of_its_own() {
+    let (Ok(store), Ok(drv)) = (std::env::var("AMPOULE_TEST_STORE"), std::env::var("AMPOULE_TEST_DRV"))
+    else {
+        return;
+    };
+    let store = Store::open(&StoreRoot::new(store), StoreSettings::default()).expect("a store");
+    let options = Options { spawner: env!("CARGO_BIN_EXE_ampoule-sandbox").into(), ..Options::default() };
+    let realiser = Realiser {
+        store: &store,
+        source: &store,
+        builders: &Builders::default(),
+        options: &options,
+        events: &Silent,
+        cancel: Cancel::default(),
+    };
+    let wanted = Wanted { drv: StorePath::parse(&drv).expect("a path"), outputs: BTreeSet::new() };
+    match realiser.realise(&[wanted]) {
+        Ok(_) => println!("\nBUILT"),
+        Err(error) => {
+            println!("\nFAILED {} {error}", error.exit_status());
+            for hint in error.failures.iter().flat_map(|failure| &failure.hints) {
+                println!("HINT {hint}");
+            }
+        }
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn case_156_without_user_namespaces_it_stops_and_names_the_remedy() {
+    let lab = lab!();
+    let drv = lab.drv("case", "echo > $out");
+    let wrapper =
+        "exec unshare -Ur sh -c 'echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"' sh \"$@\"";
+    let text = said(&realise_behind(&lab, &drv, wrapper));
+    if !text.contains("running 1 test") {
+        eprintln!("skipped: `unshare -Ur` does not work here: {text}");
+        return;
+    }
+    assert!(text.contains("FAILED 5") && text.contains("user namespace"), "{text}");
+    assert!(text.contains("HINT allow user namespaces: `sysctl user.max_user_namespaces"), "{text}");
+    assert!(text.contains("--sandbox=landlock"), "{text}");
+    let out = lab.read(&drv).output_path("out").expect("known").clone();
+    assert!(!lab.store.is_valid(&out).expect("asked"), "nothing was built without a sandbox");
+}
+
+#[test]
+fn case_160_as_the_only_user_of_a_container() {
+    let lab = lab!();
+    let drv = lab.drv(
+        "case",
+        "id -u > $out; if (exec 3>/proc/sys/kernel/core_pattern) 2>/dev/null; then echo opened >> $out; fi",
+    );
+    let text = said(&realise_behind(&lab, &drv, "exec unshare -Ur \"$@\""));
+    if !text.contains("running 1 test") {
+        eprintln!("skipped: `unshare -Ur` does not work here: {text}");
+        return;
+    }
+    assert!(text.contains("BUILT"), "{text}");
+    assert_eq!(std::fs::read_to_string(lab.build(&drv)).expect("a file"), "1000\n");
+    // With /proc covered in part: what the kernel allows then, or a clear word.
+    let masked = lab.drv("masked", "echo > $out");
+    let wrapper = "exec unshare -Urm sh -c 'mount -t tmpfs none /proc/sys && exec \"$@\"' sh \"$@\"";
+    let text = said(&realise_behind(&lab, &masked, wrapper));
+    assert!(text.contains("BUILT") || text.contains("systempaths=unconfined"), "{text}");
+}
+
+/// A store that lies where it believes to be.
+fn honest_lab(tier: Tier) -> Option<(Lab, tempfile::TempDir)> {
+    let place = tempfile::Builder::new().prefix("a").rand_bytes(5).tempdir_in("/tmp").expect("a directory");
+    let logical = place.path().join("st");
+    let settings = StoreSettings {
+        store_dir: Some(StoreDir::new(logical.to_str().expect("plain")).expect("a good name")),
+        ..StoreSettings::default()
+    };
+    let mut lab = Lab::with(settings)?;
+    std::os::unix::fs::symlink(lab.store.root().objects(), &logical).expect("linked");
+    // Root's builds are another user, who must be able to reach the store.
+    for dir in [place.path(), lab.dir.path()] {
+        std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    }
+    lab.options.tier = tier;
+    Some((lab, place))
+}
+
+#[test]
+fn case_157_landlock_alone() {
+    let Some((lab, _place)) = honest_lab(Tier::Landlock) else { return };
+    if ampoule_realise::sandbox::landlock_abi() < 2 {
+        eprintln!("skipped: no Landlock in this kernel");
+        return;
+    }
+    let secret = lab.store.real_path(&lab.info(&lab.build(&lab.drv("secret", "echo secret > $out"))).path);
+    let outside = lab.dir.path().join("outside");
+    std::fs::write(&outside, "x").expect("written");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let shown = outside.display();
+    let script = format!(
+        "t() {{ if \"$@\" >/dev/null 2>&1 </dev/null; then echo done \"$@\"; else echo refused; fi; }}
+         mkdir $out; (t cat /etc/passwd; t cat {}; t cat {shown}; t touch /tmp/ampoule-157; t rm {shown}; t sh -c 'echo > {shown}'
+         t nc -w 3 127.0.0.1 {port}; t ls /; t unshare -U true) > $out/said; echo $out > $out/self; sleep 1000 & true",
+        secret.display()
+    );
+    let path = lab.build(&lab.drv("case", &script));
+    let said = std::fs::read_to_string(path.join("said")).expect("a file");
+    // A user namespace may be had; it gives no right to mount.
+    assert_eq!(said.lines().filter(|line| *line == "refused").count(), 8, "{said}");
+    let info = lab.info(&path);
+    assert_eq!(
+        std::fs::read_to_string(path.join("self")).expect("a file"),
+        format!("{}\n", lab.store.dir().print(&info.path))
+    );
+    assert!(info.references.contains(&info.path));
+    // 159: what was built under which wall is told.
+    assert_eq!(info.tier, Some(Tier::Landlock));
+    assert!(outside.exists());
+}
+
+#[test]
+fn case_158_no_wall_is_by_name_and_recorded() {
+    let Some((lab, _place)) = honest_lab(Tier::None) else { return };
+    let path = lab.build(&lab.drv("case", "echo $out > $out; id -u >> $out"));
+    assert_eq!(lab.info(&path).tier, Some(Tier::None));
+    let mut lab = lab;
+    lab.options.tier = Tier::Namespaces;
+    let path = lab.build(&lab.drv("strict", "echo > $out"));
+    assert_eq!(lab.info(&path).tier, Some(Tier::Namespaces));
+}
+
+#[test]
+fn a_weaker_wall_says_what_it_needs() {
+    let mut lab = lab!();
+    lab.options.tier = Tier::Landlock;
+    if std::fs::canonicalize("/nix/store").ok() == Some(lab.store.root().objects()) {
+        return;
+    }
+    let failure = lab.fails(&lab.drv("case", "echo > $out"));
+    assert!(failure.message.contains("the store must lie at `/nix/store`"), "{failure}");
+    assert!(failure.hints[0].contains("ln -s"), "{failure}");
+}
