@@ -27,7 +27,6 @@ pub const GLOBALS: &[&str] = &[
     "fetchGit",
     "fetchMercurial",
     "fetchTarball",
-    "fetchTree",
     "fromTOML",
     "import",
     "isNull",
