@@ -379,6 +379,15 @@ impl Store {
         filter: Option<&mut Filter<'_>>,
     ) -> StoreResult<ObjectInfo> {
         let (dir, name) = open_parent(source)?;
+        let is_nar = options.method == Method::Nar && options.algo == HashAlgo::Sha256;
+        let mark = self.source_mark(source, options);
+        if is_nar && !self.has_mark(&mark) {
+            // Never seen: read, hash and copy it in one pass. If it turns out to be known, the copy
+            // was for nothing, once.
+            let info = self.copy_in(&dir, &name, options, filter)?;
+            self.set_mark(&mark);
+            return Ok(info);
+        }
         // What the filter said is kept: it may be slow, or count its calls.
         let mut rejected: BTreeSet<PathBuf> = BTreeSet::new();
         let has_filter = filter.is_some();
@@ -401,15 +410,26 @@ impl Store {
             self.touch(&hashed.path);
             return Ok(info);
         }
-        self.lease(&options.references)?;
-        let staging = self.staging()?;
         let mut again = |path: &Path, _: FileKind| Ok(!rejected.contains(path));
         let filter: Option<&mut Filter<'_>> = if has_filter { Some(&mut again) } else { None };
-        let staged = self.stage(&dir, &name, &staging, BTreeSet::new(), filter)?;
-        // The path follows from the bytes that were stored, not from those of the first reading.
-        let (hash, size) = match hashed.nar {
-            Some(_) => (staged.nar_hash, staged.nar_size_bytes),
-            None => hash_at(staging.fd(), &staged.name, options.method, options.algo, None)?,
+        self.copy_in(&dir, &name, options, filter)
+    }
+
+    /// Copies a tree and registers the copy. The path follows from the bytes that were stored,
+    /// whatever an earlier reading found.
+    fn copy_in(
+        &self,
+        dir: &OwnedFd,
+        name: &CStr,
+        options: &AddOptions,
+        filter: Option<&mut Filter<'_>>,
+    ) -> StoreResult<ObjectInfo> {
+        self.lease(&options.references)?;
+        let staging = self.staging()?;
+        let staged = self.stage(dir, name, &staging, BTreeSet::new(), filter)?;
+        let (hash, size) = match (options.method, options.algo) {
+            (Method::Nar, HashAlgo::Sha256) => (staged.nar_hash, staged.nar_size_bytes),
+            (method, algo) => hash_at(staging.fd(), &staged.name, method, algo, None)?,
         };
         let hashed = self.hashed(options, hash, size)?;
         self.lease([&hashed.path])?;
@@ -417,7 +437,30 @@ impl Store {
         info.references.clone_from(&options.references);
         info.address = Some(hashed.address);
         let registered = self.place(staging.fd(), &staged.name, info, None)?;
+        if let Registered::WasValid(info) = &registered {
+            self.touch(&info.path);
+        }
         Ok(registered.info().clone())
+    }
+
+    /// Returns the name under which the store remembers that it has seen a source. A guess about
+    /// what is cheaper, and nothing that a result depends on.
+    fn source_mark(&self, source: &Path, options: &AddOptions) -> String {
+        use std::os::unix::ffi::OsStrExt;
+        let absolute = std::path::absolute(source).unwrap_or_else(|_| source.to_owned());
+        let text = [options.name.as_bytes(), b"\0", absolute.as_os_str().as_bytes()].concat();
+        format!("sources/{}", Hash::sha256(&text).to_nix32())
+    }
+
+    fn has_mark(&self, mark: &str) -> bool {
+        rustix::fs::accessat(&self.layout().cache, mark, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok()
+    }
+
+    fn set_mark(&self, mark: &str) {
+        let cache = &self.layout().cache;
+        rustix::fs::mkdirat(cache, "sources", Mode::from_raw_mode(0o755)).ok();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        rustix::fs::openat(cache, mark, flags, Mode::from_raw_mode(0o644)).ok();
     }
 
     /// Copies a tree into a staging directory, canonically, and finds which of the candidates it

@@ -109,16 +109,22 @@ impl Writer<'_> {
 
     fn string(&mut self, text: &[u8]) {
         self.raw(b"\"");
+        for chunk in text.chunks(64) {
+            if has_special(chunk) { self.escaped(chunk) } else { self.raw(chunk) }
+        }
+        self.raw(b"\"");
+    }
+
+    fn escaped(&mut self, chunk: &[u8]) {
         let mut from = 0;
-        for (at, byte) in text.iter().enumerate() {
+        for (at, byte) in chunk.iter().enumerate() {
             if let Some(escape) = escape_of(*byte) {
-                self.raw(&text[from..at]);
+                self.raw(&chunk[from..at]);
                 self.raw(&[b'\\', escape]);
                 from = at + 1;
             }
         }
-        self.raw(&text[from..]);
-        self.raw(b"\"");
+        self.raw(&chunk[from..]);
     }
 
     /// `,["out","lib"])` after an input derivation.
@@ -160,6 +166,13 @@ impl Writer<'_> {
         self.string(if mask && is_output() { b"" } else { value });
         self.raw(b")");
     }
+}
+
+/// Whether something in it must be escaped. Without branches, so that the compiler looks at many
+/// bytes at once.
+fn has_special(chunk: &[u8]) -> bool {
+    let is_special = |b: u8| (b == b'"') | (b == b'\\') | (b == b'\n') | (b == b'\r') | (b == b'\t');
+    chunk.iter().fold(false, |found, b| found | is_special(*b))
 }
 
 fn escape_of(byte: u8) -> Option<u8> {

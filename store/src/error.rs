@@ -118,18 +118,6 @@ pub enum StoreError {
         /// What follows.
         expected: StorePath,
     },
-    /// There already is something else by this path.
-    #[error(
-        "path '{path}' is valid already with NAR hash {have}, and is offered with {offered}; the first one stays"
-    )]
-    OtherContents {
-        /// The object.
-        path: StorePath,
-        /// What is there.
-        have: Box<Hash>,
-        /// What came.
-        offered: Box<Hash>,
-    },
     /// Something stands where an object is to be unpacked.
     #[error("'{0}' exists already")]
     Exists(String),

@@ -257,7 +257,6 @@ impl Store {
     fn sweep_records(&self) -> StoreResult<u64> {
         let layout = self.layout();
         let mut freed = 0;
-        let list = |dir| read_names(dir).map_err(|e| StoreError::io("list", b"store", e));
         for (name, _) in list(&layout.realisations)? {
             let text = read_small(&layout.realisations, &name).ok().flatten().unwrap_or_default();
             let valid = StorePath::parse(text.trim_end()).ok().map(|p| self.has_object(&p)).transpose()?;
@@ -274,6 +273,15 @@ impl Store {
             if let Some(path) = path {
                 // Taking it and letting it go deletes it.
                 drop(OutputLock::take(layout, &path, false)?);
+            }
+        }
+        // Guesses about sources: few are of use for long.
+        if let Ok(sources) = tree::open_subdir(&layout.cache, c"sources") {
+            let marks = list(&sources)?;
+            if marks.len() > 10_000 {
+                for (name, _) in marks {
+                    rustix::fs::unlinkat(&sources, &name, AtFlags::empty()).ok();
+                }
             }
         }
         for (name, _) in list(&layout.links)? {
@@ -298,7 +306,6 @@ impl Store {
     /// Takes away what processes left that died. Does not wait: if a collector runs, it does this.
     pub(crate) fn clean_up_after_the_dead(&self) -> StoreResult<()> {
         let layout = self.layout();
-        let list = |dir| read_names(dir).map_err(|e| StoreError::io("list", b"tmp", e));
         if list(&layout.tmp)?.is_empty()
             && list(&layout.leases)?.is_empty()
             && list(&layout.trash)?.is_empty()
@@ -313,6 +320,10 @@ impl Store {
         self.empty_trash()?;
         Ok(())
     }
+}
+
+fn list(dir: &std::os::fd::OwnedFd) -> StoreResult<Vec<(CString, rustix::fs::FileType)>> {
+    read_names(dir).map_err(|e| StoreError::io("list", b"store", e))
 }
 
 fn sweep_temporaries(dir: &std::os::fd::OwnedFd) -> StoreResult<()> {

@@ -166,7 +166,9 @@ impl Store {
     /// # Errors
     /// Those of the file system.
     pub fn valid_of<'a>(&self, paths: impl IntoIterator<Item = &'a StorePath>) -> StoreResult<Vec<bool>> {
-        paths.into_iter().map(|path| self.is_valid(path)).collect()
+        use rayon::prelude::*;
+        let paths: Vec<_> = paths.into_iter().collect();
+        paths.par_iter().with_min_len(128).map(|path| self.is_valid(path)).collect()
     }
 
     /// Returns what is known about an object, if it is valid.

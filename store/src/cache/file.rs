@@ -49,6 +49,10 @@ impl Transport for FileTransport {
         let parent = to.parent().unwrap_or(&self.dir);
         let put = || -> std::io::Result<()> {
             std::fs::create_dir_all(parent)?;
+            // On one file system nothing needs to be written twice.
+            if std::fs::rename(from, &to).is_ok() {
+                return Ok(());
+            }
             let temporary = tempfile::Builder::new().prefix(".tmp-").tempfile_in(parent)?;
             std::io::copy(&mut std::fs::File::open(from)?, &mut temporary.as_file())?;
             use std::os::unix::fs::PermissionsExt;

@@ -42,7 +42,7 @@ pub trait Transport: Send + Sync {
         Ok(self.get(name)?.is_some())
     }
 
-    /// Writes a file, whole or not at all.
+    /// Writes a file, whole or not at all. What lies at `from` may be taken away.
     ///
     /// # Errors
     /// [`StoreError::Transport`].
