@@ -426,6 +426,7 @@ fn packages_that_do_more_are_refused_by_name_and_reason() {
         ("sed -i s/a/b/ /etc/x", "runs `sed -i"),
         ("echo $(date) > /etc/stamp", "runs `> /etc/stamp`"),
         ("eval \"$x\" y", "runs `eval"),
+        ("mv /usr/x /usr/y", "runs `mv /usr/x /usr/y`"),
         ("cp /proc/version /etc/v", "runs `cp /proc/version"),
         ("if true; then", "cannot be read: line"),
         ("case x in", "cannot be read: line"),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use ampoule_realise::builtin::Place;
 use ampoule_realise::unpack::{Format, Limits, Options, RelPath, UnpackError, Unpacked, unpack};
+use ampoule_store::{HashAlgo, Method};
 use support::archives::{Header, Tar, Zip, ar, bzip2, deb, gzip, pax_record, xz, zstd};
 use support::listing;
 use tempfile::TempDir;
@@ -489,4 +490,51 @@ fn formats_by_name_and_by_bytes() {
     refused(b"7z\xbc\xaf\x27\x1c", "7-zip");
     refused(b"hello, this is text and no archive at all", "cut short");
     refused(&[b'x'; 600], "checksum is wrong: not a tar archive");
+}
+
+#[test]
+fn nix_unpacks_to_the_same_tree() {
+    let Some(nix) = std::env::var_os("PATH").and_then(|path| {
+        std::env::split_paths(&path).map(|dir| dir.join("nix-prefetch-url")).find(|program| program.exists())
+    }) else {
+        println!("skipped: nix-prefetch-url is not here to compare with");
+        return;
+    };
+    let tar = Tar::default()
+        .dir("p-1/")
+        .header(Header::new("p-1/bin/x", b'0', 2).mode(0o4755))
+        .data(b"hi")
+        .header(Header::new("p-1/secret", b'0', 2).mode(0o600))
+        .data(b"hi")
+        .symlink("p-1/l", "bin/x")
+        .hard_link("p-1/h", "p-1/secret")
+        .dir("p-1/empty/")
+        .end();
+    for (name, bytes) in [("a.tar.gz", gzip(&tar)), ("a.tar.xz", xz(&tar)), ("a.tar.bz2", bzip2(&tar))] {
+        let yard = Yard::new();
+        yard.unpack(&bytes, &strip()).expect("a good archive");
+        let (hash, _) =
+            ampoule_store::hash_path(&yard.tree(), Method::Nar, HashAlgo::Sha256).expect("a tree of ours");
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let archive = home.path().join(name);
+        std::fs::write(&archive, bytes).expect("room");
+        let output = std::process::Command::new(&nix)
+            .arg("--unpack")
+            .arg(format!("file://{}", archive.display()))
+            .env("HOME", home.path())
+            .env("NIX_STORE_DIR", home.path().join("store"))
+            .env("NIX_STATE_DIR", home.path().join("state"))
+            .env("NIX_LOG_DIR", home.path().join("log"))
+            .output()
+            .expect("nix-prefetch-url starts");
+        if !output.status.success() {
+            println!(
+                "skipped: nix-prefetch-url cannot run here: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            return;
+        }
+        let theirs = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(theirs.lines().next(), Some(hash.to_nix32().as_str()), "{name}");
+    }
 }

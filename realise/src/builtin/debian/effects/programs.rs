@@ -132,7 +132,14 @@ impl Reader<'_, '_> {
             "install" => fields.and_then(|f| self.install(f)),
             "cp" | "ucf" => fields.and_then(|f| self.copy(f)),
             "ln" => fields.and_then(|f| self.link(f)),
-            "mv" => fields.and_then(|f| self.rename(f)),
+            // Where it is not known what is moved, it is what an older version left.
+            "mv" => match fields {
+                Some(fields) => self.rename(fields),
+                None => {
+                    self.ignore("upgrade");
+                    Some(())
+                }
+            },
             "rmdir" => {
                 self.remove_directories(fields.unwrap_or_default());
                 Some(())
@@ -350,7 +357,8 @@ impl Reader<'_, '_> {
         let (paths, _) = operands(fields, &[])?;
         let [from, to] = &paths[..] else { return None };
         if !from.starts_with('/') || !to.starts_with('/') {
-            return None;
+            self.ignore("upgrade");
+            return Some(());
         }
         let (from_at, to_at) = (
             self.composed.settings.layout.absolute(from).ok()?,
