@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ampoule_eval::{ContextElem, Fetch};
 use ampoule_net::{Cancel, ClientConfig};
-use ampoule_realise::builtin::{FetchUrl, GoModule, Merge, Unpack, WriteTree};
+use ampoule_realise::builtin::{DebianCompose, FetchUrl, GoModule, Merge, Unpack, WriteTree};
 use ampoule_realise::fetch::{Fetcher, FetcherConfig, MirrorSettings};
 use ampoule_realise::{
     Builders, DerivationSource, EventSink, Options, RealiseError, Realised, Realiser as Scheduler, Wanted,
@@ -135,6 +135,7 @@ pub fn builders(config: &Config, store: &Store) -> Builders {
     let fetcher = fetcher(config);
     let mut builders = Builders::default();
     builders.register(FetchUrl::new(fetcher.clone()));
+    builders.register(DebianCompose);
     builders.register(Unpack);
     builders.register(WriteTree);
     builders.register(Merge);
