@@ -572,7 +572,7 @@ impl Evaluator {
     #[inline(never)]
     pub(crate) fn mismatch(&mut self, expected: &str, value: Value) -> EvalError {
         let shown = self.show_short(value);
-        EvalError::type_mismatch(expected, self.type_with_article(value), &shown)
+        EvalError::type_mismatch(expected, &self.type_with_article(value), &shown)
     }
 
     // ---- making values

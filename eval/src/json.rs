@@ -58,6 +58,7 @@ pub fn read<V: Visitor>(text: &[u8], visitor: &mut V) -> Result<(), V::Error> {
         text,
         at: 0,
         token_start: 0,
+        kept_from: 0,
         is_utf8: std::str::from_utf8(text).is_ok(),
         token: Token::Nothing,
         fault: "",
@@ -115,6 +116,8 @@ struct Reader<'a> {
     /// Bytes read; one more than there are when the end was met.
     at: usize,
     token_start: usize,
+    /// Where the last number or string began: what messages say was read last goes back to there.
+    kept_from: usize,
     is_utf8: bool,
     token: Token,
     fault: &'static str,
@@ -247,7 +250,7 @@ impl Reader<'_> {
             message += self.fault;
             message += "; last read: '";
             let end = self.at.min(self.text.len());
-            for c in String::from_utf8_lossy(&self.text[self.token_start.min(end)..end]).chars() {
+            for c in String::from_utf8_lossy(&self.text[self.kept_from.min(end)..end]).chars() {
                 if u32::from(c) <= 0x1f {
                     message += &format!("<U+{:04X}>", u32::from(c));
                 } else {
@@ -299,8 +302,10 @@ impl Reader<'_> {
             Some(b't') => self.literal(b"rue", Token::True),
             Some(b'f') => self.literal(b"alse", Token::False),
             Some(b'n') => self.literal(b"ull", Token::Null),
-            Some(b'"') => self.string(),
-            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(byte @ (b'"' | b'-' | b'0'..=b'9')) => {
+                self.kept_from = self.token_start;
+                if byte == b'"' { self.string() } else { self.number() }
+            }
             Some(_) => self.fault("invalid literal"),
         };
     }

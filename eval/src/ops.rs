@@ -143,7 +143,8 @@ impl Evaluator {
             // Nix looks at the divisor first.
             (_, View::Int(0)) => None,
             (_, View::Float(0.0)) => None,
-            _ => Some(self.numbers(left, right)?),
+            (_, View::Int(_) | View::Float(_)) => Some(self.numbers(left, right)?),
+            _ => return Err(self.mismatch("a float", right)),
         };
         match numbers {
             None => Err(EvalError::new(ErrorKind::DivisionByZero, "division by zero")),
@@ -307,7 +308,7 @@ impl Evaluator {
 
     /// Equality of what is inside a list or set: the same object is equal to itself without a look inside.
     #[inline]
-    fn equal_inside(&mut self, left: Value, right: Value) -> EvalResult<bool> {
+    pub(crate) fn equal_inside(&mut self, left: Value, right: Value) -> EvalResult<bool> {
         if left == right { Ok(true) } else { self.equal(left, right) }
     }
 

@@ -35,8 +35,9 @@ impl Evaluator {
     }
 
     /// Returns the type as error messages name it.
-    pub fn type_with_article(&self, value: Value) -> &'static str {
-        match value.view() {
+    pub fn type_with_article(&self, value: Value) -> std::borrow::Cow<'static, str> {
+        let name_of = |id| self.builtin(id).name;
+        let article = match value.view() {
             View::Null => "null",
             View::Bool(_) => "a Boolean",
             View::Int(_) => "an integer",
@@ -46,16 +47,16 @@ impl Evaluator {
             View::List(_) => "a list",
             View::Attrs(_) => "a set",
             View::Closure(_) => "a function",
-            View::Builtin(_) => "a built-in function",
-            View::Partial(partial) => {
-                if matches!(partial.function().view(), View::Builtin(_)) {
-                    "a partially applied built-in function"
-                } else {
-                    "a function"
+            View::Builtin(id) => return format!("the built-in function '{}'", name_of(id)).into(),
+            View::Partial(partial) => match partial.function().view() {
+                View::Builtin(id) => {
+                    return format!("the partially applied built-in function '{}'", name_of(id)).into();
                 }
-            }
+                _ => "a function",
+            },
             View::Thunk(_) => "a thunk",
-        }
+        };
+        article.into()
     }
 
     /// Returns a value for an error message: nothing is forced, what is long is cut.

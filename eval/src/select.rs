@@ -82,10 +82,8 @@ impl Evaluator {
             Step::Static(name, place) => Ok((*name, *place)),
             Step::Dynamic(node, place) => {
                 let value = self.operand(node, frame, captures)?;
-                match value.as_str() {
-                    Some(text) => Ok((Symbol::intern(text.as_bytes()), *place)),
-                    None => Err(self.mismatch("a string", value).at(*place)),
-                }
+                let text = self.force_string_no_context(value).map_err(|error| error.at(*place))?;
+                Ok((Symbol::intern(text.as_bytes()), *place))
             }
         }
     }
@@ -169,9 +167,7 @@ impl Evaluator {
             if name_value == Value::NULL {
                 continue;
             }
-            let Some(text) = name_value.as_str() else {
-                return Err(self.mismatch("a string", name_value).at(*place));
-            };
+            let text = self.force_string_no_context(name_value).map_err(|error| error.at(*place))?;
             let name = Symbol::intern(text.as_bytes());
             let present = set.as_attrs().and_then(|attrs| attrs.pos(name)).or_else(|| added.pos_of(name));
             if let Some(pos) = present {

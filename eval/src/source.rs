@@ -131,7 +131,7 @@ impl Evaluator {
         scope: &[Symbol],
     ) -> EvalResult<&'static Body<'static, Words>> {
         let world = self.world();
-        let text = world.read_file(path).map_err(|error| EvalError::world(&error))?;
+        let text = world.read_file(path).map_err(|error| EvalError::file(&error, path))?;
         self.stats.files += 1;
         let dir = path.parent().unwrap_or(path);
         self.compile_text(&path.to_string_lossy(), dir, text, scope)
@@ -144,7 +144,7 @@ impl Evaluator {
     /// If it is not there or must not be read.
     pub fn import_path(&mut self, path: &Path) -> EvalResult<PathBuf> {
         let world = self.world();
-        let fail = |error: std::io::Error| EvalError::world(&error);
+        let fail = |error: std::io::Error| EvalError::file(&error, path);
         let resolved = world.resolve_links(path).map_err(fail)?;
         if world.file_type(&resolved).map_err(fail)? != Some(crate::world::FileType::Directory) {
             return Ok(resolved);

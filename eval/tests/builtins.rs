@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use ampoule_eval::{Builtin, Expect, Settings, TABLES, run};
+use ampoule_eval::{Builtin, Expect, GLOBALS, Settings, TABLES, run};
 
 mod support;
 
@@ -58,4 +58,47 @@ fn every_builtin_is_described() {
         assert!(builtin.doc.ends_with('.'), "{name}: the text is sentences");
         assert!(!builtin.examples.is_empty(), "{name} has no example");
     }
+}
+
+/// Writes the page of all builtins.
+fn page() -> String {
+    use std::fmt::Write;
+    let mut page = String::from(PAGE_HEAD);
+    let mut builtins: Vec<&Builtin> = all().collect();
+    builtins.sort_by_key(|builtin| builtin.name);
+    for builtin in builtins {
+        let params: String = builtin.params.iter().map(|param| format!(" *{param}*")).collect();
+        let global = if GLOBALS.contains(&builtin.name) { " (also without `builtins.`)" } else { "" };
+        write!(page, "\n## `{}`{params}{global}\n\n{}\n\n```nix\n", builtin.name, builtin.doc)
+            .expect("a string");
+        for (text, expected) in builtin.examples {
+            let result = match expected {
+                Expect::Shows(shown) => format!("# => {shown}"),
+                Expect::Fails(part) => format!("# error: … {part} …"),
+            };
+            writeln!(page, "{text}\n{result}").expect("a string");
+        }
+        page.push_str("```\n");
+    }
+    page
+}
+
+const PAGE_HEAD: &str = "# Builtins\n\n\
+    This page is written from the table of builtins by `AMPOULE_ACCEPT=1 cargo test -p ampoule-eval --test builtins`; \
+    every example is run as a test. The functions are those of Nix 2.34 that exist without experimental features, \
+    and their results are Nix's; where we differ, the text says so and why. Arguments are evaluated only when the \
+    function needs them; what the text does not say to be forced is not. Costs are in the size of what is named, \
+    O(n) where none is given.\n\n\
+    Constants beside them: `builtins.true`, `builtins.false`, `builtins.null`, and `builtins.builtins`, the set itself.\n";
+
+#[test]
+fn the_page_says_what_the_table_says() {
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("docs/builtins.md");
+    let wanted = page();
+    if std::env::var_os("AMPOULE_ACCEPT").is_some() {
+        std::fs::write(&file, &wanted).expect("the page can be written");
+    }
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == wanted, "docs/builtins.md is out of date: run with AMPOULE_ACCEPT=1 and read the diff");
 }

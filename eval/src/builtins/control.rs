@@ -34,7 +34,7 @@ pub(super) const TABLE: &[Builtin] = &[
     Builtin {
         name: "break",
         params: &["x"],
-        doc: "Returns `x`. Nix's debugger would stop here; we have none.",
+        doc: "Returns `x`. Unlike in Nix there is no debugger that would stop here.",
         examples: &[("break 1", Shows("1"))],
         run: |_, args| Ok(args.at(0)),
     },

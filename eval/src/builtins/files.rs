@@ -20,14 +20,14 @@ pub(super) const TABLE: &[Builtin] = &[
     Builtin {
         name: "currentSystem",
         params: &[],
-        doc: "The system that the command evaluates for (`--system`), such as `x86_64-linux`.",
+        doc: "The system that the command evaluates for (`--system`), such as `x86_64-linux`. Unlike in Nix also when pure: it is an argument, not the machine.",
         examples: &[("builtins.isString builtins.currentSystem", Shows("true"))],
         run: current_system,
     },
     Builtin {
         name: "currentTime",
         params: &[],
-        doc: "Seconds since 1970, the same throughout an evaluation. Not there unless the evaluation is impure.",
+        doc: "Seconds since 1970, the same throughout an evaluation. Unlike in Nix, not there unless the evaluation is impure (in Nix: unless it is pure), since we are pure unless told otherwise.",
         examples: &[("builtins ? currentTime", Shows("false"))],
         run: current_time,
     },
@@ -189,7 +189,7 @@ pub(super) const TABLE: &[Builtin] = &[
 impl EvalError {
     /// A path could not be used.
     #[cold]
-    fn file(error: &std::io::Error, path: &Path) -> Self {
+    pub(crate) fn file(error: &std::io::Error, path: &Path) -> Self {
         use std::io::ErrorKind as Io;
         let shown = path.display();
         let message = match error.kind() {
@@ -550,14 +550,14 @@ fn fetch(ev: &mut Evaluator, value: Value, who: &str) -> EvalResult<Value> {
     match value.as_attrs() {
         Some(attrs) => {
             for (key, value) in ev.heap().sorted(attrs).iter() {
+                if !matches!(key.as_bytes(), b"url" | b"sha256" | b"name") {
+                    return Err(EvalError::invalid(format!("unsupported argument '{key}' to '{who}'")));
+                }
                 let text = ev.force_string_no_context(value)?.to_text().into_owned();
-                match &*key.as_str() {
-                    "url" => url = Some(text),
-                    "sha256" => hash = Some(promised(&text)?),
-                    "name" => name = Some(text),
-                    other => {
-                        return Err(EvalError::invalid(format!("unsupported argument '{other}' to '{who}'")));
-                    }
+                match key.as_bytes() {
+                    b"url" => url = Some(text),
+                    b"sha256" => hash = Some(promised(&text)?),
+                    _ => name = Some(text),
                 }
             }
         }

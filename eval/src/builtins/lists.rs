@@ -112,7 +112,7 @@ pub(super) const TABLE: &[Builtin] = &[
         params: &["args"],
         doc: "Returns all sets that can be reached: the list `startSet`, what `operator` returns for each of them, for \
               each of those, and so on, breadth first. Sets are the same if their attribute `key` is; the first stays. \
-              Keys are numbers, strings, paths, or lists of them; of more than one key, all have to be comparable. \
+              Keys are numbers, strings, paths, or lists of them; of more than one key, all have to be comparable. Unlike in Nix a key that is a list is forced whole, so that the time does not depend on the order of keys. \
               O(n log n).",
         examples: &[
             (
@@ -290,8 +290,13 @@ fn concat_map(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 fn elem(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let list = ev.force_list(args.at(1))?;
     for index in 0..list.len() {
+        // The same value is equal to itself without a look inside, also if it is a function.
+        if list.get(index) == Some(args.at(0)) {
+            return Ok(Value::TRUE);
+        }
         let element = ev.force_element(list, index)?;
-        if ev.equal(args.at(0), element)? {
+        let wanted = ev.force(args.at(0))?;
+        if ev.equal_inside(wanted, element)? {
             return Ok(Value::TRUE);
         }
     }
@@ -299,8 +304,8 @@ fn elem(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn elem_at(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let list = ev.force_list(args.at(0))?;
     let n = ev.force_int(args.at(1))?;
+    let list = ev.force_list(args.at(0))?;
     match usize::try_from(n).ok().filter(|index| *index < list.len()) {
         Some(index) => ev.force_element(list, index),
         None => Err(EvalError::index_out_of_bounds("elemAt", n, list.len())),

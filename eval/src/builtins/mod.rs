@@ -14,6 +14,7 @@ mod files;
 mod lists;
 mod numbers;
 mod strings;
+mod system;
 mod text;
 
 pub(crate) use derivation::KnownDerivation;
@@ -62,6 +63,7 @@ pub const TABLES: &[&[Builtin]] = &[
     lists::TABLE,
     numbers::TABLE,
     strings::TABLE,
+    system::TABLE,
     text::TABLE,
 ];
 
