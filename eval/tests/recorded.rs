@@ -39,7 +39,7 @@ fn theirs(command: &str, text: &str) -> String {
     let mut words = command.split_whitespace();
     let output = Command::new(words.next().expect("a command"))
         .args(words)
-        .args(["--eval", "--strict", "-I", "", "-E", text])
+        .args(["--eval", "--strict", "--read-write-mode", "-I", "", "-E", text])
         .env_remove("NIX_PATH")
         .output()
         .expect("Nix runs");
