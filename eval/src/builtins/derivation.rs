@@ -389,6 +389,8 @@ impl Gathered {
             }
             self.draft.input_sources.insert(path.clone());
             if !path.is_derivation() {
+                // Of objects that this evaluation did not write only the path itself is known here.
+                stack.extend(ev.tools.texts.get(&path).into_iter().flatten().cloned());
                 continue;
             }
             let derivation = ev.know_derivation(&path)?;

@@ -390,6 +390,9 @@ fn to_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         .text_path(&name, text.as_bytes(), references.iter())
         .map_err(|error| EvalError::invalid(error.to_string()))?;
     world.add_text(&path, text.as_bytes(), &references).map_err(|error| EvalError::world(&error))?;
+    if !references.is_empty() {
+        ev.tools.texts.insert(path.clone(), references.into());
+    }
     Ok(opaque(ev, path))
 }
 

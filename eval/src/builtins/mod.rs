@@ -51,6 +51,8 @@ pub enum Expect {
 pub(crate) struct Tools {
     /// Compiled regular expressions.
     regexes: crate::regex::RegexCache,
+    /// What the texts of `toFile` refer to.
+    texts: std::collections::HashMap<ampoule_store::StorePath, Box<[ampoule_store::StorePath]>>,
 }
 
 /// All tables.
