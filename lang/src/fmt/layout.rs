@@ -514,12 +514,12 @@ impl Layout<'_> {
 
     fn lambda(&mut self, node: &Node, param: &Param, body: &Node, tail: usize) {
         if param.formals.is_some() {
-            self.param(node, param);
+            self.param(param);
             self.newline_before(body.first);
             return self.expr(body, tail);
         }
         if self.lambda_absorbs(node) {
-            self.param(node, param);
+            self.param(param);
             self.space();
             return match &body.kind {
                 Kind::Lambda { param: inner, body: inner_body } => self.lambda(body, inner, inner_body, tail),
@@ -540,7 +540,7 @@ impl Layout<'_> {
         while let Kind::Lambda { param, body } = &at.kind
             && param.formals.is_none()
         {
-            self.param(at, param);
+            self.param(param);
             let more = matches!(&body.kind, Kind::Lambda { param, .. } if param.formals.is_none());
             if one_line && more && !self.has_lead(body) {
                 self.space();
@@ -552,7 +552,7 @@ impl Layout<'_> {
         self.expr(at, tail);
     }
 
-    fn param(&mut self, node: &Node, param: &Param) {
+    fn param(&mut self, param: &Param) {
         if let (Some(name), true) = (param.name, param.name_first) {
             self.token(name);
             if param.formals.is_some() {
@@ -566,7 +566,6 @@ impl Layout<'_> {
                 self.token(name);
             }
         }
-        let _ = node;
         self.token(param.colon);
     }
 
@@ -739,8 +738,7 @@ impl Layout<'_> {
             (word..semicolon).any(|i| self.tokens[i].trail.is_some() || !self.tokens[i + 1].lead.is_empty());
         let flat_width = |node: &Node| node.flat.as_deref().map(|flat| 1 + width(flat));
         let total: Option<usize> = from.iter().copied().chain(names).map(flat_width).sum();
-        if let Some(total) = total.filter(|total| !comments && self.has_room(total + 1)) {
-            let _ = total;
+        if !comments && total.is_some_and(|total| self.has_room(total + 1)) {
             for node in from.iter().copied().chain(names) {
                 self.space();
                 self.expr(node, 0);
