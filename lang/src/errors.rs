@@ -70,7 +70,7 @@ pub(crate) fn not_associative(first: (&str, FileSpan), second: (&str, FileSpan))
 pub(crate) fn pipe_disabled(op: &str, at: FileSpan) -> Diagnostic {
     Diagnostic::error(codes::PIPE_DISABLED, "experimental Nix feature 'pipe-operators' is disabled", at)
         .saying(format!("`{op}` is not an operator unless that feature is on"))
-        .hint("write a call, `f x`, or turn the feature on")
+        .hint("write a call, `f x`, or switch it on: `--option eval.pipe-operators true`")
 }
 
 pub(crate) fn too_large(source: &Source) -> Diagnostic {
