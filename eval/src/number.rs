@@ -8,6 +8,8 @@
 //! 0.1 + 0.2       printed 0.3     toString 0.300000     toJSON 0.30000000000000004
 //! ```
 
+mod grisu;
+
 /// Writes a float as a printed value shows it: six significant digits, C's `%g`.
 #[must_use]
 pub fn print_float(value: f64) -> String {
@@ -56,13 +58,11 @@ pub fn json_float(value: f64, out: &mut Vec<u8>) {
         out.extend_from_slice(b"0.0");
         return;
     }
-    let scientific = format!("{value:e}");
-    let (mantissa, exponent) = scientific.split_once('e').expect("`e` format has an exponent");
-    let exponent: i32 = exponent.parse().expect("an exponent is a number");
-    let digits: Vec<u8> = mantissa.bytes().filter(u8::is_ascii_digit).collect();
-    // Digits before the point, were the number written out.
-    let whole = exponent + 1;
+    let (digits, last) = grisu::digits(value);
     let len = digits.len() as i32;
+    // Digits before the point, were the number written out.
+    let whole = len + last;
+    let exponent = whole - 1;
     if len <= whole && whole <= 15 {
         out.extend_from_slice(&digits);
         out.resize(out.len() + (whole - len) as usize, b'0');
