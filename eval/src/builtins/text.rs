@@ -180,10 +180,13 @@ struct JsonMaker<'e> {
     /// Where each open container begins: in the values, and in the names.
     open: Vec<(usize, usize)>,
     names: Vec<Symbol>,
-    /// By names in their order: a set that has them, and where each name is in its keys.
-    shapes: HashMap<Box<[Symbol]>, (usize, Box<[u32]>)>,
+    /// By names in their order.
+    shapes: HashMap<Box<[Symbol]>, Shape>,
     examples: Values,
 }
+
+/// Where among the examples a set with these names is, and where each name is in its keys.
+type Shape = (usize, Box<[u32]>);
 
 impl JsonMaker<'_> {
     fn push(&mut self, value: Value) {
