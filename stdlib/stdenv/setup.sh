@@ -330,8 +330,11 @@ fixupPhase() {
     runHook preFixup
     for output in $outputs; do
         if [ ! -d "${!output}" ]; then continue; fi
-        if [ -d "${!output}/sbin" ] && [ ! -L "${!output}/sbin" ] && [ -z "${dontMoveSbin:-}" ] && [ ! -e "${!output}/bin" ]; then
-            mv "${!output}/sbin" "${!output}/bin"
+        if [ -d "${!output}/sbin" ] && [ ! -L "${!output}/sbin" ] && [ -z "${dontMoveSbin:-}" ]; then
+            mkdir -p "${!output}/bin"
+            local program
+            for program in "${!output}"/sbin/*; do mv "$program" "${!output}/bin/"; done
+            rmdir "${!output}/sbin"
             ln -s bin "${!output}/sbin"
         fi
         if [ -z "${dontStrip:-}" ] && command -v strip > /dev/null; then _stripDir "${!output}"; fi
