@@ -416,7 +416,20 @@ genericBuild() {
     for phase in $phases; do runPhase "$phase"; done
 }
 
+# The directory of the build must not reach its result: debug information, and the build ids made of it, name it.
+_wrapCompilers() {
+    local name real dir="${NIX_BUILD_TOP:-/build}/.compilers"
+    mkdir -p "$dir"
+    for name in gcc g++ cc c++; do
+        real=$(command -v "$name") || continue
+        printf '#!/bin/sh\nexec %s -ffile-prefix-map=%s=/build "$@"\n' "$real" "${NIX_BUILD_TOP:-/build}" > "$dir/$name"
+        chmod +x "$dir/$name"
+    done
+    PATH="$dir:$PATH"
+}
+
 mkdir -p "$HOME"
+if command -v gcc > /dev/null; then _wrapCompilers; fi
 : "${prefix=${out:-}}"
 export prefix
 _addInputs
