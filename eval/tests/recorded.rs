@@ -48,7 +48,7 @@ fn theirs(command: &str, text: &str) -> String {
     }
     let told = String::from_utf8_lossy(&output.stderr);
     // With a trace, the message comes last.
-    let message = told.lines().map(str::trim_start).filter(|line| line.starts_with("error: ")).next_back();
+    let message = told.lines().map(str::trim_start).rfind(|line| line.starts_with("error: "));
     message.unwrap_or("error: ").to_owned()
 }
 
