@@ -259,10 +259,12 @@ impl Builder<'_> {
             let total = view.iter().filter(|(_, n)| matches!(n.kind, EntryKind::File { .. })).count();
             report.lines.push(format!("slim: {} of {total} files are kept", kept.files));
             for (i, part) in trees.iter_mut().chain(packed.iter_mut()).enumerate() {
-                let keep = kept.of_part(&view, i);
+                let Some(kept_here) = kept.of_part(&view, i)? else { continue };
                 sizes.insert(i, kept.size_of_part(&view, i));
                 match part {
-                    Part::Tree { keep: slot, .. } | Part::Object { keep: slot, .. } => *slot = Some(keep),
+                    Part::Tree { keep: slot, .. } | Part::Object { keep: slot, .. } => {
+                        *slot = Some(kept_here)
+                    }
                     Part::Files { .. } => {}
                 }
             }
@@ -275,7 +277,7 @@ impl Builder<'_> {
         packages.extend(metas.iter().flat_map(|m| m.packages.clone()));
         packages.sort();
         packages.dedup();
-        files.extend(self.sbom(&view, &closure, &packages)?);
+        files.extend(self.sbom(&view, &closure, &packages, slim.as_ref())?);
         let layers = self.layers(trees, packed, files, &sizes)?;
         let links = view.links().clone();
         let plan = PlatformPlan {
@@ -701,7 +703,13 @@ impl Builder<'_> {
         Ok(layers)
     }
 
-    fn sbom(&self, view: &View, closure: &[GroupObject], packages: &[PackageSpec]) -> Result<Vec<FilePlan>> {
+    fn sbom(
+        &self,
+        view: &View,
+        closure: &[GroupObject],
+        packages: &[PackageSpec],
+        slim: Option<&Kept>,
+    ) -> Result<Vec<FilePlan>> {
         let facts = crate::sbom::Facts {
             name: &self.spec.name,
             tag: self.spec.tag.as_deref().unwrap_or("latest"),
@@ -711,6 +719,7 @@ impl Builder<'_> {
             objects: closure,
             trees: self.spec.root.as_slice().iter().map(|root| root.tree().to_owned()).collect(),
             files: view,
+            kept: slim.map(|kept| &kept.packages),
         };
         let dir = if self.many {
             format!("sbom-{}", self.platform.to_string().replace('/', "-"))

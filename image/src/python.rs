@@ -10,7 +10,7 @@
 //! modules is imported, without tests: they look up plug-ins, templates and data by
 //! computed names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::entry::EntryKind;
 use crate::error::Result;
@@ -252,6 +252,11 @@ impl Python {
             self.path.insert(0, dir.clone().into());
         }
         let asker = format!("`/{}`", String::from_utf8_lossy(path));
+        if !path.ends_with(b".py") {
+            for name in distributions(&text) {
+                self.distribution(view, &name, &asker, keeps)?;
+            }
+        }
         for import in imports(&text, !path.ends_with(b".py")) {
             let top = import.module.split('.').next().unwrap_or_default();
             if standard && import.level == 0 && DEVELOPMENT.contains(&top) {
@@ -303,7 +308,7 @@ impl Python {
                 let data = names.filter(|p| contains(p, b"/_sysconfigdata") && p.ends_with(b".py"));
                 keeps.extend(data.map(|p| (p.into(), "read by sysconfig".to_owned())));
             }
-            if !self.is_standard(&at) && !is_own(view, &at) {
+            if !self.is_standard(&at) && !is_own(&at) {
                 self.keep_whole(view, &dir, top, keeps);
             }
             for part in &rest {
@@ -312,6 +317,36 @@ impl Python {
             }
             return;
         }
+    }
+
+    /// Keeps what an installed distribution's record says that its programs are.
+    ///
+    /// `/usr/bin/gunicorn` imports nothing: it asks for the entry point `gunicorn` of
+    /// the distribution `gunicorn==20.1.0`.
+    fn distribution(&mut self, view: &View, name: &str, asker: &str, keeps: &mut Keeps) -> Result<()> {
+        for dir in self.path.clone() {
+            for info in infos(view, &dir, name) {
+                let why = format!("the record of `{name}`, asked for by {asker}");
+                for word in INFO_WORDS {
+                    let file = [&info[..], b"/", word.as_bytes()].concat();
+                    let Some(bytes) = view.read(&file)? else { continue };
+                    keeps.push((file.into(), why.clone()));
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let modules = text.lines().filter_map(|line| match word {
+                        "top_level.txt" => Some(line.trim()),
+                        "entry_points.txt" => line.split_once('=')?.1.trim().split([':', ' ', '[']).next(),
+                        _ => None,
+                    });
+                    self.wanted
+                        .extend(modules.filter(|m| !m.is_empty()).map(|m| (m.to_owned(), why.clone())));
+                }
+                if view.file(&info).is_some() {
+                    keeps.push((info.clone().into(), why.clone()));
+                }
+                self.wanted.push((normal(name), why));
+            }
+        }
+        Ok(())
     }
 
     /// Keeps a package that is not the standard library's, and its distribution's words.
@@ -327,26 +362,11 @@ impl Python {
             }
             keeps.push((path.into(), why.clone()));
         }
-        let normal = |name: &str| name.to_lowercase().replace(['-', '.'], "_");
-        let prefix = [dir, b"/"].concat();
-        let infos: BTreeMap<Vec<u8>, ()> = view
-            .below(dir)
-            .filter_map(|(path, _)| {
-                let rest = path.strip_prefix(&prefix[..])?;
-                let name = rest.split(|&b| b == b'/').next()?;
-                let text = std::str::from_utf8(name).ok()?;
-                let stem = text.strip_suffix(".dist-info").or_else(|| text.strip_suffix(".egg-info"))?;
-                let project = stem.split('-').next().unwrap_or(stem);
-                (normal(project) == normal(top)).then(|| (name.to_vec(), ()))
-            })
-            .collect();
-        for name in infos.into_keys() {
-            let info = [&prefix[..], &name].concat();
-            let words = ["METADATA", "PKG-INFO", "entry_points.txt", "top_level.txt"];
+        for info in infos(view, dir, top) {
             if view.file(&info).is_some() {
                 keeps.push((info.clone().into(), why.clone()));
             }
-            for word in words {
+            for word in INFO_WORDS {
                 let file = [&info[..], b"/", word.as_bytes()].concat();
                 if view.get(&file).is_some() {
                     keeps.push((file.into(), why.clone()));
@@ -354,6 +374,43 @@ impl Python {
             }
         }
     }
+}
+
+/// The files of a distribution's record that programs ask for.
+const INFO_WORDS: [&str; 4] = ["METADATA", "PKG-INFO", "entry_points.txt", "top_level.txt"];
+
+/// A distribution's name as all its spellings agree.
+fn normal(name: &str) -> String {
+    name.to_lowercase().replace(['-', '.'], "_")
+}
+
+/// Finds the records of a distribution in a directory of packages.
+fn infos(view: &View, dir: &[u8], project: &str) -> BTreeSet<Vec<u8>> {
+    if dir.is_empty() {
+        return BTreeSet::new();
+    }
+    let prefix = [dir, b"/"].concat();
+    view.below(dir)
+        .filter_map(|(path, _)| {
+            let name = path.strip_prefix(&prefix[..])?.split(|&b| b == b'/').next()?;
+            let text = std::str::from_utf8(name).ok()?;
+            let stem = text.strip_suffix(".dist-info").or_else(|| text.strip_suffix(".egg-info"))?;
+            let own = stem.split('-').next().unwrap_or(stem);
+            (normal(own) == normal(project)).then(|| [&prefix[..], name].concat())
+        })
+        .collect()
+}
+
+/// Finds `'name==version'` in a script: distributions whose entry points it asks for.
+fn distributions(text: &str) -> BTreeSet<String> {
+    let strings = text.split(['"', '\'']).filter_map(|piece| piece.split_once("=="));
+    let is_name = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+    };
+    strings
+        .filter(|(name, version)| is_name(name) && version.starts_with(|c: char| c.is_ascii_digit()))
+        .map(|(name, _)| name.to_owned())
+        .collect()
 }
 
 fn version(name: &str) -> Option<&str> {
@@ -375,7 +432,7 @@ fn has_python(view: &View, dir: &[u8]) -> bool {
 }
 
 /// Whether a package is the person's own: not in any packages directory.
-fn is_own(_view: &View, path: &[u8]) -> bool {
+fn is_own(path: &[u8]) -> bool {
     !contains(path, b"/dist-packages/") && !contains(path, b"/site-packages/")
 }
 
@@ -644,6 +701,12 @@ if __name__ == '__main__':
         let expected =
             ["os", "sys", ". a b", "..x.y one two", "late", "later", "tried", "untyped", "by.name", "cont z"];
         assert_eq!(modules(text), expected);
+    }
+
+    #[test]
+    fn a_script_names_its_distribution() {
+        let script = "#!/usr/bin/python3\n# EASY-INSTALL: 'no'\nimport sys\nif x == '1': pass\nsys.exit(load_entry_point('gunicorn==20.1.0', 'console_scripts', 'gunicorn')())\n";
+        assert_eq!(distributions(script).into_iter().collect::<Vec<_>>(), ["gunicorn"]);
     }
 
     #[test]

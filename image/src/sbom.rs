@@ -34,6 +34,8 @@ pub struct Facts<'a> {
     pub trees: Vec<String>,
     /// The image.
     pub files: &'a View,
+    /// In a slim image, the packages of its tree of which something is left.
+    pub kept: Option<&'a BTreeSet<String>>,
 }
 
 impl Facts<'_> {
@@ -41,7 +43,11 @@ impl Facts<'_> {
     fn all_packages(&self) -> Vec<PackageSpec> {
         let mut all: BTreeMap<(String, String), PackageSpec> = BTreeMap::new();
         let dpkg = Dpkg::read(self.files).unwrap_or_default();
-        for package in dpkg.packages().iter().chain(self.packages) {
+        let is_left = |package: &&PackageSpec| {
+            let deb = matches!(package.kind.as_deref(), None | Some("deb"));
+            !deb || self.kept.is_none_or(|kept| kept.contains(&package.name))
+        };
+        for package in dpkg.packages().iter().chain(self.packages).filter(is_left) {
             let key = (package.name.clone(), package.version.clone());
             let entry = all.entry(key).or_insert_with(|| package.clone());
             let better = package.clone();

@@ -36,6 +36,10 @@ pub struct Kept {
     why: BTreeMap<Box<[u8]>, String>,
     /// How many regular files that is.
     pub files: usize,
+    /// The parts that were looked at; all others are whole.
+    pub slimmed: BTreeSet<usize>,
+    /// The packages of which something is kept.
+    pub packages: BTreeSet<String>,
 }
 
 impl Kept {
@@ -49,15 +53,27 @@ impl Kept {
         self.why.iter().map(|(path, why)| (&**path, why.as_str()))
     }
 
-    /// Returns what is kept of one part, by its own names.
-    pub fn of_part(&self, view: &View, part: usize) -> Vec<String> {
-        let below = |path: &[u8]| {
-            let node = view.get(path).filter(|node| node.part == part && !node.below.is_empty())?;
-            std::str::from_utf8(&node.below).ok().map(str::to_owned)
-        };
-        let mut keep: Vec<String> = self.why.keys().filter_map(|path| below(path)).collect();
+    /// Returns what is kept of one part, by its own names; `None` if it is whole.
+    ///
+    /// # Errors
+    /// [`crate::ImageError::Invalid`] for a name that is not UTF-8: a plan cannot say it.
+    pub fn of_part(&self, view: &View, part: usize) -> Result<Option<Vec<String>>> {
+        if !self.slimmed.contains(&part) {
+            return Ok(None);
+        }
+        let mut keep = Vec::new();
+        for path in self.why.keys() {
+            let Some(node) = view.get(path).filter(|n| n.part == part && !n.below.is_empty()) else {
+                continue;
+            };
+            let name = std::str::from_utf8(&node.below).map_err(|_| {
+                let shown = String::from_utf8_lossy(path);
+                crate::ImageError::invalid(format!("`/{shown}` is kept by `slim`, but its name is not UTF-8"))
+            })?;
+            keep.push(name.to_owned());
+        }
         keep.sort_unstable();
-        keep
+        Ok(Some(keep))
     }
 
     /// Returns how many bytes are kept of one part.
@@ -99,6 +115,7 @@ pub fn slim(view: &View, config: &RunConfig, words: &FullSlimSpec, trees: usize)
         python: Python::new(&env, &config.working_dir),
         slimmed,
     };
+    slimmer.kept.slimmed = slimmer.slimmed.clone();
     slimmer.start(config, words)?;
     slimmer.run()?;
     slimmer.keep_records()?;
@@ -326,7 +343,7 @@ impl Slimmer<'_> {
         if self.python.is_interpreter(name) {
             self.python.interpreter(path, name);
         } else if is_other_interpreter(name) && self.programs_or_shebangs(path) {
-            self.keep_package_of(path);
+            self.keep_package_of(path)?;
         }
         self.python.file(path);
         Ok(())
@@ -336,21 +353,29 @@ impl Slimmer<'_> {
         self.view.get(path).is_some_and(|node| node.mode & 0o111 != 0)
     }
 
-    /// Keeps the whole package of an interpreter, and those that it depends on.
-    fn keep_package_of(&mut self, path: &[u8]) {
-        let Some(package) = self.dpkg.owner(path) else { return };
-        let mut todo = vec![package.to_owned()];
+    /// Keeps the whole package of an interpreter, and the libraries and modules of those
+    /// that it depends on.
+    fn keep_package_of(&mut self, path: &[u8]) -> Result<()> {
+        let Some(own) = self.dpkg.owner(path).map(str::to_owned) else { return Ok(()) };
+        let mut todo = vec![own.clone()];
         while let Some(package) = todo.pop() {
-            if !self.whole_packages.insert(package.clone()) {
+            // Packages name dpkg to be unpacked by it, not to run.
+            if package == "dpkg" || !self.whole_packages.insert(package.clone()) {
                 continue;
             }
             for file in self.dpkg.files(&package) {
-                if !is_documentation(&file) {
+                let is_program = PROGRAM_DIRS.iter().any(|dir| file.starts_with(dir));
+                if is_documentation(&file) || (is_program && package != own) {
+                    continue;
+                }
+                // A script whose own interpreter is not in the tree is no use here.
+                if self.needs.of(&file)?.iter().all(|need| matches!(need, Need::Found { .. })) {
                     self.keep_path(&file, &format!("part of `{package}`, an interpreter's package"));
                 }
             }
             todo.extend(self.dpkg.depends(&package));
         }
+        Ok(())
     }
 
     /// Keeps files and directories whose absolute paths stand in a program.
@@ -495,6 +520,7 @@ impl Slimmer<'_> {
     fn keep_records(&mut self) -> Result<()> {
         let packages: BTreeSet<String> =
             self.kept.why.keys().filter_map(|path| self.dpkg.owner(path)).map(str::to_owned).collect();
+        self.kept.packages = packages.clone();
         for package in packages {
             let record = format!("var/lib/dpkg/status.d/{package}");
             self.keep_path(record.as_bytes(), "so that scanners see the package");
@@ -506,6 +532,9 @@ impl Slimmer<'_> {
         Ok(())
     }
 }
+
+/// Where programs lie that people call by name.
+const PROGRAM_DIRS: [&[u8]; 4] = [b"usr/bin/", b"usr/sbin/", b"usr/libexec/", b"usr/games/"];
 
 /// Interpreters whose libraries cannot be found by reading: their packages stay whole.
 fn is_other_interpreter(name: &str) -> bool {
