@@ -441,3 +441,139 @@ fn decompress(path: &str, bytes: Vec<u8>, size_bytes: u64) -> Result<Vec<u8>, St
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::debian::openpgp::tests::signed;
+    use crate::manifest::Manifest;
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    /// An archive in memory: one suite, one component, one architecture.
+    #[derive(Default)]
+    struct Memory {
+        files: BTreeMap<String, Vec<u8>>,
+        cache: Mutex<BTreeMap<String, Vec<u8>>>,
+        fetched: Mutex<Vec<String>>,
+        now: Option<String>,
+    }
+
+    impl Memory {
+        fn with_packages(packages: &[(&str, &str, &str)]) -> (Self, Keyring) {
+            let text: String = packages
+                .iter()
+                .map(|(name, version, depends)| {
+                    format!(
+                        "Package: {name}\nVersion: {version}\nArchitecture: amd64\nDepends: {depends}\nSource: src-{name}\n\
+                         Filename: pool/main/{name}.deb\nSize: 7\nSHA256: {:064}\n\n",
+                        version.len()
+                    )
+                })
+                .collect();
+            let hash = to_hex(&Sha256::digest(&text));
+            let release = format!(
+                "Suite: s\nCodename: s\nDate: Sat, 17 May 2025 08:32:00 UTC\nValid-Until: Sat, 24 May 2025 08:32:00 UTC\n\
+                 Acquire-By-Hash: yes\nSHA256:\n {hash} {} main/binary-amd64/Packages\n",
+                text.len()
+            );
+            let (keys, message) = signed(1, &release);
+            let mut archive = Self::default();
+            archive.files.insert("a/dists/s/InRelease".into(), message.into_bytes());
+            archive
+                .files
+                .insert(format!("a/dists/s/main/binary-amd64/by-hash/SHA256/{hash}"), text.into_bytes());
+            (archive, Keyring::read(&keys).expect("one key"))
+        }
+    }
+
+    impl Archive for Memory {
+        fn fetch(&self, archive: &str, path: &str, _: Option<&str>) -> Result<Vec<u8>, ArchiveError> {
+            let full = format!("{archive}/{path}");
+            self.fetched.lock().expect("not poisoned").push(full.clone());
+            self.files.get(&full).cloned().ok_or_else(|| ArchiveError {
+                archive: archive.to_owned(),
+                path: path.to_owned(),
+                reason: "not there".to_owned(),
+            })
+        }
+        fn cached(&self, key: &str) -> Option<Vec<u8>> {
+            self.cache.lock().expect("not poisoned").get(key).cloned()
+        }
+        fn keep(&self, key: &str, bytes: &[u8]) {
+            self.cache.lock().expect("not poisoned").insert(key.to_owned(), bytes.to_vec());
+        }
+        fn now(&self) -> Option<String> {
+            self.now.clone()
+        }
+    }
+
+    fn section(names: &str) -> DebianSection {
+        let text =
+            format!("debian = {{ suite = \"s\", archive = \"a\", updates = false, packages = [{names}] }}");
+        Manifest::parse(&text).expect("well formed").debian.expect("given")
+    }
+
+    fn names(lock: &LockFile) -> Vec<String> {
+        lock.packages.iter().map(|package| format!("{}={}", package.name, package.version)).collect()
+    }
+
+    #[test]
+    fn a_lock_says_what_and_why_and_is_the_same_twice() {
+        let (archive, keyring) =
+            Memory::with_packages(&[("x", "1", "y | z"), ("y", "2", ""), ("z", "3", "")]);
+        let make =
+            || lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect("it resolves");
+        let locked = make();
+        assert_eq!(names(&locked.lock), ["x=1", "y=2"]);
+        assert_eq!(locked.lock.to_text(), make().lock.to_text());
+        assert_eq!(LockFile::parse(&locked.lock.to_text()).expect("just written"), locked.lock);
+        let why = &locked.lock.packages[1].why;
+        assert_eq!(
+            (why.by.as_deref(), why.clause.as_deref(), why.others.as_slice()),
+            (Some("x"), Some("y | z"), &["z".to_owned()][..])
+        );
+        assert_eq!((locked.choices.len(), locked.lock.debian.date.as_str()), (1, "20250517T083200Z"));
+    }
+
+    #[test]
+    fn one_more_name_moves_nothing_else_and_needs_no_network() {
+        let (archive, keyring) = Memory::with_packages(&[("x", "1", ""), ("y", "2", "")]);
+        let first = lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep)
+            .expect("it resolves")
+            .lock;
+        let (mut newer, keyring) = Memory::with_packages(&[("x", "1.1", ""), ("y", "2.1", "")]);
+        newer.cache = Mutex::new(archive.cache.into_inner().expect("not poisoned"));
+        let more = lock_debian(&section("\"x\", \"y\""), &keyring, &newer, Some(&first), &Refresh::Keep)
+            .expect("it resolves")
+            .lock;
+        assert_eq!(names(&more), ["x=1", "y=2"]);
+        assert!(newer.fetched.lock().expect("not poisoned").is_empty());
+        let one = Refresh::Names(vec!["y".to_owned()]);
+        let updated = lock_debian(&section("\"x\", \"y\""), &keyring, &newer, Some(&more), &one)
+            .expect("it resolves")
+            .lock;
+        assert_eq!(names(&updated), ["x=1", "y=2.1"]);
+        let all = lock_debian(&section("\"x\", \"y\""), &keyring, &newer, Some(&more), &Refresh::All)
+            .expect("it resolves")
+            .lock;
+        assert_eq!(names(&all), ["x=1.1", "y=2.1"]);
+    }
+
+    #[test]
+    fn what_the_signed_release_does_not_name_is_refused() {
+        let (mut archive, keyring) = Memory::with_packages(&[("x", "1", "")]);
+        let index = archive.files.keys().find(|path| path.contains("by-hash")).cloned().expect("an index");
+        archive.files.get_mut(&index).expect("there")[9] = b'X';
+        let error =
+            lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect_err("changed");
+        assert!(matches!(error, LockingError::BadIndex { .. }), "{error}");
+        assert!(archive.cache.lock().expect("not poisoned").is_empty(), "nothing of it is kept");
+
+        let (mut archive, keyring) = Memory::with_packages(&[("x", "1", "")]);
+        archive.now = Some("20250601T000000Z".to_owned());
+        let error =
+            lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect_err("too old");
+        assert!(matches!(error, LockingError::Expired { .. }), "{error}");
+    }
+}

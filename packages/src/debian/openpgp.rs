@@ -399,7 +399,7 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use ring::signature::{Ed25519KeyPair, KeyPair};
 
@@ -434,7 +434,7 @@ mod tests {
     }
 
     /// A keyring of one key, and `text` signed by it.
-    fn signed(seed: u8, text: &str) -> (Vec<u8>, String) {
+    pub(crate) fn signed(seed: u8, text: &str) -> (Vec<u8>, String) {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("32 bytes are a seed");
         let point = [&[0x40], pair.public_key().as_ref()].concat();
         let key_body =
