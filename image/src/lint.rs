@@ -121,7 +121,7 @@ impl Check<'_> {
         for more in found {
             findings.extend(more?);
         }
-        self.find_config(&needs, &mut findings);
+        self.find_config(&needs, kept, &mut findings);
         Ok(findings)
     }
 
@@ -176,7 +176,7 @@ impl Check<'_> {
         Ok(out)
     }
 
-    fn find_config(&self, needs: &Needs<'_>, out: &mut Vec<Finding>) {
+    fn find_config(&self, needs: &Needs<'_>, kept: Option<&Kept>, out: &mut Vec<Finding>) {
         let finding =
             |kind, path: &str, text: String| Finding { kind, path: path.to_owned(), text, is_mild: false };
         let user = self.config.user.split(':').next().unwrap_or_default();
@@ -189,7 +189,8 @@ impl Check<'_> {
                 && !self.view.is_directory(rule.path.as_bytes())
             {
                 let text = format!("mode {:04o} by `permissions`", rule.mode.unwrap_or_default());
-                let there = self.view.get(rule.path.as_bytes()).is_some();
+                let there = self.view.get(rule.path.as_bytes()).is_some()
+                    && kept.is_none_or(|kept| kept.has(rule.path.as_bytes()));
                 if there || rule.recursive {
                     out.push(finding("setuid", &format!("/{}", rule.path), text));
                 }
