@@ -85,9 +85,12 @@ fn main() {
     }
 }
 
+/// Does it once, tells how long it took, and how large the result is if it knows.
+type Run = dyn Fn(&mut Option<u64>) -> Duration;
+
 struct Row {
     name: String,
-    run: Box<dyn Fn(&mut Option<u64>) -> Duration>,
+    run: Box<Run>,
     ratios: Vec<f64>,
     bytes: Option<u64>,
 }
