@@ -167,7 +167,13 @@ impl Evaluator {
         let flag = Arc::clone(&settings.interrupt.limit);
         flag.store(limit, Ordering::Relaxed);
         let mut evaluator = Self::new(settings, world, flag, base);
-        Self::work(&mut evaluator, work)
+        let result = Self::work(&mut evaluator, work);
+        // The tables stay as they are: an evaluation is the last thing that most processes do, and taking
+        // a large one's contexts and derivations apart is a tenth of its time.
+        let Self { heap, contexts, imports, copied, modulo, derivations, .. } = evaluator;
+        std::mem::forget((contexts, imports, copied, modulo, derivations));
+        drop(heap);
+        result
     }
 
     #[inline(never)]

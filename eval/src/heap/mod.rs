@@ -62,9 +62,49 @@ pub struct Heap {
     pub(crate) empty_list: Value,
     pub(crate) empty_attrs: Value,
     empty_keys: Keys,
+    shapes: Shapes,
     /// Highest address of the native stack that may hold values.
     stack_base: usize,
     pub(crate) collections: u32,
+}
+
+/// Recent key arrays, so that sets made alike share them: by their names, and by the two that they
+/// were merged from. Forgotten at every collection; nothing is kept alive by them.
+struct Shapes {
+    made: Box<[Value; SHAPES]>,
+    merged: Box<[(Value, Value, Value); SHAPES]>,
+}
+
+/// Key arrays that are remembered.
+const SHAPES: usize = 256;
+/// Key arrays longer than this are not looked for.
+const MAX_SHAPE: usize = 32;
+
+impl Shapes {
+    fn new() -> Self {
+        let nothing = Value::EMPTY;
+        Self { made: Box::new([nothing; SHAPES]), merged: Box::new([(nothing, nothing, nothing); SHAPES]) }
+    }
+
+    fn clear(&mut self) {
+        self.made.fill(Value::EMPTY);
+        self.merged.fill((Value::EMPTY, Value::EMPTY, Value::EMPTY));
+    }
+
+    fn place_of_pair(a: Keys, b: Keys) -> usize {
+        let mixed = a.0.identity().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ b.0.identity().rotate_left(32);
+        (mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as usize
+    }
+
+    /// Returns the keys that these two gave when they were merged.
+    fn merged(&self, a: Keys, b: Keys) -> Option<Keys> {
+        let (left, right, keys) = self.merged[Self::place_of_pair(a, b)];
+        (left == a.0 && right == b.0).then_some(Keys(keys))
+    }
+
+    fn remember_merged(&mut self, a: Keys, b: Keys, keys: Keys) {
+        self.merged[Self::place_of_pair(a, b)] = (a.0, b.0, keys.0);
+    }
 }
 
 /// Memory that is never collected: what code refers to.
@@ -109,6 +149,7 @@ impl Heap {
             empty_list: nothing,
             empty_attrs: nothing,
             empty_keys: Keys(nothing),
+            shapes: Shapes::new(),
             stack_base,
             collections: 0,
         };
@@ -527,8 +568,33 @@ impl Heap {
             return right;
         }
         let total = n + m - common;
-        // Overriding attributes that are there keeps the names; positions follow the winner, so
-        // the keys can be shared only if both sets have the same.
+        let keys = self.merged_keys(a, b, total);
+        let set = self.object(2 + total, layout::header(Kind::Attrs, 0, total as u32));
+        // SAFETY: room for the keys and `total` values, written in the order of the keys.
+        unsafe {
+            *set.add(1) = keys.0.word();
+            let (mut i, mut j, mut k) = (0, 0, 2);
+            let (names_a, names_b) = (a.0.at().add(2), b.0.at().add(2));
+            let (left, right) = (left.0.at().add(2), right.0.at().add(2));
+            while i < n && j < m {
+                let order = (*names_a.add(i) as u32).cmp(&(*names_b.add(j) as u32));
+                *set.add(k) = if order.is_lt() { *left.add(i) } else { *right.add(j) };
+                i += usize::from(order.is_le());
+                j += usize::from(order.is_ge());
+                k += 1;
+            }
+            std::ptr::copy_nonoverlapping(left.add(i), set.add(k), n - i);
+            std::ptr::copy_nonoverlapping(right.add(j), set.add(k + n - i), m - j);
+        }
+        Flat(Value::object(set))
+    }
+
+    /// Returns the `total` names of both, with the positions of the right one's.
+    fn merged_keys(&mut self, a: Keys, b: Keys, total: usize) -> Keys {
+        if let Some(known) = self.shapes.merged(a, b) {
+            return known;
+        }
+        let (n, m) = (a.len(), b.len());
         let at = self.object(2 + total, layout::header(Kind::Keys, 0, total as u32));
         // SAFETY: room for the order and `total` names; both key arrays are sorted, so exactly
         // `total` are written.
@@ -548,24 +614,46 @@ impl Heap {
             std::ptr::copy_nonoverlapping(right.add(j), at.add(k + n - i), m - j);
         }
         let keys = Keys(Value::object(at));
-        let set = self.object(2 + total, layout::header(Kind::Attrs, 0, total as u32));
-        // SAFETY: room for the keys and `total` values, written in the order of the keys.
-        unsafe {
-            *set.add(1) = keys.0.word();
-            let (mut i, mut j, mut k) = (0, 0, 2);
-            let (names_a, names_b) = (a.0.at().add(2), b.0.at().add(2));
-            let (left, right) = (left.0.at().add(2), right.0.at().add(2));
-            while i < n && j < m {
-                let order = (*names_a.add(i) as u32).cmp(&(*names_b.add(j) as u32));
-                *set.add(k) = if order.is_lt() { *left.add(i) } else { *right.add(j) };
-                i += usize::from(order.is_le());
-                j += usize::from(order.is_ge());
-                k += 1;
-            }
-            std::ptr::copy_nonoverlapping(left.add(i), set.add(k), n - i);
-            std::ptr::copy_nonoverlapping(right.add(j), set.add(k + n - i), m - j);
+        self.shapes.remember_merged(a, b, keys);
+        keys
+    }
+
+    /// Returns collectable keys, those of a set made before if there is one alike.
+    fn shared_keys(&mut self, names: &[(Symbol, Pos, u32)]) -> Keys {
+        if names.len() > MAX_SHAPE {
+            return self.fresh_keys(names);
         }
-        Flat(Value::object(set))
+        let hash = names.iter().fold(0u64, |hash, &(name, pos, _)| {
+            let entry = u64::from(name.index()) | u64::from(pos) << 32;
+            (hash.rotate_left(5) ^ entry).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        });
+        let place = (hash >> 56) as usize;
+        let known = self.shapes.made[place];
+        if known != Value::EMPTY {
+            let known = Keys(known);
+            let same = |(index, &(name, pos, _)): (usize, &(Symbol, Pos, u32))| {
+                known.name(index) == name && known.pos(index) == pos
+            };
+            if known.len() == names.len() && names.iter().enumerate().all(same) {
+                return known;
+            }
+        }
+        let keys = self.fresh_keys(names);
+        self.shapes.made[place] = keys.0;
+        keys
+    }
+
+    fn fresh_keys(&mut self, names: &[(Symbol, Pos, u32)]) -> Keys {
+        let len = names.len();
+        let at = self.object(2 + len, layout::header(Kind::Keys, 0, len as u32));
+        // SAFETY: room for the order and `len` names.
+        unsafe {
+            *at.add(1) = Value::EMPTY.word();
+            for (index, &(name, pos, _)) in names.iter().enumerate() {
+                *at.add(2 + index) = u64::from(name.index()) | u64::from(pos) << 32;
+            }
+        }
+        Keys(Value::object(at))
     }
 
     /// Returns `a // b`.

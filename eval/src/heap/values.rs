@@ -191,16 +191,7 @@ impl AttrsBuilder {
             self.names.sort_unstable_by_key(|&(name, _, index)| (name, index));
             self.names.dedup_by_key(|&mut (name, _, _)| name);
         }
-        let len = self.names.len();
-        let at = heap.object(2 + len, layout::header(Kind::Keys, 0, len as u32));
-        // SAFETY: room for the order and `len` names.
-        unsafe {
-            *at.add(1) = Value::EMPTY.word();
-            for (index, &(name, pos, _)) in self.names.iter().enumerate() {
-                *at.add(2 + index) = u64::from(name.index()) | u64::from(pos) << 32;
-            }
-        }
-        let keys = super::Keys(Value::object(at));
+        let keys = heap.shared_keys(&self.names);
         let set = heap.attrs(keys);
         for (index, &(_, _, value)) in self.names.iter().enumerate() {
             set.slot(index).settle(self.values.get(value as usize));
