@@ -139,7 +139,6 @@ pub fn builders(config: &Config, store: &Store) -> Builders {
     builders.register(Unpack);
     builders.register(WriteTree);
     builders.register(Merge);
-    builders.register(DebianCompose);
     builders.register(GoModule::new(fetcher.clone()));
     crate::images::register(&mut builders, fetcher.client(), store.root());
     builders
