@@ -327,7 +327,7 @@ fn check_runs_here(options: &Options, drv: &Derivation, attrs: &Attributes) -> R
     if !options.runs(&system) {
         let text = format!("a `{system}` is required to build it, but this is a `{}`", options.system);
         return Err(Failure::new(FailureKind::Build, text)
-            .hint("name machines that this one can run as with `extra-platforms`, if it can"));
+            .hint("build it on such a machine, or name another with `--system`"));
     }
     if attrs.flag("__noChroot", false).map_err(bad)? {
         return Err(Failure::new(
@@ -343,7 +343,7 @@ fn check_runs_here(options: &Options, drv: &Derivation, attrs: &Attributes) -> R
         let text =
             format!("needs the system feature {}, which this machine is not said to have", names.join(", "));
         return Err(Failure::new(FailureKind::Build, text)
-            .hint(format!("say that it has it with `--system-features {first}`")));
+            .hint(format!("add `{first}` to the setting `build.system-features`, if it has it")));
     }
     if drv.builder.is_empty() {
         return Err(Failure::new(FailureKind::Build, "has no builder"));

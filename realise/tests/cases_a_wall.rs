@@ -198,6 +198,32 @@ fn case_012_our_own_program_cannot_be_run_or_changed() {
     assert_eq!(said, "0\n");
 }
 
+/// Where the kernel has no Landlock, the spawner runs from a copy that nobody can change.
+#[test]
+fn case_012_a_sealed_copy_makes_sandboxes_too() {
+    use ampoule_realise::sandbox::{SandboxEvent, SandboxSpec, Spawner};
+    let lab = lab!();
+    let staging = lab.store.staging().expect("a directory");
+    for name in ["store", "build", "tmp"] {
+        std::fs::create_dir(staging.path().join(name)).expect("made");
+    }
+    let program = Path::new(env!("CARGO_BIN_EXE_ampoule-sandbox"));
+    let spawner = Spawner::start_copy(program).expect("started");
+    let spec = SandboxSpec::new(staging.path().into(), lab.store.root().objects(), "/nix/store".into());
+    let (_log, writer) = std::io::pipe().expect("a pipe");
+    let mut sandbox = spawner.spawn(&spec, writer.into()).expect("asked for");
+    let mut ended = None;
+    loop {
+        match sandbox.next_event().expect("the spawner lives") {
+            SandboxEvent::Exited(status) => ended = Some(status),
+            SandboxEvent::Failed(error) => panic!("{error}"),
+            SandboxEvent::Gone(_) => break,
+            SandboxEvent::Started(_) => {}
+        }
+    }
+    assert_eq!(ended, Some(0), "a probe: everything but the builder");
+}
+
 /// Runs the probe's calls and returns name and error number of each.
 fn calls(lab: &lab::Lab) -> Option<std::collections::BTreeMap<String, i32>> {
     let draft = lab.with_probe("calls", "$probe calls > $out")?;

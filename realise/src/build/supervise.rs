@@ -165,10 +165,10 @@ impl Watch<'_> {
             Failure::new(FailureKind::TimedOut, text).hint("allow more with `--timeout SECONDS`")
         } else if let Some(limit) = over(self.limits.max_silent, self.heard) {
             let text = format!("timed out after {} seconds of silence", limit.as_secs_f64());
-            Failure::new(FailureKind::TimedOut, text).hint("allow more with `--max-silent-time SECONDS`")
+            Failure::new(FailureKind::TimedOut, text).hint("allow more with `--max-silent SECONDS`")
         } else if let Some(limit) = self.limits.max_log_bytes.filter(|limit| logger.total_bytes() > *limit) {
             let text = format!("wrote more than {limit} bytes of log");
-            Failure::new(FailureKind::TimedOut, text).hint("allow more with `--max-log-size BYTES`")
+            Failure::new(FailureKind::TimedOut, text).hint("allow more with the setting `build.max-log`")
         } else {
             return;
         };

@@ -49,6 +49,21 @@ impl Spawner {
     /// # Errors
     /// If the program cannot be started.
     pub fn start(program: &std::path::Path) -> Result<Self, SandboxError> {
+        // Landlock is what keeps builds from running or changing this very program.
+        if landlock_abi() < 2 { Self::start_copy(program) } else { Self::start_file(program) }
+    }
+
+    /// Starts a copy of `program` that lies in memory and that nobody can change, for kernels without
+    /// Landlock.
+    ///
+    /// # Errors
+    /// As [`Spawner::start`].
+    pub fn start_copy(program: &std::path::Path) -> Result<Self, SandboxError> {
+        let copy = sealed_copy(program).map_err(|error| SandboxError::starting(program, &error))?;
+        Self::start_file(&PathBuf::from(format!("/proc/self/fd/{}", copy.as_raw_fd())))
+    }
+
+    fn start_file(program: &std::path::Path) -> Result<Self, SandboxError> {
         let failed = |error: io::Error| SandboxError::starting(program, &error);
         let (ours, theirs) = sys::packet_pair().map_err(|errno| failed(errno.into()))?;
         let process = Command::new(program)
@@ -87,6 +102,15 @@ impl Spawner {
         sys::send(control, &[1], &[file.as_fd(), theirs.as_fd(), log.as_fd()]).map_err(failed)?;
         Ok(Sandbox { report: ours, pidfd: None, pid: 0, spec: spec.clone() })
     }
+}
+
+fn sealed_copy(program: &std::path::Path) -> io::Result<File> {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut copy = File::from(memfd_create("ampoule-sandbox", flags)?);
+    io::copy(&mut File::open(program)?, &mut copy)?;
+    fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(copy)
 }
 
 impl Drop for Spawner {
