@@ -69,6 +69,10 @@ pub struct BuildArgs {
     #[arg(long, conflicts_with = "sandbox")]
     pub no_sandbox: bool,
 
+    /// A path of this machine that builds see read-only, as PATH or INSIDE=PATH
+    #[arg(long, value_name = "PATH")]
+    pub sandbox_path: Vec<String>,
+
     /// Let fixed-output derivations with a builder of their own use the network
     #[arg(long)]
     pub allow_network_builders: bool,
@@ -91,6 +95,11 @@ impl BuildArgs {
             offline: self.offline || config.bool("fetch.offline"),
             dry_run: self.dry_run,
             tier: self.tier(config)?,
+            host_paths: self
+                .sandbox_path
+                .iter()
+                .map(|path| ampoule_realise::sandbox::host_bind(path).map_err(CliError::usage))
+                .collect::<Result<_, _>>()?,
             allow_network_builders: self.allow_network_builders || config.bool("build.network-builders"),
             timeout: seconds(self.timeout, "build.timeout"),
             max_silent: seconds(self.max_silent, "build.max-silent"),
@@ -206,7 +215,7 @@ fn all_valid(store: &Store, source: &Derivations<'_>, wanted: &[Wanted]) -> Resu
 }
 
 /// The exit status of a failure; its words were told when it happened, or are told here.
-fn realise_error(error: &RealiseError) -> CliError {
+pub fn realise_error(error: &RealiseError) -> CliError {
     let status = match error.exit_status() {
         3 => ExitStatus::Fetch,
         5 => ExitStatus::Policy,

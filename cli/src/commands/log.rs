@@ -56,7 +56,7 @@ pub fn run(args: &Args, global: &GlobalArgs, _: &Ui) -> Result<ExitStatus, CliEr
 }
 
 /// The derivation itself, or the one that made an output.
-fn derivation_of(store: &Store, path: StorePath) -> Result<StorePath, CliError> {
+pub(super) fn derivation_of(store: &Store, path: StorePath) -> Result<StorePath, CliError> {
     if path.is_derivation() {
         return Ok(path);
     }

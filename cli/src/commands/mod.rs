@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod copy;
+mod debug;
 mod eval;
 mod explain;
 mod fmt;
@@ -30,6 +31,7 @@ pub enum Command {
     Image(image::Args),
     Lock(lock::Args),
     Log(log::Args),
+    Debug(debug::Args),
     Store(Box<store::Args>),
     Copy(copy::Args),
     Parse(parse::Args),
@@ -52,6 +54,7 @@ pub fn run(args: Cli, ui: Ui) -> Result<ExitStatus, (Ui, CliError)> {
         Command::Parse(args) => parse::run(&args, &global, &ui),
         Command::Fmt(args) => fmt::run(&args, &ui),
         Command::Log(args) => log::run(&args, &global, &ui),
+        Command::Debug(args) => debug::run(&args, &global, &ui),
         Command::Explain(args) => explain::run(&args, &ui),
         Command::Store(args) => store::run(&args, &global, &ui),
         Command::Copy(args) => copy::run(&args, &global, &ui),
