@@ -1,8 +1,6 @@
 //! `ampoule eval`: an expression's value.
 
-use std::path::Path;
-
-use ampoule_eval::{Coercion, EvalResult, Evaluator, Str, Value};
+use ampoule_eval::{Coercion, ContextId, Evaluator};
 
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus};
@@ -26,7 +24,7 @@ pub struct Args {
     strict: bool,
 
     /// Print a string without quotes
-    #[arg(long, conflicts_with_all = ["xml", "strict"])]
+    #[arg(long, conflicts_with = "xml")]
     raw: bool,
 
     /// Print as XML
@@ -50,9 +48,14 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             let text = ev.coerce_to_string(value, Coercion::PLAIN)?;
             ui.print_raw(text.as_str().expect("coercing to a string gives one").as_bytes())?;
         } else if args.xml {
-            ui.print_raw(through(ev, "toXML", value)?.as_bytes())?;
+            let (text, _) = ev.to_xml(value, args.strict, !args.no_location)?;
+            ui.print_raw(&text)?;
         } else if ui.json() {
-            ui.print(through(ev, "toJSON", value)?.as_bytes())?;
+            // As in Nix, paths are printed as they are, where `toJSON` would copy them to the store.
+            let mut text = Vec::new();
+            let mut context = ContextId::EMPTY;
+            ev.write_json(value, false, &mut text, &mut context)?;
+            ui.print(&text)?;
         } else {
             if args.strict {
                 ev.force_deep(value)?;
@@ -65,13 +68,6 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         Ok(())
     })?;
     Ok(ExitStatus::Success)
-}
-
-/// The text that a builtin makes of a value.
-fn through(ev: &mut Evaluator, builtin: &str, value: Value) -> EvalResult<Str> {
-    let function = ev.eval_text("«ampoule»", Path::new("/"), format!("builtins.{builtin}").as_bytes())?;
-    let text = ev.call(function, &[value])?;
-    ev.force_string(text)
 }
 
 fn stats(ev: &Evaluator) -> String {

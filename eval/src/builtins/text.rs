@@ -612,7 +612,10 @@ fn place_attributes<'a>(
     if let Some([column, line, path]) = place {
         written.push(("column", column.as_bytes()));
         written.push(("line", line.as_bytes()));
-        written.push(("path", path.as_bytes()));
+        // A text that is no file has no path.
+        if !path.starts_with('«') {
+            written.push(("path", path.as_bytes()));
+        }
     }
     if let Some(name) = name {
         written.push(("name", name));
