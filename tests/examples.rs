@@ -61,7 +61,11 @@ fn examples_evaluate_to_derivations() {
         let text = String::from_utf8_lossy(&output.stdout);
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {complaint}", path.display());
-        assert!(text.starts_with("/nix/store/") && text.trim_end().ends_with(".drv"), "{}: {text}", path.display());
+        assert!(
+            text.starts_with("/nix/store/") && text.trim_end().ends_with(".drv"),
+            "{}: {text}",
+            path.display()
+        );
     }
 }
 

@@ -247,7 +247,10 @@ impl Session {
     }
 
     /// The set of `--arg` and `--argstr`; expressions are evaluated when they are used.
-    fn argument_set(&self, ev: &mut Evaluator) -> EvalResult<Value> {
+    ///
+    /// # Errors
+    /// If an expression is no program.
+    pub fn argument_set(&self, ev: &mut Evaluator) -> EvalResult<Value> {
         let mut set = ampoule_eval::AttrsBuilder::new();
         let dir = self.project.clone();
         for argument in &self.arguments {
@@ -268,7 +271,10 @@ impl Session {
 
     /// Calls a function that asks for names which neither defaults nor arguments give with the package
     /// set: the standard library, the project's lock file and the arguments.
-    fn call_with_packages(
+    ///
+    /// # Errors
+    /// If a name is nowhere, or the call fails.
+    pub fn call_with_packages(
         &self,
         ev: &mut Evaluator,
         value: Value,

@@ -27,16 +27,28 @@ impl Stop {
     /// # Errors
     /// If the system refuses.
     pub fn watch() -> Result<Self, CliError> {
+        Self::start(true)
+    }
+
+    /// Watches for SIGINT only, and never ends the process: a REPL's.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn watch_softly() -> Result<Self, CliError> {
+        Self::start(false)
+    }
+
+    fn start(ends: bool) -> Result<Self, CliError> {
         let came = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&came);
         let cancel = Cancel::when(move || asked.load(Ordering::SeqCst));
         let stop = Self { cancel, interrupt: Interrupt::default(), came };
-        let mut signals =
-            Signals::new([SIGINT, SIGTERM, SIGHUP]).while_doing(|| "cannot watch for signals".to_owned())?;
+        let watched: &[i32] = if ends { &[SIGINT, SIGTERM, SIGHUP] } else { &[SIGINT] };
+        let mut signals = Signals::new(watched).while_doing(|| "cannot watch for signals".to_owned())?;
         let told = stop.clone();
         std::thread::spawn(move || {
             for signal in signals.forever() {
-                if told.came.swap(true, Ordering::SeqCst) {
+                if told.came.swap(true, Ordering::SeqCst) && ends {
                     std::process::exit(128 + signal);
                 }
                 told.interrupt.interrupt();

@@ -74,9 +74,28 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
+    /// Returns what lets an evaluation go on that was stopped: a REPL's next line.
+    pub fn pause(&self) -> Resume {
+        Resume { limit: Arc::clone(&self.limit), was: self.limit.load(Ordering::Relaxed) }
+    }
+
     /// Makes the evaluation end with an error soon. Async-signal-safe.
     pub fn interrupt(&self) {
         self.limit.store(usize::MAX, Ordering::Relaxed);
+    }
+}
+
+/// Undoes an [`Interrupt`]. Made while nothing is interrupted, on the evaluation's own thread.
+#[derive(Clone, Debug)]
+pub struct Resume {
+    limit: Arc<AtomicUsize>,
+    was: usize,
+}
+
+impl Resume {
+    /// Lets the evaluation go on.
+    pub fn resume(&self) {
+        self.limit.store(self.was, Ordering::Relaxed);
     }
 }
 
@@ -648,6 +667,14 @@ impl Evaluator {
         let result = self.call_frame(function, frame, arguments.len(), Place::NONE)?;
         self.heap.pop_to(mark);
         Ok(result)
+    }
+
+    /// Returns the record of a value that is a builtin.
+    pub fn builtin_record(&self, value: Value) -> Option<&'static Builtin> {
+        match value.view() {
+            View::Builtin(id) => Some(self.builtin(id)),
+            _ => None,
+        }
     }
 
     /// Returns the builtin's record.

@@ -14,6 +14,7 @@ mod log;
 mod man;
 mod parse;
 mod realise;
+mod repl;
 mod store;
 
 use clap::Subcommand;
@@ -28,6 +29,7 @@ pub enum Command {
     Realise(realise::Args),
     Eval(eval::Args),
     Instantiate(instantiate::Args),
+    Repl(repl::Args),
     Image(image::Args),
     Lock(lock::Args),
     Log(log::Args),
@@ -53,6 +55,7 @@ pub fn run(args: Cli, ui: Ui) -> Result<ExitStatus, (Ui, CliError)> {
         Command::Eval(args) => eval::run(&args, &global, &ui),
         Command::Parse(args) => parse::run(&args, &global, &ui),
         Command::Fmt(args) => fmt::run(&args, &ui),
+        Command::Repl(args) => repl::run(&args, &global, &ui),
         Command::Log(args) => log::run(&args, &global, &ui),
         Command::Debug(args) => debug::run(&args, &global, &ui),
         Command::Explain(args) => explain::run(&args, &ui),

@@ -1,0 +1,159 @@
+//! Values for people who explore: one level deep, never forcing what may be large.
+
+use ampoule_eval::{Attrs, EvalResult, Evaluator, Value, View, write_name};
+use ampoule_lang::Symbol;
+
+/// Attributes and elements that are shown of a set or list.
+const MOST: usize = 40;
+/// Sets with at most so many attributes are looked into.
+const SMALL: usize = 24;
+
+/// Prints a value: the elements of a small set or list computed, what lies in them not.
+pub fn shallow(ev: &mut Evaluator, value: Value) -> EvalResult<String> {
+    match value.view() {
+        View::Attrs(attrs) => attributes(ev, attrs),
+        View::List(list) => {
+            let mut out = String::from("[ ");
+            for index in 0..list.len().min(MOST) {
+                let element = if list.len() <= SMALL {
+                    ev.force_element(list, index)?
+                } else {
+                    list.get(index).expect("in bounds")
+                };
+                out.push_str(&inner(ev, element)?);
+                out.push(' ');
+            }
+            if list.len() > MOST {
+                out.push_str(&format!("«{} more» ", list.len() - MOST));
+            }
+            out.push(']');
+            Ok(out)
+        }
+        _ => ev.print(value),
+    }
+}
+
+fn attributes(ev: &mut Evaluator, attrs: Attrs) -> EvalResult<String> {
+    if let Some(text) = derivation(ev, attrs)? {
+        return Ok(text);
+    }
+    let sorted = ev.heap().sorted(attrs);
+    let mut out = String::from("{ ");
+    for index in 0..sorted.len().min(MOST) {
+        let (name, value) = sorted.get(index);
+        write_name(&mut out, name);
+        out.push_str(" = ");
+        let shown = if sorted.len() <= SMALL {
+            match ev.force(value) {
+                Ok(value) => inner(ev, value)?,
+                Err(error) if error.is_catchable() => format!("«error: {}»", error.message()),
+                Err(error) => return Err(error),
+            }
+        } else {
+            inner(ev, value)?
+        };
+        out.push_str(&shown);
+        out.push_str("; ");
+    }
+    if sorted.len() > MOST {
+        out.push_str(&format!("«{} more» ", sorted.len() - MOST));
+    }
+    out.push('}');
+    Ok(out)
+}
+
+/// A value inside of another.
+fn inner(ev: &mut Evaluator, value: Value) -> EvalResult<String> {
+    match value.view() {
+        View::Thunk(thunk) => match thunk.peek() {
+            Some(value) => inner(ev, value),
+            None => Ok("…".to_owned()),
+        },
+        View::Attrs(attrs) => match derivation(ev, attrs)? {
+            Some(text) => Ok(text),
+            None if attrs.is_empty() => Ok("{ }".to_owned()),
+            None => Ok("{ … }".to_owned()),
+        },
+        View::List(list) if list.is_empty() => Ok("[ ]".to_owned()),
+        View::List(_) => Ok("[ … ]".to_owned()),
+        View::Closure(_) | View::Builtin(_) | View::Partial(_) => Ok("«function»".to_owned()),
+        _ => ev.print(value),
+    }
+}
+
+/// `«derivation …»`, if it is one whose type is known to be that.
+fn derivation(ev: &mut Evaluator, attrs: Attrs) -> EvalResult<Option<String>> {
+    let Some(kind) = attrs.get(Symbol::intern("type")) else { return Ok(None) };
+    let kind = ev.force(kind)?;
+    if kind.as_str().is_none_or(|text| text.as_bytes() != b"derivation") {
+        return Ok(None);
+    }
+    let Some(path) = ev.force_attr(attrs, Symbol::intern("drvPath"))? else { return Ok(None) };
+    let text = ev.force_string(path)?.to_text().into_owned();
+    Ok(Some(format!("«derivation {text}»")))
+}
+
+/// What there is to say about a value.
+pub fn inspect(ev: &mut Evaluator, value: Value) -> EvalResult<String> {
+    let View::Attrs(attrs) = value.view() else {
+        return Ok(format!("{}: {}", ev.type_with_article(value), shallow(ev, value)?));
+    };
+    if derivation(ev, attrs)?.is_none() {
+        let names: Vec<String> = ev.heap().sorted(attrs).iter().map(|(name, _)| name.to_string()).collect();
+        return Ok(format!("a set of {} attributes: {}", names.len(), names.join(" ")));
+    }
+    let mut lines = vec!["a derivation".to_owned()];
+    for name in ["name", "system", "builder", "drvPath", "outPath", "outputs"] {
+        if let Some(value) = ev.force_attr(attrs, Symbol::intern(name))? {
+            ev.force_deep(value)?;
+            lines.push(format!("  {name} = {}", ev.print(value)?));
+        }
+    }
+    Ok(lines.join("\n"))
+}
+
+/// What is written about a function: a builtin's record, or the comment above a function of the language.
+pub fn documentation(ev: &mut Evaluator, value: Value) -> Option<String> {
+    let value = match value.view() {
+        View::Partial(partial) => partial.function(),
+        _ => value,
+    };
+    match value.view() {
+        View::Builtin(_) => {
+            let record = ev.builtin_record(value)?;
+            let mut text =
+                format!("builtins.{} {}\n\n{}\n", record.name, record.params.join(" "), record.doc);
+            for (program, result) in record.examples {
+                let result = match result {
+                    ampoule_eval::Expect::Shows(shown) => (*shown).to_owned(),
+                    ampoule_eval::Expect::Fails(message) => format!("error: {message}"),
+                };
+                text.push_str(&format!("\n  {program}    # => {result}"));
+            }
+            Some(text)
+        }
+        View::Closure(closure) => {
+            let span = ev.file_span(closure.lambda().place)?;
+            let source = ev.settings().sources.get(span.file);
+            comment_above(source.bytes(), span.span.start as usize)
+        }
+        _ => None,
+    }
+}
+
+/// The block of `#` lines above the line that `at` is on.
+fn comment_above(text: &[u8], at: usize) -> Option<String> {
+    let text = String::from_utf8_lossy(&text[..at.min(text.len())]).into_owned();
+    let mut lines: Vec<&str> = text.lines().collect();
+    // The last one is the line of the function itself.
+    lines.pop();
+    let mut comment: Vec<&str> = Vec::new();
+    for line in lines.iter().rev() {
+        match line.trim_start().strip_prefix('#') {
+            Some(rest) => comment.push(rest.strip_prefix(' ').unwrap_or(rest)),
+            None => break,
+        }
+    }
+    comment.reverse();
+    (!comment.is_empty()).then(|| comment.join("\n"))
+}
