@@ -219,7 +219,7 @@ impl Repl<'_> {
             "?" | "h" | "help" => self.ui.print(HELP)?,
             "t" | "type" => {
                 let value = state.eval(&name, text)?;
-                self.ui.print(state.ev.type_with_article(value))?;
+                self.ui.print(state.ev.type_with_article(value).as_bytes())?;
             }
             "p" | "print" => {
                 let value = state.eval(&name, text)?;
