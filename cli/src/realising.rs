@@ -129,19 +129,19 @@ impl BuildArgs {
 }
 
 /// The fetcher that the configuration and the machine describe.
-pub fn fetcher(config: &Config) -> Arc<Fetcher> {
+pub fn fetcher(config: &Config, offline: bool) -> Arc<Fetcher> {
     let configured: BTreeMap<String, Vec<String>> =
         config.mirrors().map(|(name, bases, _)| (name.to_owned(), bases.to_vec())).collect();
     Arc::new(Fetcher::new(FetcherConfig {
-        net: ClientConfig::from_env(),
+        net: ClientConfig { offline, ..ClientConfig::from_env() },
         mirrors: MirrorSettings::from_env(configured),
         max_transfers: config.number("fetch.jobs").max(1) as usize,
     }))
 }
 
 /// Every builder that is part of this program.
-pub fn builders(config: &Config, store: &Store) -> Builders {
-    let fetcher = fetcher(config);
+pub fn builders(config: &Config, store: &Store, offline: bool) -> Builders {
+    let fetcher = fetcher(config, offline);
     let mut builders = Builders::default();
     builders.register(FetchUrl::new(fetcher.clone()));
     builders.register(DebianCompose);
@@ -192,7 +192,7 @@ pub fn realise(
         let roots: Vec<StorePath> = wanted.iter().map(|one| one.drv.clone()).collect();
         world.write_texts(&roots)?;
     }
-    let builders = builders(config, store);
+    let builders = builders(config, store, options.offline);
     let scheduler = Scheduler { store, source: &source, builders: &builders, options, events, cancel };
     scheduler.realise(wanted).map_err(|error| realise_error(&error))
 }
@@ -264,7 +264,7 @@ impl Realiser for EvaluationRealiser {
         }
         let derivation = draft.finish(store.dir(), &ModuloHashes::default()).map_err(|e| failed(&e))?;
         let drv = store.write_derivation(&derivation).map_err(|e| failed(&e))?;
-        let builders = builders(&self.config, store);
+        let builders = builders(&self.config, store, self.options.offline);
         let events = ampoule_realise::Silent;
         let cancel = Cancel::default();
         let scheduler = Scheduler {

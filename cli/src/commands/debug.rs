@@ -39,7 +39,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let realiser = Realiser {
         store: &store,
         source: &store,
-        builders: &builders(&config, &store),
+        builders: &builders(&config, &store, options.offline),
         options: &options,
         events: &events,
         cancel: stop.cancel.clone(),

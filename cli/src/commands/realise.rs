@@ -87,8 +87,10 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             }
         }
     }
-    crate::store::keep_below_quota(store, &config, ui)?;
-    store.sync()?;
+    if realised.built + realised.fetched > 0 {
+        crate::store::keep_below_quota(store, &config, ui)?;
+        store.sync()?;
+    }
     Ok(ExitStatus::Success)
 }
 
