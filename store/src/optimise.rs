@@ -128,19 +128,40 @@ impl Store {
             }
             Err(e) => return Err(e),
         }
-        let other = tree::stat_nofollow(links, &link)?;
+        match self.link_to_known(dir, name, &stat, &link, counts) {
+            // Another thread or process has just found that name worthless, and taken it away.
+            Err(Errno::NOENT) => {
+                skip();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Replaces a file by a link to the one in `links/` of the same bytes, if it is that.
+    fn link_to_known(
+        &self,
+        dir: &OwnedFd,
+        name: &CStr,
+        stat: &rustix::fs::Stat,
+        link: &CStr,
+        counts: &Counts,
+    ) -> rustix::io::Result<()> {
+        let skip = || counts.skipped.fetch_add(1, Ordering::Relaxed);
+        let links = &self.layout().links;
+        let other = tree::stat_nofollow(links, link)?;
         if (other.st_dev, other.st_ino) == (stat.st_dev, stat.st_ino) {
             return Ok(());
         }
-        if other.st_mode != stat.st_mode || other.st_mtime != 1 || !same_bytes(dir, name, links, &link)? {
+        if other.st_mode != stat.st_mode || other.st_mtime != 1 || !same_bytes(dir, name, links, link)? {
             // Somebody changed what `links/` holds: that name is worth nothing any more.
-            rustix::fs::unlinkat(links, &link, AtFlags::empty())?;
-            rustix::fs::linkat(dir, name, links, &link, AtFlags::empty()).ok();
+            rustix::fs::unlinkat(links, link, AtFlags::empty())?;
+            rustix::fs::linkat(dir, name, links, link, AtFlags::empty()).ok();
             skip();
             return Ok(());
         }
         let fresh = CString::new(format!(".tmp-link-{:x}", crate::lock::noise())).expect("no zero byte");
-        match rustix::fs::linkat(links, &link, dir, &fresh, AtFlags::empty()) {
+        match rustix::fs::linkat(links, link, dir, &fresh, AtFlags::empty()) {
             Ok(()) => {}
             // 65,000 names of one inode is what ext4 allows.
             Err(Errno::MLINK | Errno::XDEV) => {
