@@ -1,9 +1,8 @@
 //! What a derivation costs besides what its builder does: `cargo bench -p ampoule-realise`.
 //!
 //! Trivial derivations (a static shell that writes one word), in a chain and wide, with one job and
-//! with four, then once more when all is there. With `nix-build` on PATH the same `.drv` files are
-//! built by Nix beside us. Figures are per derivation; processor time is that of this process and of
-//! all its children.
+//! with four, then once more when all is there. Figures are per derivation; processor time is that of
+//! this process and of all its children. Nix is not run beside us yet.
 //!
 //! `AMPOULE_BENCH_COUNT` (1000) says how many derivations; an argument selects rows by name.
 
