@@ -18,7 +18,8 @@ cp -r examples "$work/examples"
 realise() {
   local uid=$1 home=$2 dir=$3 mask=$4 locale=$5
   mkdir -p "$home" "$dir"
-  local run=(env -i PATH="$PATH" HOME="$home" LC_ALL="$locale" AMPOULE_MIRROR_DEBIAN="${AMPOULE_MIRROR_DEBIAN:-}"
+  local run=(env -i PATH="$PATH" HOME="$home" LC_ALL="$locale"
+    ${AMPOULE_MIRROR_DEBIAN+AMPOULE_MIRROR_DEBIAN="$AMPOULE_MIRROR_DEBIAN"}
     sh -c 'umask "$1"; cd "$2"; shift 2; exec "$@"' sh "$mask" "$dir" "$work/ampoule" realise "$work/examples/hello.img")
   if [ "$(id -u)" = 0 ] && [ "$uid" != 0 ]; then
     chown "$uid:$uid" "$home" "$dir"

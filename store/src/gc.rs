@@ -233,6 +233,7 @@ impl Store {
         }
         self.sweep_sessions(&plan.living)?;
         sweep_temporaries(&layout.info)?;
+        sweep_temporaries(&layout.links)?;
         sweep_temporaries(&layout.root)
     }
 

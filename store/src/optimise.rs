@@ -160,8 +160,10 @@ impl Store {
             skip();
             return Ok(());
         }
-        let fresh = CString::new(format!(".tmp-link-{:x}", crate::lock::noise())).expect("no zero byte");
-        match rustix::fs::linkat(links, link, dir, &fresh, AtFlags::empty()) {
+        // Made outside of the object: a process that is killed here must leave nothing in it.
+        let fresh = CString::new(format!("{}{:x}", crate::layout::TEMPORARY_PREFIX, crate::lock::noise()))
+            .expect("no zero byte");
+        match rustix::fs::linkat(links, link, links, &fresh, AtFlags::empty()) {
             Ok(()) => {}
             // 65,000 names of one inode is what ext4 allows.
             Err(Errno::MLINK | Errno::XDEV) => {
@@ -170,7 +172,10 @@ impl Store {
             }
             Err(e) => return Err(e),
         }
-        rustix::fs::renameat(dir, &fresh, dir, name)?;
+        if let Err(error) = rustix::fs::renameat(links, &fresh, dir, name) {
+            rustix::fs::unlinkat(links, &fresh, AtFlags::empty()).ok();
+            return Err(error);
+        }
         counts.linked.fetch_add(1, Ordering::Relaxed);
         if stat.st_nlink == 1 {
             counts.saved.fetch_add(stat.st_blocks as u64 * 512, Ordering::Relaxed);

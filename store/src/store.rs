@@ -514,6 +514,8 @@ impl Store {
             now.number
         };
         rustix::fs::syncfs(&layout.root).map_err(failed)?;
+        // Nobody who cleans up takes the temporary file for a dead process's, and the number only grows.
+        let _alone = GcLock::alone(layout)?;
         if self.read_number(c"synced")? < done {
             write_over(&layout.root, c"synced", format!("{done}\n").as_bytes()).map_err(failed)?;
             rustix::fs::fsync(&layout.root).map_err(failed)?;

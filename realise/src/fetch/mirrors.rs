@@ -102,8 +102,8 @@ impl Mirrors {
         if let Some(bases) = self.settings.configured.get(name) {
             return bases.clone();
         }
-        // An empty variable says nothing, as elsewhere.
-        if let Some(bases) = self.settings.environment.get(&variable(name)).filter(|v| !v.trim().is_empty()) {
+        // An empty variable switches the name off.
+        if let Some(bases) = self.settings.environment.get(&variable(name)) {
             return bases.split_whitespace().map(str::to_owned).collect();
         }
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);

@@ -81,10 +81,11 @@ fn remove_shallow(
             let parent = stack.last().map_or(dir, |f| f.fd.as_fd());
             match rustix::fs::unlinkat(parent, &done.name, AtFlags::REMOVEDIR) {
                 // Somebody put something into it meanwhile: once more.
-                Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                    let left = read_names(&done.fd)?;
-                    stack.push(Frame { left, ..done });
-                }
+                Err(Errno::NOTEMPTY | Errno::EXIST) => match read_names(&done.fd) {
+                    Ok(left) => stack.push(Frame { left, ..done }),
+                    Err(e) if is_absent(e) => {}
+                    Err(e) => return Err(e),
+                },
                 Err(e) if !is_absent(e) => return Err(e),
                 _ => {}
             }
@@ -114,8 +115,21 @@ fn kind_of(dir: impl AsFd, name: &CStr) -> rustix::io::Result<FileType> {
     }
 }
 
-/// Deletes a file, or opens a directory to be emptied.
+/// Deletes a file, or opens a directory to be emptied. Nothing is left to do for what another process has
+/// deleted meanwhile, whichever call finds that out: reading an open directory that is gone is `ENOENT` too.
 fn take(dir: impl AsFd, name: &CStr, kind: FileType, freed: &mut u64) -> rustix::io::Result<Option<Frame>> {
+    match take_present(dir, name, kind, freed) {
+        Err(e) if is_absent(e) => Ok(None),
+        other => other,
+    }
+}
+
+fn take_present(
+    dir: impl AsFd,
+    name: &CStr,
+    kind: FileType,
+    freed: &mut u64,
+) -> rustix::io::Result<Option<Frame>> {
     let dir = dir.as_fd();
     if kind != FileType::Directory {
         let stat = stat_nofollow(dir, name);
