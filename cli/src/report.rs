@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use ampoule_eval::{EvalError, Evaluator};
-use ampoule_lang::{Diagnostic, SourceMap};
+use ampoule_lang::diagnostic::Label;
+use ampoule_lang::{Diagnostic, FileId, SourceMap};
 
 use crate::ci::Ci;
 use crate::ui::Ui;
@@ -13,7 +14,10 @@ const SHORT_TRACE: usize = 4;
 
 /// Shows what is wrong, where, and how the evaluation got there, on stderr.
 pub fn eval_error(ev: &mut Evaluator, error: &EvalError, sources: &SourceMap, show_trace: bool, ui: &Ui) {
-    let diagnostics = ev.diagnostics(error);
+    let mut diagnostics = ev.diagnostics(error);
+    for diagnostic in &mut diagnostics {
+        blame_user(ev, error, diagnostic, show_trace);
+    }
     show(&diagnostics, sources, ui);
     if ui.json() || error.frames().is_empty() {
         return;
@@ -42,9 +46,33 @@ pub fn eval_error(ev: &mut Evaluator, error: &EvalError, sources: &SourceMap, sh
 
 /// Whether a frame is in a file of the user's, not in the library.
 fn is_users(ev: &Evaluator, frame: &ampoule_eval::Frame) -> bool {
-    let Some(span) = ev.file_span(frame.place) else { return false };
-    let source = ev.settings().sources.get(span.file);
-    !source.name().starts_with(crate::world::STD_DIR) && !source.name().starts_with("«ampoule»")
+    ev.file_span(frame.place).is_some_and(|span| !is_library(ev, span.file))
+}
+
+/// Whether a text is ours: the library, and what the program itself calls.
+fn is_library(ev: &Evaluator, file: FileId) -> bool {
+    let source = ev.settings().sources.get(file);
+    let name = source.name();
+    name.starts_with(crate::world::STD_DIR)
+        || name.starts_with("«ampoule»")
+        || name.starts_with("«derivation»")
+}
+
+/// An error inside the library is shown where the user's file led there: what stands in the library
+/// is not theirs to mend. With the whole trace both places are shown.
+fn blame_user(ev: &Evaluator, error: &EvalError, diagnostic: &mut Diagnostic, show_trace: bool) {
+    let Some(inside) = diagnostic.primary.take_if(|label| is_library(ev, label.at.file)) else { return };
+    // The innermost frame of the user's.
+    let call = error.frames().iter().find(|frame| is_users(ev, frame));
+    let Some(at) = call.and_then(|frame| ev.file_span(frame.place)) else {
+        diagnostic.primary = Some(inside);
+        return;
+    };
+    diagnostic.primary = Some(Label { at, message: "led to this, inside the library".to_owned() });
+    if show_trace {
+        let message = if inside.message.is_empty() { "raised here".to_owned() } else { inside.message };
+        diagnostic.secondary.insert(0, Label { at: inside.at, message });
+    }
 }
 
 /// Shows diagnostics on stderr: rendered, or a JSON object each.

@@ -292,7 +292,10 @@ impl Session {
             self.policy
         );
         let call = ev.eval_text("«ampoule»", dir, call.as_bytes())?;
-        ev.call(call, &[project, system, given, value])
+        let found =
+            ev.call(call, &[project, system, given, value]).map_err(|error| at_unknown_name(value, error))?;
+        // Called from here, so that a trace begins with the user's file.
+        ev.call(value, &[found])
     }
 
     /// Shows an error of the evaluation, and returns what the command ends with.
@@ -313,6 +316,18 @@ fn asks_for_packages(value: Value, given: Value) -> bool {
     let Some(formals) = closure.lambda().formals else { return false };
     let given = given.as_attrs().expect("the arguments are a set");
     formals.list.iter().any(|formal| formal.default.is_none() && !given.has(formal.name))
+}
+
+/// Says where the function asks for the name that nothing provides.
+fn at_unknown_name(function: Value, error: EvalError) -> EvalError {
+    let View::Closure(closure) = function.view() else { return error };
+    let mut formals = closure.lambda().formals.iter().flat_map(|formals| formals.list);
+    let asked =
+        formals.find(|formal| error.message().starts_with(&format!("nothing provides `{}`", formal.name)));
+    match asked {
+        Some(formal) => error.while_("while finding what the file asks for", formal.place),
+        None => error,
+    }
 }
 
 /// What went wrong while values were used.

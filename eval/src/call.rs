@@ -27,9 +27,13 @@ impl Evaluator {
             let value = self.delay(argument, frame, captures);
             new.set(index as u32, value);
         }
-        let value = self.call_frame(function, new, count, call.place)?;
-        self.heap.pop_to(mark);
-        Ok(value)
+        match self.call_frame(function, new, count, call.place) {
+            Ok(value) => {
+                self.heap.pop_to(mark);
+                Ok(value)
+            }
+            Err(error) => Err(other_failed(error, function, call.place)),
+        }
     }
 
     /// Calls `function` with the first `count` slots of `frame`, which is on top of the stack.
@@ -234,7 +238,7 @@ impl Evaluator {
         let formals: Vec<String> =
             formals.list.iter().map(|formal| formal.name.as_str().into_owned()).collect();
         let near = ampoule_lang::near::near_name(&name, formals.iter().map(String::as_str));
-        let error = error.label(lambda.place, "this function");
+        let error = error.saying("called here").label(lambda.place, "this function");
         match near {
             Some(near) => error.help(format!("did you mean `{near}`?")),
             None => error,
@@ -248,11 +252,21 @@ fn missing_argument(lambda: &'static Lambda<'static, Words>, name: Symbol) -> Ev
         ErrorKind::Arguments,
         format!("function '{}' called without required argument '{name}'", lambda_name(lambda)),
     )
+    .saying("called here")
     .label(lambda.place, "this function")
 }
 
 pub(crate) fn lambda_name(lambda: &'static Lambda<'static, Words>) -> String {
     lambda.name.get().map_or_else(|| "anonymous lambda".to_owned(), |name| name.as_str().into_owned())
+}
+
+/// Adds a call of a set or of a function with more arguments than it takes to the trace; builtins add themselves.
+#[cold]
+fn other_failed(error: EvalError, function: Value, place: Place) -> EvalError {
+    match function.view() {
+        View::Closure(_) | View::Attrs(_) => error.while_("while calling a function", place),
+        _ => error,
+    }
 }
 
 #[cold]

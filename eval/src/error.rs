@@ -20,6 +20,8 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     place: Place,
+    /// What is to be said at `place`; mostly nothing.
+    saying: &'static str,
     frames: Vec<Frame>,
     labels: Vec<(Place, String)>,
     hints: Vec<String>,
@@ -93,6 +95,7 @@ impl EvalError {
             kind,
             message: message.into(),
             place: Place::NONE,
+            saying: "",
             frames: Vec::new(),
             labels: Vec::new(),
             hints: Vec::new(),
@@ -126,6 +129,13 @@ impl EvalError {
         }
     }
 
+    /// Says something at the place where it went wrong.
+    #[must_use]
+    pub fn saying(mut self, text: &'static str) -> Self {
+        self.0.saying = text;
+        self
+    }
+
     /// Adds another place.
     #[must_use]
     pub fn label(mut self, place: Place, text: impl Into<String>) -> Self {
@@ -153,6 +163,11 @@ impl EvalError {
     /// Returns where it went wrong.
     pub fn place(&self) -> Place {
         self.0.place
+    }
+
+    /// Returns what is to be said there.
+    pub fn words_at_place(&self) -> &'static str {
+        self.0.saying
     }
 
     /// Returns what was being done, from the inside outwards.
@@ -212,7 +227,7 @@ impl EvalError {
     /// A value needs itself.
     #[cold]
     pub(crate) fn infinite_recursion() -> Self {
-        Self::new(ErrorKind::InfiniteRecursion, "infinite recursion encountered")
+        Self::new(ErrorKind::InfiniteRecursion, "infinite recursion encountered").saying("needed again here")
     }
 
     /// Says which thunk needs itself.

@@ -259,7 +259,7 @@ impl Evaluator {
             code: ampoule_lang::diagnostic::Code(error.kind().code()),
             severity: ampoule_lang::diagnostic::Severity::Error,
             message: error.message().to_owned(),
-            primary: label(error.place(), ""),
+            primary: label(error.place(), error.words_at_place()),
             secondary: error.labels().iter().filter_map(|(place, text)| label(*place, text)).collect(),
             hints: error.hints().to_vec(),
         }]

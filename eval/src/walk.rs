@@ -25,21 +25,21 @@ impl Evaluator {
         frame: Frame,
         captures: Captures,
     ) -> EvalResult<Value> {
-        let mut last_call = None;
-        match self.walk(node, frame, captures, &mut last_call) {
+        let mut calls = TailCalls { first: None, last: None };
+        match self.walk(node, frame, captures, &mut calls) {
             Ok(value) => Ok(value),
-            Err(error) => Err(call_failed(error, last_call)),
+            Err(error) => Err(call_failed(error, &calls)),
         }
     }
 
-    /// The loop of [`Evaluator::eval`]. The call whose body is being evaluated is left in `last_call`.
+    /// The loop of [`Evaluator::eval`]. The calls whose bodies were begun are left in `calls`.
     #[inline(always)]
     fn walk(
         &mut self,
         node: &'static Code,
         frame: Frame,
         captures: Captures,
-        last_call: &mut Option<&'static Call<'static, Words>>,
+        calls: &mut TailCalls,
     ) -> EvalResult<Value> {
         self.check_depth()?;
         let mark = self.heap.stack_mark();
@@ -74,7 +74,7 @@ impl Evaluator {
                     let Some(lambda) = saturated(function, count) else {
                         break self.call_other(function, call, frame, captures)?;
                     };
-                    *last_call = Some(call);
+                    calls.last = Some(call);
                     self.check_depth()?;
                     let Some(new) = self.heap.push_frame(lambda.body.slots as usize) else {
                         return Err(EvalError::stack_overflow());
@@ -84,8 +84,12 @@ impl Evaluator {
                         new.set(index as u32, value);
                     }
                     self.stats.calls += 1;
-                    frame =
-                        if own_calls == 0 { new } else { self.reuse(frame, new, lambda, &mut own_calls)? };
+                    frame = if own_calls == 0 {
+                        calls.first = Some(call);
+                        new
+                    } else {
+                        self.reuse(frame, new, lambda, &mut own_calls)?
+                    };
                     own_calls += 1;
                     captures = Captures::of(function);
                     if let Some(formals) = lambda.formals {
@@ -451,15 +455,21 @@ impl Evaluator {
     }
 }
 
-/// Adds the call whose body failed to the trace.
+/// The first and the last of the calls that were made in tail position one after the other.
+struct TailCalls {
+    first: Option<&'static Call<'static, Words>>,
+    last: Option<&'static Call<'static, Words>>,
+}
+
+/// Adds the calls whose bodies failed to the trace: the last, and the first, which may be the user's
+/// where the last is the library's.
 #[cold]
 #[inline(never)]
-fn call_failed(error: EvalError, call: Option<&'static Call<'static, Words>>) -> EvalError {
-    match call {
-        // Arguments that do not fit are the call's fault; what goes wrong in the body is not.
-        Some(call) => error.at(call.place).while_("while calling a function", call.place),
-        None => error,
-    }
+fn call_failed(error: EvalError, calls: &TailCalls) -> EvalError {
+    let (Some(first), Some(last)) = (calls.first, calls.last) else { return error };
+    // Arguments that do not fit are the call's fault; what goes wrong in the body is not.
+    let error = error.at(last.place).while_("while calling a function", last.place);
+    if std::ptr::eq(first, last) { error } else { error.while_("while calling a function", first.place) }
 }
 
 /// Returns the code of a function of the language that takes exactly `count` arguments.

@@ -17,6 +17,9 @@ use crate::span::FileSpan;
 const MOST_SHOWN: usize = 20;
 /// Lines longer than this are not drawn: a terminal cannot show them.
 const LONGEST_LINE: usize = 1000;
+/// Stands for the words of a label that has none: ariadne underlines nothing without. No source has it,
+/// as control characters are drawn as spaces.
+const WORDLESS: &str = "\u{1}";
 
 /// Returns the text of diagnostics, each with the lines it is about and a final line end.
 ///
@@ -63,20 +66,32 @@ fn render_one(diagnostic: &Diagnostic, sources: &SourceMap, color: bool, out: &m
     ordered.sort_by_key(|(_, label)| (label.at.file != primary.at.file, label.at));
     for (i, label) in ordered {
         let Some(place) = excerpts.place(label.at) else { continue };
-        let mut drawn = Label::new(place).with_color(if i == 0 { paint } else { Color::Cyan });
-        if !label.message.is_empty() {
-            drawn = drawn.with_message(&label.message);
-        } else if i == 0 {
-            drawn = drawn.with_message("here");
-        }
-        report = report.with_label(drawn);
+        let message = if label.message.is_empty() { WORDLESS } else { &label.message };
+        let color = if i == 0 { paint } else { Color::Cyan };
+        report = report.with_label(Label::new(place).with_color(color).with_message(message));
     }
     for hint in &diagnostic.hints {
         report = report.with_help(hint);
     }
     let mut drawn = Vec::new();
     report.finish().write(&mut excerpts, &mut drawn).expect("a vector can be written to");
+    let drawn = without_wordless(&String::from_utf8_lossy(&drawn)).into_bytes();
     if color { out.extend(drawn) } else { push_plain(out, &drawn) }
+}
+
+/// Takes out the lines that lead to a label without words, and the start of their arrows.
+fn without_wordless(drawn: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in drawn.lines() {
+        if !line.contains(WORDLESS) {
+            lines.push(line.to_owned());
+        } else if let Some(underline) = lines.last_mut()
+            && underline.matches('┬').count() == 1
+        {
+            *underline = underline.replace('┬', "─");
+        }
+    }
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
 /// Appends text without its colours: ariadne paints the first line of a kind of our own in any case.

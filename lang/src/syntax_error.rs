@@ -88,6 +88,9 @@ fn unexpected(source: &Source, token: Option<Token>, span: Span, expected: &[Str
     }
     let code = if token.is_none() && !context.open.is_empty() { codes::UNCLOSED } else { codes::SYNTAX };
     let mut error = Diagnostic::error(code, message, at(span));
+    if token.is_none() {
+        error = error.saying("the text ends here");
+    }
     if let Some(&(open, open_span)) = context.open.last()
         && context.is_unclosed_at(token, after_operand)
     {
