@@ -397,12 +397,15 @@ impl World for ProjectWorld {
         i64::try_from(since.as_secs()).ok()
     }
 
-    fn add_text(&self, path: &StorePath, text: &[u8], references: &[StorePath]) -> io::Result<()> {
+    fn add_text(&self, path: &StorePath, text: &[u8], references: &[&StorePath]) -> io::Result<()> {
         // A plain evaluation writes no derivations, and thousands of them are most of its memory.
         if !self.options.writes && path.is_derivation() {
             return Ok(());
         }
-        let text = Text { contents: text.to_vec(), references: references.to_vec() };
+        let text = Text {
+            contents: text.to_vec(),
+            references: references.iter().map(|&path| path.clone()).collect(),
+        };
         self.texts.lock().expect("no holder of this lock panics").insert(path.clone(), text);
         Ok(())
     }

@@ -4,7 +4,7 @@ use ampoule_lang::resolve::{Interpolate, Place};
 use ampoule_lang::sym;
 use ampoule_store::{Method, StorePath};
 
-use crate::context::{ContextElem, ContextId};
+use crate::context::{ContextElem, ContextId, Gathering};
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::Evaluator;
 use crate::heap::{Attrs, Captures, Frame, Life, List, Path, Value, View};
@@ -93,22 +93,51 @@ impl Evaluator {
     }
 
     fn coerce_list(&mut self, list: List, how: Coercion) -> EvalResult<Value> {
+        let (mut bytes, mut gathering) = (Vec::new(), Gathering::default());
+        self.coerce_list_into(list, how, &mut bytes, &mut gathering)?;
+        let context = gathering.finish(&mut self.contexts);
+        Ok(self.heap.string(&bytes, context))
+    }
+
+    fn coerce_list_into(
+        &mut self,
+        list: List,
+        how: Coercion,
+        bytes: &mut Vec<u8>,
+        gathering: &mut Gathering,
+    ) -> EvalResult<()> {
         self.check_depth()?;
-        let mut bytes = Vec::new();
-        let mut context = ContextId::EMPTY;
         for index in 0..list.len() {
             let element = self.force_element(list, index)?;
-            let text = self.coerce_to_string(element, how)?;
-            let text = text.as_str().expect("coerced");
-            context = self.contexts.union(context, text.context());
-            bytes.extend_from_slice(text.as_bytes());
+            self.coerce_into(element, how, bytes, gathering)?;
             let is_empty_list = element.as_list().is_some_and(|list| list.is_empty());
             if index + 1 < list.len() && !is_empty_list {
                 bytes.push(b' ');
             }
             crate::ops::check_string_length(bytes.len())?;
         }
-        Ok(self.heap.string(&bytes, context))
+        Ok(())
+    }
+
+    /// Appends what [`Self::coerce_to_string`] gives, and adds its context to what is gathered.
+    pub(crate) fn coerce_into(
+        &mut self,
+        value: Value,
+        how: Coercion,
+        bytes: &mut Vec<u8>,
+        gathering: &mut Gathering,
+    ) -> EvalResult<()> {
+        let value = self.force(value)?;
+        if how.more
+            && let Some(list) = value.as_list()
+        {
+            return self.coerce_list_into(list, how, bytes, gathering);
+        }
+        let text = self.coerce_to_string(value, how)?;
+        let text = text.as_str().expect("coerced");
+        gathering.add(text.context());
+        bytes.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 
     #[cold]

@@ -1,17 +1,18 @@
 //! String contexts: what a string depends on.
 //!
 //! A context is a set of elements. Sets are interned: a string carries a number
-//! of 3 bytes, equal sets have equal numbers, and the union of two sets is
-//! computed once and remembered.
+//! of 3 bytes, and the union of two sets is computed once and remembered.
 //!
 //! ```text
 //! "${a}/bin:${b}/bin"      {a} ∪ {b} = #3, however often the string is cut and joined
 //! ```
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use ampoule_store::StorePath;
-use rustc_hash::FxHashMap as HashMap;
+use hashbrown::HashTable;
+use rustc_hash::{FxBuildHasher, FxHashMap as HashMap};
 
 /// One thing that a string depends on. Ordered as Nix prints them: by path.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -56,21 +57,42 @@ impl ContextId {
 #[derive(Debug)]
 pub struct Contexts {
     elems: Vec<ContextElem>,
-    elem_ids: HashMap<ContextElem, u32>,
-    /// Sorted numbers of elements (by number, not by what they are).
-    sets: Vec<Arc<[u32]>>,
+    /// Numbers of elements, found by what they are.
+    elem_ids: HashTable<u32>,
+    /// For each element, the number of the set that it is alone in.
+    singles: Vec<u32>,
+    sets: Vec<Set>,
+    /// Numbers of sets in one piece.
     set_ids: HashMap<Arc<[u32]>, u32>,
     unions: HashMap<(u32, u32), u32>,
 }
+
+/// A set of elements: some of its own, and those of another that it is laid over.
+///
+/// A large set that grows by little shares what it had, so that a string built of *n* parts, each
+/// with a context of its own, costs *n* log *n* and not *n*². Layers at least double downwards.
+#[derive(Clone, Debug)]
+struct Set {
+    /// Sorted numbers of elements (by number, not by what they are).
+    own: Arc<[u32]>,
+    /// The set below, which has none of `own`; 0 for none.
+    base: u32,
+    /// How many elements there are in all.
+    len: u32,
+}
+
+/// Sets up to this size are always in one piece, so that equal ones have equal numbers.
+const MAX_FLAT: usize = 32;
 
 impl Default for Contexts {
     fn default() -> Self {
         let empty: Arc<[u32]> = Arc::new([]);
         Self {
             elems: Vec::new(),
-            elem_ids: HashMap::default(),
-            sets: vec![Arc::clone(&empty)],
-            set_ids: HashMap::from_iter([(empty, 0)]),
+            elem_ids: HashTable::new(),
+            singles: Vec::new(),
+            sets: vec![Set { own: empty, base: 0, len: 0 }],
+            set_ids: HashMap::default(),
             unions: HashMap::default(),
         }
     }
@@ -80,28 +102,41 @@ impl Contexts {
     /// Returns the context with this one element.
     pub fn single(&mut self, elem: ContextElem) -> ContextId {
         let id = self.elem_id(elem);
-        self.intern(Arc::new([id]))
+        self.single_of(id)
+    }
+
+    /// Returns the context with the one element of this number.
+    pub(crate) fn single_of(&self, id: u32) -> ContextId {
+        ContextId(self.singles[id as usize])
     }
 
     /// Returns the context with these elements.
     pub fn from_elems(&mut self, elems: impl IntoIterator<Item = ContextElem>) -> ContextId {
-        let mut ids: Vec<u32> = elems.into_iter().map(|elem| self.elem_id(elem)).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        self.intern(ids.into())
+        let ids: Vec<u32> = elems.into_iter().map(|elem| self.elem_id(elem)).collect();
+        self.of_ids(ids)
     }
 
     /// Returns the elements, in their order.
     pub fn elems(&self, context: ContextId) -> Vec<&ContextElem> {
-        let mut elems: Vec<&ContextElem> =
-            self.sets[context.0 as usize].iter().map(|&id| &self.elems[id as usize]).collect();
+        let mut elems: Vec<&ContextElem> = Vec::with_capacity(self.len(context));
+        self.layers(context, |own| elems.extend(own.iter().map(|&id| &self.elems[id as usize])));
         elems.sort_unstable();
         elems
     }
 
     /// Returns the number of elements.
     pub fn len(&self, context: ContextId) -> usize {
-        self.sets[context.0 as usize].len()
+        self.sets[context.0 as usize].len as usize
+    }
+
+    /// Returns an element by its number.
+    pub(crate) fn elem(&self, id: u32) -> &ContextElem {
+        &self.elems[id as usize]
+    }
+
+    /// Appends the numbers of a context's elements.
+    pub(crate) fn ids_into(&self, context: ContextId, ids: &mut Vec<u32>) {
+        self.layers(context, |own| ids.extend_from_slice(own));
     }
 
     /// Returns the union.
@@ -120,32 +155,196 @@ impl Contexts {
         if let Some(&known) = self.unions.get(&(a.0, b.0)) {
             return ContextId(known);
         }
-        let mut all: Vec<u32> = [&*self.sets[a.0 as usize], &*self.sets[b.0 as usize]].concat();
-        all.sort_unstable();
-        all.dedup();
-        let union = self.intern(all.into());
+        let (small, large) = if self.len(a) < self.len(b) { (a, b) } else { (b, a) };
+        let union = self.lay_over(large, small);
         self.unions.insert((a.0, b.0), union.0);
         union
     }
 
-    fn elem_id(&mut self, elem: ContextElem) -> u32 {
-        if let Some(&id) = self.elem_ids.get(&elem) {
+    fn lay_over(&mut self, base: ContextId, over: ContextId) -> ContextId {
+        let mut all = Vec::with_capacity(self.len(over));
+        if self.len(base) <= MAX_FLAT || self.len(over) * 2 > self.len(base) {
+            self.ids_into(base, &mut all);
+            self.ids_into(over, &mut all);
+            return self.of_ids(all);
+        }
+        self.ids_into(over, &mut all);
+        all.retain(|&id| !self.has(base, id));
+        if all.is_empty() {
+            return base;
+        }
+        let len = (self.len(base) + all.len()) as u32;
+        let mut below = base.0;
+        loop {
+            let set = &self.sets[below as usize];
+            if set.own.len() > 2 * all.len() {
+                break;
+            }
+            all.extend_from_slice(&set.own);
+            below = set.base;
+            if below == 0 {
+                return self.of_ids(all);
+            }
+        }
+        all.sort_unstable();
+        self.push_set(Set { own: all.into(), base: below, len })
+    }
+
+    fn has(&self, context: ContextId, id: u32) -> bool {
+        let mut found = false;
+        self.layers(context, |own| found |= own.binary_search(&id).is_ok());
+        found
+    }
+
+    fn layers<'a>(&'a self, context: ContextId, mut each: impl FnMut(&'a [u32])) {
+        let mut at = context.0;
+        while at != 0 {
+            let set = &self.sets[at as usize];
+            each(&set.own);
+            at = set.base;
+        }
+    }
+
+    /// Returns the number of an element.
+    pub(crate) fn elem_id(&mut self, elem: ContextElem) -> u32 {
+        let hash = FxBuildHasher.hash_one(&elem);
+        if let Some(&id) = self.elem_ids.find(hash, |&id| self.elems[id as usize] == elem) {
             return id;
         }
         let id = u32::try_from(self.elems.len()).expect("fewer than 2^32 dependencies");
-        self.elems.push(elem.clone());
-        self.elem_ids.insert(elem, id);
+        self.elems.push(elem);
+        let elems = &self.elems;
+        self.elem_ids.insert_unique(hash, id, |&id| FxBuildHasher.hash_one(&elems[id as usize]));
+        let single = self.push_set(Set { own: Arc::new([id]), base: 0, len: 1 });
+        self.singles.push(single.0);
         id
     }
 
-    fn intern(&mut self, set: Arc<[u32]>) -> ContextId {
-        if let Some(&id) = self.set_ids.get(&set) {
-            return ContextId(id);
+    /// Returns the context with the elements of these numbers, in any order.
+    fn of_ids(&mut self, mut ids: Vec<u32>) -> ContextId {
+        ids.sort_unstable();
+        ids.dedup();
+        match ids.as_slice() {
+            [] => return ContextId::EMPTY,
+            &[id] => return ContextId(self.singles[id as usize]),
+            ids => {
+                if let Some(&known) = self.set_ids.get(ids) {
+                    return ContextId(known);
+                }
+            }
         }
+        let own: Arc<[u32]> = ids.into();
+        let set = self.push_set(Set { own: Arc::clone(&own), base: 0, len: own.len() as u32 });
+        self.set_ids.insert(own, set.0);
+        set
+    }
+
+    fn push_set(&mut self, set: Set) -> ContextId {
         let id = self.sets.len() as u32;
         assert!(id < 1 << 24, "fewer than 2^24 different string contexts");
-        self.sets.push(Arc::clone(&set));
-        self.set_ids.insert(set, id);
+        self.sets.push(set);
         ContextId(id)
+    }
+}
+
+/// Gathers the contexts of many strings, to make one of them at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Gathering(Vec<ContextId>);
+
+impl Gathering {
+    /// Adds a string's context.
+    #[inline]
+    pub(crate) fn add(&mut self, context: ContextId) {
+        if !context.is_empty() && self.0.last() != Some(&context) {
+            self.0.push(context);
+        }
+    }
+
+    /// Returns the union of all.
+    pub(crate) fn finish(&self, contexts: &mut Contexts) -> ContextId {
+        match self.0.as_slice() {
+            [] => ContextId::EMPTY,
+            &[one] => one,
+            &[a, b] => contexts.union(a, b),
+            _ => contexts.of_ids(self.ids(contexts)),
+        }
+    }
+
+    /// Returns the numbers of the elements of all, each once.
+    pub(crate) fn ids(&self, contexts: &Contexts) -> Vec<u32> {
+        let mut sets = self.0.clone();
+        sets.sort_unstable();
+        sets.dedup();
+        let mut ids = Vec::with_capacity(sets.len());
+        sets.into_iter().for_each(|set| contexts.ids_into(set, &mut ids));
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn elem(number: usize) -> ContextElem {
+        let path = format!("{number:032}-x").replace('e', "f");
+        ContextElem::Opaque(StorePath::parse(&path).expect("digits are digits"))
+    }
+
+    #[test]
+    fn equal_sets_have_equal_numbers() {
+        let mut contexts = Contexts::default();
+        let a = contexts.single(elem(1));
+        let b = contexts.single(elem(2));
+        let c = contexts.from_elems([elem(3), elem(1)]);
+        let ab = contexts.union(a, b);
+        assert_eq!(contexts.union(ab, c), contexts.from_elems([elem(3), elem(2), elem(1), elem(2)]));
+        assert_eq!(contexts.union(ab, b), ab);
+        assert_eq!(contexts.from_elems([elem(2)]), b);
+        assert_eq!(contexts.from_elems([]), ContextId::EMPTY);
+    }
+
+    #[test]
+    fn growing_sets_share_what_they_had() {
+        let mut contexts = Contexts::default();
+        let mut all = ContextId::EMPTY;
+        for number in 0..3000 {
+            // Every second one is known already.
+            let one = contexts.single(elem(number / 2 * 7 % 1500));
+            let before = all;
+            all = contexts.union(all, one);
+            assert_eq!(contexts.union(before, one), all);
+        }
+        let mut expected: Vec<ContextElem> = (0..1500).map(elem).collect();
+        expected.sort_unstable();
+        assert!(contexts.elems(all).into_iter().eq(&expected));
+        assert_eq!(contexts.len(all), 1500);
+        let kept: usize = contexts.sets.iter().map(|set| set.own.len()).sum();
+        assert!(kept < 1500 * 20, "{kept} numbers for 1500 elements");
+        let half = contexts.from_elems((0..750).map(elem));
+        assert_eq!(contexts.union(half, all), all);
+        let other = contexts.from_elems((1000..3000).map(elem));
+        let both = contexts.union(all, other);
+        assert_eq!(contexts.len(both), 3000);
+    }
+
+    #[test]
+    fn gathering_is_union() {
+        let mut contexts = Contexts::default();
+        let sets: Vec<ContextId> = (0..40).map(|n| contexts.from_elems([elem(n), elem(n * n % 7)])).collect();
+        let mut gathering = Gathering::default();
+        let mut union = ContextId::EMPTY;
+        for set in sets {
+            gathering.add(set);
+            union = contexts.union(union, set);
+        }
+        let gathered = gathering.finish(&mut contexts);
+        assert_eq!(contexts.elems(gathered), contexts.elems(union));
     }
 }

@@ -115,8 +115,7 @@ pub struct Evaluator {
     pub(crate) stats: Stats,
     /// What builtins keep from call to call.
     pub(crate) tools: builtins::Tools,
-    pub(crate) modulo: ampoule_store::ModuloHashes,
-    pub(crate) derivations: HashMap<StorePath, Arc<builtins::KnownDerivation>>,
+    pub(crate) derivations: crate::derivations::Derivations,
     /// Where code lies, as long as the process: thunks and closures point into it.
     pub(crate) arena: &'static bumpalo::Bump,
 }
@@ -189,8 +188,8 @@ impl Evaluator {
         let result = Self::work(&mut evaluator, work);
         // The tables stay as they are: an evaluation is the last thing that most processes do, and taking
         // a large one's contexts and derivations apart is a tenth of its time.
-        let Self { heap, contexts, imports, copied, modulo, derivations, .. } = evaluator;
-        std::mem::forget((contexts, imports, copied, modulo, derivations));
+        let Self { heap, contexts, imports, copied, derivations, .. } = evaluator;
+        std::mem::forget((contexts, imports, copied, derivations));
         drop(heap);
         result
     }
@@ -217,8 +216,7 @@ impl Evaluator {
             copied: HashMap::default(),
             stats: Stats::default(),
             tools: builtins::Tools::default(),
-            modulo: ampoule_store::ModuloHashes::default(),
-            derivations: HashMap::default(),
+            derivations: crate::derivations::Derivations::default(),
             arena: Box::leak(Box::default()),
         };
         evaluator.make_globals();

@@ -140,7 +140,7 @@ pub trait World: Send + Sync {
     ///
     /// # Errors
     /// If the store cannot be written.
-    fn add_text(&self, path: &StorePath, text: &[u8], references: &[StorePath]) -> io::Result<()>;
+    fn add_text(&self, path: &StorePath, text: &[u8], references: &[&StorePath]) -> io::Result<()>;
 
     /// Adds a file or tree to the store, and returns its path.
     ///

@@ -213,6 +213,8 @@ known_symbols! {
     FILE = "file";
     LINE = "line";
     COLUMN = "column";
+    STRUCTURED_ATTRS = "__structuredAttrs";
+    IGNORE_NULLS = "__ignoreNulls";
 }
 
 #[cfg(test)]

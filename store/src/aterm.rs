@@ -109,22 +109,8 @@ impl Writer<'_> {
 
     fn string(&mut self, text: &[u8]) {
         self.raw(b"\"");
-        for chunk in text.chunks(64) {
-            if has_special(chunk) { self.escaped(chunk) } else { self.raw(chunk) }
-        }
+        escape_into(&mut self.out, text);
         self.raw(b"\"");
-    }
-
-    fn escaped(&mut self, chunk: &[u8]) {
-        let mut from = 0;
-        for (at, byte) in chunk.iter().enumerate() {
-            if let Some(escape) = escape_of(*byte) {
-                self.raw(&chunk[from..at]);
-                self.raw(&[b'\\', escape]);
-                from = at + 1;
-            }
-        }
-        self.raw(&chunk[from..]);
     }
 
     /// `,["out","lib"])` after an input derivation.
@@ -168,11 +154,33 @@ impl Writer<'_> {
     }
 }
 
-/// Whether something in it must be escaped. Without branches, so that the compiler looks at many
+/// Appends what stands between quotes for `text`.
+pub(crate) fn escape_into(out: &mut Vec<u8>, text: &[u8]) {
+    if is_plain(text) {
+        return out.extend_from_slice(text);
+    }
+    for chunk in text.chunks(64) {
+        if is_plain(chunk) {
+            out.extend_from_slice(chunk);
+            continue;
+        }
+        let mut from = 0;
+        for (at, byte) in chunk.iter().enumerate() {
+            if let Some(escape) = escape_of(*byte) {
+                out.extend_from_slice(&chunk[from..at]);
+                out.extend_from_slice(&[b'\\', escape]);
+                from = at + 1;
+            }
+        }
+        out.extend_from_slice(&chunk[from..]);
+    }
+}
+
+/// Whether nothing in it must be escaped. Without branches, so that the compiler looks at many
 /// bytes at once.
-fn has_special(chunk: &[u8]) -> bool {
+pub(crate) fn is_plain(chunk: &[u8]) -> bool {
     let is_special = |b: u8| (b == b'"') | (b == b'\\') | (b == b'\n') | (b == b'\r') | (b == b'\t');
-    chunk.iter().fold(false, |found, b| found | is_special(*b))
+    !chunk.iter().fold(false, |found, b| found | is_special(*b))
 }
 
 fn escape_of(byte: u8) -> Option<u8> {

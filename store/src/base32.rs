@@ -41,15 +41,27 @@ pub fn encode(bytes: &[u8]) -> String {
 
 /// Appends the digits of `bytes` to `out`.
 pub fn encode_into(bytes: &[u8], out: &mut String) {
-    for digit in (0..encoded_len(bytes.len())).rev() {
-        let (byte, shift) = (digit * 5 / 8, digit * 5 % 8);
-        let low = bytes[byte] >> shift;
-        let high = match bytes.get(byte + 1) {
-            Some(next) if shift > 0 => next << (8 - shift),
-            _ => 0,
-        };
-        out.push(char::from(ALPHABET[usize::from((low | high) & 0x1f)]));
+    let len = encoded_len(bytes.len());
+    // Room for any hash, without asking for memory.
+    let (mut few, mut many) = ([0; 104], Vec::new());
+    let digits = if len <= few.len() {
+        &mut few[..len]
+    } else {
+        many.resize(len, 0);
+        many.as_mut_slice()
+    };
+    // From the lowest digit up, through a window of bits.
+    let (mut window, mut bits, mut rest) = (0u32, 0, bytes.iter());
+    for digit in digits.iter_mut().rev() {
+        if bits < 5 {
+            window |= u32::from(rest.next().copied().unwrap_or(0)) << bits;
+            bits += 8;
+        }
+        *digit = ALPHABET[(window & 31) as usize];
+        window >>= 5;
+        bits -= 5;
     }
+    out.push_str(std::str::from_utf8(digits).expect("digits are ASCII"));
 }
 
 /// Returns whether `byte` is a digit.

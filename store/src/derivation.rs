@@ -33,7 +33,7 @@ use bstr::BString;
 
 use crate::aterm::{self, ATermError, Inputs};
 use crate::path::{self, PathError};
-use crate::{AddressError, ContentAddress, Hash, HashAlgo, Hasher, Method, StoreDir, StorePath, base32};
+use crate::{AddressError, ContentAddress, Hash, HashAlgo, Method, StoreDir, StorePath, base32};
 
 /// What a derivation's outputs are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -410,12 +410,7 @@ impl Derivation {
     /// [`DerivationError::UnknownInput`].
     pub fn modulo_hash(&self, dir: &StoreDir, hashes: &ModuloHashes) -> Result<ModuloHash, DerivationError> {
         match self.fixed_output() {
-            Some((address, path)) => {
-                let mut hasher = Hasher::new(HashAlgo::Sha256);
-                let (method_algo, digits) = (address.method_algo(), address.hash.to_base16());
-                hasher.update(format!("fixed:out:{method_algo}:{digits}:{}", dir.print(path)).as_bytes());
-                Ok(ModuloHash { hash: hasher.finish(), is_deferred: false })
-            }
+            Some((address, path)) => Ok(fixed_modulo_hash(dir, address, path)),
             None => self.hash_with(dir, hashes, false),
         }
     }
@@ -462,6 +457,13 @@ impl Derivation {
         let text = aterm::write(self, dir, mask_outputs, &Inputs::Hashes(&inputs));
         Ok(ModuloHash { hash: Hash::sha256(&text), is_deferred })
     }
+}
+
+/// Returns the modulo hash of a fixed-output derivation: what it promises, however it is fetched.
+pub(crate) fn fixed_modulo_hash(dir: &StoreDir, address: &ContentAddress, path: &StorePath) -> ModuloHash {
+    let (method_algo, digits) = (address.method_algo(), address.hash.to_base16());
+    let promise = format!("fixed:out:{method_algo}:{digits}:{}", dir.print(path));
+    ModuloHash { hash: Hash::sha256(promise.as_bytes()), is_deferred: false }
 }
 
 /// Returns what stands for the path of `output` inside the derivation that makes it, until it is

@@ -182,7 +182,9 @@ impl Hash {
     /// Hashes `data` with SHA-256.
     #[must_use]
     pub fn sha256(data: &[u8]) -> Self {
-        Self::of(HashAlgo::Sha256, data)
+        let mut bytes = [0; 64];
+        bytes[..32].copy_from_slice(&sha2::Sha256::digest(data));
+        Self { algo: HashAlgo::Sha256, bytes }
     }
 
     /// Returns the algorithm.
@@ -206,11 +208,23 @@ impl Hash {
     }
 
     pub(crate) fn base16_into(&self, out: &mut String) {
+        let (digits, len) = self.base16_digits();
+        out.push_str(std::str::from_utf8(&digits[..len]).expect("digits are ASCII"));
+    }
+
+    pub(crate) fn base16_bytes(&self, out: &mut Vec<u8>) {
+        let (digits, len) = self.base16_digits();
+        out.extend_from_slice(&digits[..len]);
+    }
+
+    fn base16_digits(&self) -> ([u8; 128], usize) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        for byte in self.as_bytes() {
-            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            out.push(char::from(DIGITS[usize::from(byte & 15)]));
+        let mut digits = [0; 128];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.as_bytes()) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
         }
+        (digits, self.algo.len_bytes() * 2)
     }
 
     /// Returns the digest in Nix's base 32, without the algorithm.

@@ -100,6 +100,18 @@ pub enum NameError {
     },
 }
 
+/// The characters of names.
+const LEGAL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric()
+            || matches!(byte as u8, b'+' | b'-' | b'.' | b'_' | b'?' | b'=');
+        byte += 1;
+    }
+    table
+};
+
 /// Checks that `name` can be the name of a store object.
 ///
 /// # Errors
@@ -121,7 +133,10 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     if name.starts_with("..-") {
         return Err(NameError::DotsThenDash { name: owned(), first: ".." });
     }
-    let is_legal = |c: &char| c.is_ascii_alphanumeric() || "+-._?=".contains(*c);
+    if name.bytes().all(|byte| LEGAL[usize::from(byte)]) {
+        return Ok(());
+    }
+    let is_legal = |c: &char| c.is_ascii() && LEGAL[*c as usize];
     match name.chars().find(|c| !is_legal(c)) {
         Some(found) => Err(NameError::IllegalCharacter { name: owned(), found }),
         None => Ok(()),
@@ -131,8 +146,16 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 /// The base name of a store object: 32 digits, a dash, a name.
 ///
 /// Ordered by its bytes, which is the order in which Nix writes sets of paths. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StorePath(Arc<str>);
+
+impl std::hash::Hash for StorePath {
+    /// The first digits are as good as all: they are of a hash themselves.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let first: [u8; 16] = self.0.as_bytes()[..16].try_into().expect("16 bytes");
+        state.write_u128(u128::from_le_bytes(first));
+    }
+}
 
 /// A [`StorePath`] whose name ends in `.drv`. Which of the two a function takes says whether it
 /// wants a derivation or any object.
@@ -372,7 +395,12 @@ impl StoreDir {
         self.text_path_of(name, &Hash::sha256(contents), &References::new(references, false))
     }
 
-    fn text_path_of(&self, name: &str, hash: &Hash, refs: &References<'_>) -> Result<StorePath, PathError> {
+    pub(crate) fn text_path_of(
+        &self,
+        name: &str,
+        hash: &Hash,
+        refs: &References<'_>,
+    ) -> Result<StorePath, PathError> {
         self.make_path(&self.make_kind("text", refs), hash, name)
     }
 
@@ -457,6 +485,12 @@ impl<'a> References<'a> {
         others.sort_unstable();
         others.dedup();
         Self { others, has_self }
+    }
+
+    /// Returns the others, sorted.
+    #[must_use]
+    pub fn as_slice(&self) -> &[&'a StorePath] {
+        &self.others
     }
 
     fn is_empty(&self) -> bool {

@@ -7,13 +7,12 @@
 //! Source: the Nix manual, "Derivations", "Advanced attributes", "Structured attributes"; what it leaves
 //! open was asked of Nix 2.34 itself by the oracle tests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use ampoule_lang::resolve::Place;
 use ampoule_lang::{Symbol, sym};
-use ampoule_store::bstr::BString;
 use ampoule_store::{
-    ContentAddress, Derivation, DerivationDraft, Hash, HashAlgo, Method, Outputs, StorePath, check_name,
+    ComposedInput, ContentAddress, DerivationOutput, Hash, HashAlgo, Method, Outputs, StorePath, check_name,
     placeholder,
 };
 
@@ -21,6 +20,7 @@ use super::Builtin;
 use super::Expect::{Fails, Shows};
 use crate::coerce::Coercion;
 use crate::context::{ContextElem, ContextId};
+use crate::derivations::{KnownDerivation, Workspace};
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
 use crate::heap::{AttrsBuilder, Value};
@@ -104,9 +104,9 @@ fn run_placeholder(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 /// What the attributes say, before paths are computed.
-struct Gathered {
-    name: String,
-    draft: DerivationDraft,
+struct Gathered<'a> {
+    name: &'a str,
+    workspace: Workspace,
     output_names: Vec<String>,
     output_hash: Option<String>,
     output_hash_algo: Option<HashAlgo>,
@@ -114,7 +114,6 @@ struct Gathered {
     is_floating: bool,
     /// The attributes as JSON, in their order, if they are structured.
     json: Option<Vec<u8>>,
-    context: ContextId,
 }
 
 fn derivation_strict(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
@@ -138,38 +137,35 @@ fn build(ev: &mut Evaluator, attrs: crate::heap::Attrs, name: &str) -> EvalResul
         let words = format!("invalid derivation name: {error}. Please pass a different 'name'.");
         return Err(EvalError::new(ErrorKind::Invalid, words));
     }
-    let is_structured = flag(ev, attrs, "__structuredAttrs")?;
-    let ignores_nulls = flag(ev, attrs, "__ignoreNulls")?;
+    let is_structured = flag(ev, attrs, sym::STRUCTURED_ATTRS)?;
+    let ignores_nulls = flag(ev, attrs, sym::IGNORE_NULLS)?;
     let mut gathered = Gathered {
-        name: name.to_owned(),
-        draft: DerivationDraft::new(name, Outputs::InputAddressed(Vec::new())),
+        name,
+        workspace: ev.derivations.workspace(),
         output_names: vec!["out".to_owned()],
         output_hash: None,
         output_hash_algo: None,
         method: None,
         is_floating: false,
         json: is_structured.then(Vec::new),
-        context: ContextId::EMPTY,
     };
     let sorted = ev.heap().sorted(attrs);
     for index in 0..sorted.len() {
         let (key, value) = sorted.get(index);
-        let text = key.as_str();
-        if text == "__ignoreNulls" {
+        if key == sym::IGNORE_NULLS {
             continue;
         }
-        let pos = sorted.pos(index);
-        gathered.attribute(ev, key, &text, value, ignores_nulls).map_err(|error| {
-            let words = format!("while evaluating attribute '{text}' of derivation '{name}'");
+        gathered.attribute(ev, key, value, ignores_nulls).map_err(|error| {
+            let words = format!("while evaluating attribute '{key}' of derivation '{name}'");
+            let pos = sorted.pos(index);
             error.while_(words, Place { start: pos, end: pos })
         })?;
     }
-    let derivation = gathered.finish(ev)?;
-    instantiate(ev, derivation)
+    gathered.finish(ev)
 }
 
-fn flag(ev: &mut Evaluator, attrs: crate::heap::Attrs, name: &str) -> EvalResult<bool> {
-    match ev.force_attr(attrs, Symbol::intern(name))? {
+fn flag(ev: &mut Evaluator, attrs: crate::heap::Attrs, name: Symbol) -> EvalResult<bool> {
+    match ev.force_attr(attrs, name)? {
         Some(value) => ev.force_bool(value).map_err(|error| {
             error.while_(
                 format!("while evaluating the `{name}` attribute passed to builtins.derivationStrict"),
@@ -180,33 +176,32 @@ fn flag(ev: &mut Evaluator, attrs: crate::heap::Attrs, name: &str) -> EvalResult
     }
 }
 
-impl Gathered {
+impl Gathered<'_> {
     fn attribute(
         &mut self,
         ev: &mut Evaluator,
         key: Symbol,
-        name: &str,
         value: Value,
         ignores_nulls: bool,
     ) -> EvalResult<()> {
         if ignores_nulls && ev.force(value)? == Value::NULL {
             return Ok(());
         }
-        match name {
-            "__contentAddressed" => {
+        match key.as_bytes() {
+            b"__contentAddressed" => {
                 self.is_floating = ev.force_bool(value)?;
                 Ok(())
             }
-            "__impure" if !ev.force_bool(value)? => Ok(()),
-            "__impure" => Err(EvalError::new(
+            b"__impure" if !ev.force_bool(value)? => Ok(()),
+            b"__impure" => Err(EvalError::new(
                 ErrorKind::Unsupported,
                 "impure derivations ('__impure') are not part of the language here",
             )
             .help("use a fixed-output derivation: its hash says what it must give")),
-            "args" => self.arguments(ev, value),
-            "__structuredAttrs" if self.json.is_some() => Ok(()),
-            _ if self.json.is_some() => self.structured(ev, key, name, value),
-            _ => self.variable(ev, key, name, value),
+            b"args" => self.arguments(ev, value),
+            b"__structuredAttrs" if self.json.is_some() => Ok(()),
+            _ if self.json.is_some() => self.structured(ev, key, value),
+            _ => self.variable(ev, key, value),
         }
     }
 
@@ -214,63 +209,64 @@ impl Gathered {
         let list = ev.force_list(value)?;
         for index in 0..list.len() {
             let element = ev.force_element(list, index)?;
-            let text = self.text(ev, element)?;
-            self.draft.arguments.push(text);
+            self.read(ev, element)?;
+            self.workspace.parts.push_argument(&self.workspace.text);
         }
         Ok(())
     }
 
     /// Coerces as the environment does, and keeps what the text depends on.
-    fn text(&mut self, ev: &mut Evaluator, value: Value) -> EvalResult<BString> {
-        let text = ev.coerce_to_string(value, Coercion::DERIVATION)?;
-        let text = text.as_str().expect("coerced");
-        self.context = ev.contexts().union(self.context, text.context());
-        Ok(text.as_bytes().into())
+    fn read(&mut self, ev: &mut Evaluator, value: Value) -> EvalResult<()> {
+        let Workspace { text, gathering, .. } = &mut self.workspace;
+        text.clear();
+        ev.coerce_into(value, Coercion::DERIVATION, text, gathering)
     }
 
-    fn variable(&mut self, ev: &mut Evaluator, key: Symbol, name: &str, value: Value) -> EvalResult<()> {
-        let text = self.text(ev, value)?;
-        match name {
-            "builder" => self.draft.builder = text.clone(),
-            "system" => self.draft.system = text.clone(),
-            "outputHash" => self.output_hash = Some(text.to_string()),
-            "outputHashAlgo" => self.output_hash_algo = hash_algo(&text.to_string()),
-            "outputHashMode" => self.method = Some(hash_mode(&text.to_string())?),
-            "outputs" => {
-                let names = text.to_string();
-                self.outputs(names.split_ascii_whitespace().map(str::to_owned).collect())?;
-            }
+    /// The text that was read last.
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.workspace.text).into_owned()
+    }
+
+    fn variable(&mut self, ev: &mut Evaluator, key: Symbol, value: Value) -> EvalResult<()> {
+        self.read(ev, value)?;
+        match key.as_bytes() {
+            b"outputHash" => self.output_hash = Some(self.text()),
+            b"outputHashAlgo" => self.output_hash_algo = hash_algo(&self.text()),
+            b"outputHashMode" => self.method = Some(hash_mode(&self.text())?),
+            b"outputs" => self.outputs(self.text().split_ascii_whitespace().map(str::to_owned).collect())?,
             _ => {}
         }
-        self.draft.environment.insert(key.as_bytes().into(), text);
+        self.workspace.parts.push_variable(key.as_bytes(), &self.workspace.text);
         Ok(())
     }
 
-    fn structured(&mut self, ev: &mut Evaluator, key: Symbol, name: &str, value: Value) -> EvalResult<()> {
+    fn structured(&mut self, ev: &mut Evaluator, key: Symbol, value: Value) -> EvalResult<()> {
         let mut json = self.json.take().expect("attributes are structured");
         json.push(if json.is_empty() { b'{' } else { b',' });
         crate::json::write_string(key.as_bytes(), &mut json)
             .map_err(|error| EvalError::invalid(error.to_string()))?;
         json.push(b':');
-        ev.write_json(value, true, &mut json, &mut self.context)?;
+        let mut context = ContextId::EMPTY;
+        ev.write_json(value, true, &mut json, &mut context)?;
+        self.workspace.gathering.add(context);
         self.json = Some(json);
-        match name {
-            "builder" => {
+        match key.as_bytes() {
+            b"builder" => {
                 let text = ev.force_string(value)?;
-                self.context = ev.contexts().union(self.context, text.context());
-                self.draft.builder = text.as_bytes().into();
+                self.workspace.gathering.add(text.context());
+                self.workspace.parts.set_builder(text.as_bytes());
             }
-            "system" => self.draft.system = ev.force_string_no_context(value)?.as_bytes().into(),
-            "outputHash" => self.output_hash = Some(ev.force_string_no_context(value)?.to_text().into_owned()),
-            "outputHashAlgo" => {
+            b"system" => self.workspace.parts.set_system(ev.force_string_no_context(value)?.as_bytes()),
+            b"outputHash" => self.output_hash = Some(ev.force_string_no_context(value)?.to_text().into_owned()),
+            b"outputHashAlgo" => {
                 let text = ev.force_string_no_context(value)?.to_text().into_owned();
                 self.output_hash_algo = hash_algo(&text);
             }
-            "outputHashMode" => {
+            b"outputHashMode" => {
                 let text = ev.force_string_no_context(value)?.to_text().into_owned();
                 self.method = Some(hash_mode(&text)?);
             }
-            "outputs" => {
+            b"outputs" => {
                 let list = ev.force_list(value)?;
                 let mut names = Vec::with_capacity(list.len());
                 for index in 0..list.len() {
@@ -279,10 +275,10 @@ impl Gathered {
                 }
                 self.outputs(names)?;
             }
-            "allowedReferences" | "allowedRequisites" | "disallowedReferences" | "disallowedRequisites" | "maxSize"
-            | "maxClosureSize" => ev.world().message(&format!(
+            b"allowedReferences" | b"allowedRequisites" | b"disallowedReferences" | b"disallowedRequisites"
+            | b"maxSize" | b"maxClosureSize" => ev.world().message(&format!(
                 "warning: in a derivation named '{}', 'structuredAttrs' disables the effect of the derivation attribute \
-                 '{name}'; use 'outputChecks.<output>.{name}' instead",
+                 '{key}'; use 'outputChecks.<output>.{key}' instead",
                 self.name
             )),
             _ => {}
@@ -311,25 +307,27 @@ impl Gathered {
         Ok(())
     }
 
-    fn finish(mut self, ev: &mut Evaluator) -> EvalResult<Derivation> {
+    fn finish(mut self, ev: &mut Evaluator) -> EvalResult<Value> {
         if let Some(mut json) = self.json.take() {
             if json.is_empty() {
                 json.push(b'{');
             }
             json.push(b'}');
-            self.draft.environment.insert("__json".into(), json.into());
+            self.workspace.parts.push_variable(b"__json", &json);
         }
-        if self.draft.builder.is_empty() {
+        if !self.workspace.parts.has_builder() {
             return Err(EvalError::new(ErrorKind::MissingAttribute, "required attribute 'builder' missing"));
         }
-        if self.draft.system.is_empty() {
+        if !self.workspace.parts.has_system() {
             return Err(EvalError::new(ErrorKind::MissingAttribute, "required attribute 'system' missing"));
         }
         self.check_drv_name()?;
-        self.inputs(ev)?;
-        self.draft.outputs = self.kind()?;
-        let world = ev.world();
-        self.draft.finish(world.store_dir(), &ev.modulo).map_err(|error| invalid(error.to_string()))
+        let mut elems = self.workspace.gathering.ids(&ev.contexts);
+        know_inputs(ev, &mut elems)?;
+        let outputs = self.kind()?;
+        let made = instantiate(ev, self.name, &self.workspace, &outputs, elems)?;
+        ev.derivations.recycle(self.workspace);
+        Ok(made)
     }
 
     fn check_drv_name(&self) -> EvalResult<()> {
@@ -360,134 +358,129 @@ impl Gathered {
         }
         Ok(Outputs::InputAddressed(names))
     }
-
-    /// Turns what the strings depend on into inputs.
-    fn inputs(&mut self, ev: &mut Evaluator) -> EvalResult<()> {
-        let elems: Vec<ContextElem> = ev.contexts.elems(self.context).into_iter().cloned().collect();
-        for elem in elems {
-            match elem {
-                ContextElem::Opaque(path) => {
-                    self.draft.input_sources.insert(path);
-                }
-                ContextElem::Built { drv, output } => {
-                    ev.know_derivation(&drv)?;
-                    self.draft.input_derivations.entry(drv).or_default().insert(output.to_string());
-                }
-                ContextElem::DrvDeep(drv) => self.deep_inputs(ev, drv)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// A derivation with all that it needs: every object of its closure, every output of every derivation.
-    fn deep_inputs(&mut self, ev: &mut Evaluator, drv: StorePath) -> EvalResult<()> {
-        let mut stack = vec![drv];
-        let mut seen = BTreeSet::new();
-        while let Some(path) = stack.pop() {
-            if !seen.insert(path.clone()) {
-                continue;
-            }
-            self.draft.input_sources.insert(path.clone());
-            if !path.is_derivation() {
-                // Of objects that this evaluation did not write only the path itself is known here.
-                stack.extend(ev.tools.texts.get(&path).into_iter().flatten().cloned());
-                continue;
-            }
-            let derivation = ev.know_derivation(&path)?;
-            stack.extend(derivation.references.iter().cloned());
-            self.draft.input_derivations.entry(path).or_default().extend(derivation.outputs.iter().cloned());
-        }
-        Ok(())
-    }
 }
 
-/// What is remembered of a derivation.
-#[derive(Debug)]
-pub(crate) struct KnownDerivation {
-    references: Vec<StorePath>,
-    outputs: Vec<String>,
-}
-
-impl Evaluator {
-    /// Returns what is known of a derivation; one that this evaluation did not make is read from the store.
-    fn know_derivation(&mut self, drv: &StorePath) -> EvalResult<std::sync::Arc<KnownDerivation>> {
-        if let Some(known) = self.derivations.get(drv) {
-            return Ok(known.clone());
-        }
-        let world = self.world();
-        let dir = world.store_dir();
-        // Inputs before what needs them: a modulo hash is made of those of the inputs.
-        let mut stack = vec![(drv.clone(), None::<Derivation>)];
-        while let Some((path, read)) = stack.pop() {
-            if self.derivations.contains_key(&path) {
-                continue;
+/// Finds the derivations among what strings depend on, and puts what a derivation with all that it
+/// needs means in its place.
+fn know_inputs(ev: &mut Evaluator, elems: &mut Vec<u32>) -> EvalResult<()> {
+    let mut deep = Vec::new();
+    for &elem in elems.iter() {
+        match ev.contexts.elem(elem) {
+            ContextElem::Opaque(_) => {}
+            ContextElem::Built { .. } => {
+                ev.derivation_of(elem)?;
             }
-            let derivation = match read {
-                Some(derivation) => derivation,
-                None => {
-                    let name = path.derivation_name().map_err(|error| invalid(error.to_string()))?.to_owned();
-                    let text = world
-                        .read_file(std::path::Path::new(&dir.print(&path)))
-                        .map_err(|error| EvalError::world(&error))?;
-                    let derivation =
-                        Derivation::parse(dir, &name, &text).map_err(|error| invalid(error.to_string()))?;
-                    let inputs: Vec<StorePath> = derivation.input_derivations.keys().cloned().collect();
-                    if inputs.iter().any(|input| !self.derivations.contains_key(input)) {
-                        stack.push((path, Some(derivation)));
-                        stack.extend(inputs.into_iter().map(|input| (input, None)));
-                        continue;
-                    }
-                    derivation
-                }
-            };
-            self.remember_derivation(&path, &derivation)?;
+            ContextElem::DrvDeep(drv) => deep.push(drv.clone()),
         }
-        Ok(self.derivations[drv].clone())
     }
-
-    fn remember_derivation(&mut self, path: &StorePath, derivation: &Derivation) -> EvalResult<()> {
-        let world = self.world();
-        let hash = derivation
-            .modulo_hash(world.store_dir(), &self.modulo)
-            .map_err(|error| invalid(error.to_string()))?;
-        self.modulo.insert(path.clone(), hash);
-        let known = KnownDerivation {
-            references: derivation.references().cloned().collect(),
-            outputs: derivation.outputs.keys().cloned().collect(),
-        };
-        self.derivations.insert(path.clone(), known.into());
-        Ok(())
+    if !deep.is_empty() {
+        elems.retain(|&elem| !matches!(ev.contexts.elem(elem), ContextElem::DrvDeep(_)));
+        deep_inputs(ev, deep, elems)?;
+        elems.sort_unstable();
+        elems.dedup();
     }
+    Ok(())
 }
 
-/// Gives the derivation's text to the store, and returns its paths as strings that depend on it.
-fn instantiate(ev: &mut Evaluator, derivation: Derivation) -> EvalResult<Value> {
-    let world = ev.world();
+/// Every object of the closure of derivations, every output of every derivation in it.
+fn deep_inputs(ev: &mut Evaluator, mut stack: Vec<StorePath>, elems: &mut Vec<u32>) -> EvalResult<()> {
+    let mut seen = BTreeSet::new();
+    while let Some(path) = stack.pop() {
+        if !seen.insert(path.clone()) {
+            continue;
+        }
+        elems.push(ev.contexts.elem_id(ContextElem::Opaque(path.clone())));
+        if !path.is_derivation() {
+            // Of objects that this evaluation did not write only the path itself is known here.
+            stack.extend(ev.tools.texts.get(&path).into_iter().flatten().cloned());
+            continue;
+        }
+        let number = ev.know_derivation(&path)?;
+        let derivation = ev.derivations.get(number);
+        for &input in &derivation.inputs {
+            match ev.contexts.elem(input) {
+                ContextElem::Opaque(path) | ContextElem::DrvDeep(path) => stack.push(path.clone()),
+                ContextElem::Built { drv, .. } => stack.push(drv.clone()),
+            }
+        }
+        for output in &derivation.outputs {
+            let elem = ContextElem::Built { drv: path.clone(), output: output.clone() };
+            let elem = ev.contexts.elem_id(elem);
+            elems.push(elem);
+        }
+        for &elem in &elems[elems.len() - derivation.outputs.len()..] {
+            ev.derivations.set_of_elem(elem, number);
+        }
+    }
+    Ok(())
+}
+
+/// Computes the paths, gives the text to the store, and returns the paths as strings that depend on it.
+fn instantiate(
+    ev: &mut Evaluator,
+    name: &str,
+    workspace: &Workspace,
+    outputs: &Outputs,
+    elems: Vec<u32>,
+) -> EvalResult<Value> {
+    let mut composer = std::mem::take(&mut ev.derivations.composer);
+    let (mut inputs, mut sources) = (Vec::with_capacity(elems.len()), Vec::new());
+    for &elem in &elems {
+        match ev.contexts.elem(elem) {
+            ContextElem::Opaque(path) => sources.push(path),
+            ContextElem::Built { drv, output } => {
+                let number = ev.derivations.of_elem(elem).expect("inputs are known");
+                let modulo = &ev.derivations.get(number).modulo;
+                inputs.push(ComposedInput { drv, modulo, output });
+            }
+            ContextElem::DrvDeep(_) => unreachable!("replaced by what it means"),
+        }
+    }
+    inputs.sort_unstable_by(|a, b| (a.drv, a.output).cmp(&(b.drv, b.output)));
+    sources.sort_unstable();
+    let world = ev.world.clone();
     let dir = world.store_dir();
-    let (path, text) = derivation.to_text_object(dir).map_err(|error| invalid(error.to_string()))?;
-    let references: Vec<StorePath> = derivation.references().cloned().collect();
-    world.add_text(&path, &text, &references).map_err(|error| EvalError::world(&error))?;
-    ev.remember_derivation(&path, &derivation)?;
-    let mut set = AttrsBuilder::with_capacity(ev.heap(), derivation.outputs.len() + 1);
-    let deep = ev.contexts().single(ContextElem::DrvDeep(path.clone()));
-    let drv_path = ev.string_with(dir.print(&path), deep);
+    let composed = composer
+        .finish(dir, name, &workspace.parts, outputs, &inputs, &sources)
+        .map_err(|error| invalid(error.to_string()))?;
+    world
+        .add_text(&composed.path, composed.text, composed.references.as_slice())
+        .map_err(|error| EvalError::world(&error))?;
+    let (path, modulo, outputs) = (composed.path, composed.modulo, composed.outputs);
+    ev.derivations.composer = composer;
+    let names = outputs.iter().map(|(name, _)| ev.derivations.name(name)).collect();
+    let known = KnownDerivation { modulo, outputs: names, inputs: elems.into() };
+    let number = ev.derivations.insert(path.clone(), known);
+    paths_of(ev, &path, number, &outputs)
+}
+
+/// `{ drvPath = …; out = …; }`.
+fn paths_of(
+    ev: &mut Evaluator,
+    drv: &StorePath,
+    number: u32,
+    outputs: &[(String, DerivationOutput)],
+) -> EvalResult<Value> {
+    let mut set = AttrsBuilder::with_capacity(ev.heap(), outputs.len() + 1);
+    let mut text = String::new();
+    ev.world.store_dir().print_into(drv, &mut text);
+    let deep = ev.contexts.single(ContextElem::DrvDeep(drv.clone()));
+    let drv_path = ev.string_with(&text, deep);
     set.push(ev.heap(), sym::DRV_PATH, drv_path);
-    let texts: BTreeMap<&String, String> = derivation
-        .outputs
-        .iter()
-        .map(|(name, output)| {
-            let text = match output.path() {
-                Some(path) => dir.print(path),
-                None => ampoule_store::downstream_placeholder(&path, name)
-                    .map_err(|error| invalid(error.to_string()))?,
-            };
-            Ok((name, text))
-        })
-        .collect::<EvalResult<_>>()?;
-    for (name, text) in texts {
-        let elem = ContextElem::Built { drv: path.clone(), output: name.as_str().into() };
-        let context = ev.contexts().single(elem);
-        let value = ev.string_with(text, context);
+    for (index, (name, output)) in outputs.iter().enumerate() {
+        text.clear();
+        match output.path() {
+            Some(path) => ev.world.store_dir().print_into(path, &mut text),
+            None => {
+                text += &ampoule_store::downstream_placeholder(drv, name)
+                    .map_err(|error| invalid(error.to_string()))?;
+            }
+        }
+        let output = ev.derivations.get(number).outputs[index].clone();
+        let elem = ev.contexts.elem_id(ContextElem::Built { drv: drv.clone(), output });
+        ev.derivations.set_of_elem(elem, number);
+        let context = ev.contexts.single_of(elem);
+        let value = ev.string_with(&text, context);
         set.push(ev.heap(), Symbol::intern(name), value);
     }
     Ok(set.finish(ev.heap()))

@@ -389,7 +389,8 @@ fn to_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let path = dir
         .text_path(&name, text.as_bytes(), references.iter())
         .map_err(|error| EvalError::invalid(error.to_string()))?;
-    world.add_text(&path, text.as_bytes(), &references).map_err(|error| EvalError::world(&error))?;
+    let borrowed: Vec<&StorePath> = references.iter().collect();
+    world.add_text(&path, text.as_bytes(), &borrowed).map_err(|error| EvalError::world(&error))?;
     if !references.is_empty() {
         ev.tools.texts.insert(path.clone(), references.into());
     }

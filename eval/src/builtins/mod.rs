@@ -17,8 +17,6 @@ mod strings;
 mod system;
 mod text;
 
-pub(crate) use derivation::KnownDerivation;
-
 use crate::error::EvalResult;
 use crate::evaluator::{Args, Evaluator};
 use crate::heap::Value;

@@ -63,7 +63,7 @@ impl World for Plain {
     fn current_time(&self) -> Option<i64> {
         None
     }
-    fn add_text(&self, _: &StorePath, _: &[u8], _: &[StorePath]) -> io::Result<()> {
+    fn add_text(&self, _: &StorePath, _: &[u8], _: &[&StorePath]) -> io::Result<()> {
         Ok(())
     }
     fn add_path(
