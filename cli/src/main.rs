@@ -7,9 +7,11 @@
 mod args;
 mod ci;
 mod commands;
+mod compare;
 mod config;
 mod error;
 mod images;
+mod manual;
 mod progress;
 mod realising;
 #[cfg(test)]
@@ -18,6 +20,7 @@ mod report;
 mod session;
 mod signals;
 mod store;
+mod target;
 mod ui;
 mod world;
 

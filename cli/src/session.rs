@@ -11,12 +11,14 @@ use ampoule_eval::{
     ErrorKind, EvalError, EvalResult, Evaluator, Interrupt, NamedArguments, Settings, Value, View,
 };
 use ampoule_lang::SourceMap;
+use ampoule_realise::Options;
 use ampoule_store::{StoreDir, StoreRoot};
 
 use crate::config::Config;
 use crate::error::{CliError, ExitStatus, IoContext};
+use crate::realising::EvaluationRealiser;
 use crate::ui::Ui;
-use crate::world::{ProjectWorld, Realiser, WorldOptions};
+use crate::world::{Keeps, ProjectWorld, WorldOptions};
 
 /// What to evaluate, and how: the options of `nix-instantiate`, meaning the same.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -108,15 +110,16 @@ enum ArgumentValue {
 }
 
 impl Session {
-    /// Reads the words of the command line; opens nothing but files that are named there.
+    /// Reads the words of the command line; opens nothing but files that are named there. `build` is how
+    /// evaluation fetches what it reads, and builds it where that is allowed.
     ///
     /// # Errors
     /// If they make no sense, or a file is not there.
     pub fn new(
         args: &ExpressionArgs,
         config: &Config,
-        writes: bool,
-        realiser: Option<Box<dyn Realiser>>,
+        keeps: Keeps,
+        build: Options,
     ) -> Result<Self, CliError> {
         let dir = std::env::current_dir().while_doing(|| "cannot tell the working directory".to_owned())?;
         let entries = entries(args, &dir)?;
@@ -163,7 +166,7 @@ impl Session {
             search_path,
             store_root: config.text("store.dir").map(StoreRoot::new),
             store_dir,
-            writes,
+            keeps,
         };
         let system = args.system.as_deref().or(config.text("build.system"));
         let mut settings = Settings {
@@ -177,6 +180,7 @@ impl Session {
             ..Settings::default()
         };
         settings.parse.pipe_operators = config.bool("eval.pipe-operators");
+        let realiser = Box::new(EvaluationRealiser::new(config, build));
         let mut arguments = Vec::new();
         for pair in args.arg.chunks_exact(2) {
             arguments
@@ -187,7 +191,7 @@ impl Session {
         }
         Ok(Self {
             entries,
-            world: Arc::new(ProjectWorld::new(options, realiser)),
+            world: Arc::new(ProjectWorld::new(options, Some(realiser))),
             settings,
             arguments,
             attributes: args.attributes.clone(),

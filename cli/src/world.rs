@@ -46,8 +46,19 @@ pub struct WorldOptions {
     pub store_root: Option<StoreRoot>,
     /// The logical directory.
     pub store_dir: StoreDir,
-    /// Whether sources are copied into the store, or only hashed.
-    pub writes: bool,
+    /// What is left when the evaluation is done.
+    pub keeps: Keeps,
+}
+
+/// What an evaluation leaves behind, each with what is before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Keeps {
+    /// Values: derivations are forgotten as soon as their paths are known, and sources only hashed.
+    Values,
+    /// The texts of derivations, in memory.
+    Derivations,
+    /// Copies of sources in the store: something is going to be built.
+    Sources,
 }
 
 /// Builds and fetches what evaluation asks for; the evaluator itself does neither.
@@ -399,7 +410,7 @@ impl World for ProjectWorld {
 
     fn add_text(&self, path: &StorePath, text: &[u8], references: &[&StorePath]) -> io::Result<()> {
         // A plain evaluation writes no derivations, and thousands of them are most of its memory.
-        if !self.options.writes && path.is_derivation() {
+        if self.options.keeps == Keeps::Values && path.is_derivation() {
             return Ok(());
         }
         let text = Text {
@@ -437,7 +448,7 @@ impl World for ProjectWorld {
             None => Ok(true),
         };
         let filter: Option<&mut ampoule_store::Filter<'_>> = Some(&mut adapted);
-        let (path, address) = if self.options.writes {
+        let (path, address) = if self.options.keeps == Keeps::Sources {
             let info = store.add_path(&real, &options, filter).map_err(add_error)?;
             (info.path, info.address)
         } else {

@@ -4,8 +4,10 @@ use ampoule_eval::{Coercion, ContextId, Evaluator};
 
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus};
+use crate::realising::BuildArgs;
 use crate::session::{ExpressionArgs, Session};
 use crate::ui::Ui;
+use crate::world::Keeps;
 
 /// Evaluate an expression and print its value
 #[derive(clap::Args)]
@@ -42,7 +44,8 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
     let config = global.config()?;
-    let session = Session::new(&args.expression, &config, false, None)?;
+    let options = BuildArgs::default().options(&config)?;
+    let session = Session::new(&args.expression, &config, Keeps::Values, options)?;
     session.each(ui, |ev, value, _| {
         if args.raw {
             let text = ev.coerce_to_string(value, Coercion::PLAIN)?;

@@ -115,7 +115,7 @@ enum ExportFormat {
 
 pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
     let images = Images::open(&global.config()?)?;
-    let cx = Context { images, plain_http: &args.plain_http, ui };
+    let cx = Context { images: &images, plain_http: &args.plain_http, ui };
     match &args.action {
         Action::Inspect { image } => cx.inspect(image),
         Action::Layers { image, explain } => cx.layers(image, *explain),
@@ -138,12 +138,28 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     Ok(ExitStatus::Success)
 }
 
+/// Says which layer, package and object bring `file` into `image`.
+///
+/// # Errors
+/// If the image cannot be read, or has no such file.
+pub fn print_why(images: &Images, image: &str, file: &str, ui: &Ui) -> Result<(), CliError> {
+    Context { images, plain_http: &[], ui }.why(image, file)
+}
+
+/// Compares two images.
+///
+/// # Errors
+/// If one cannot be read.
+pub fn print_diff(images: &Images, before: &str, after: &str, ui: &Ui) -> Result<(), CliError> {
+    Context { images, plain_http: &[], ui }.diff(before, after)
+}
+
 fn parse_platform(text: Option<&str>) -> Result<Option<Platform>, CliError> {
     text.map(Platform::parse).transpose().map_err(|e| CliError::usage(e.to_string()))
 }
 
 struct Context<'a> {
-    images: Images,
+    images: &'a Images,
     plain_http: &'a [String],
     ui: &'a Ui,
 }

@@ -4,8 +4,10 @@ use ampoule_eval::FoundDerivation;
 
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus};
+use crate::realising::BuildArgs;
 use crate::session::{ExpressionArgs, Session};
 use crate::ui::Ui;
+use crate::world::Keeps;
 
 /// Write the derivations that a file describes, and print their paths
 #[derive(clap::Args)]
@@ -20,7 +22,8 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
     let config = global.config()?;
-    let session = Session::new(&args.expression, &config, true, None)?;
+    let options = BuildArgs::default().options(&config)?;
+    let session = Session::new(&args.expression, &config, Keeps::Sources, options)?;
     let found: Vec<Vec<FoundDerivation>> =
         session.each(ui, |ev, value, arguments| Ok(ev.derivations(value, arguments)?))?;
     let store = session.world.store()?;

@@ -4,10 +4,13 @@ mod completions;
 mod config;
 mod copy;
 mod debug;
+mod diff;
+mod doc;
 mod eval;
 mod explain;
 mod fmt;
 mod image;
+mod init;
 mod instantiate;
 mod lock;
 mod log;
@@ -16,6 +19,8 @@ mod parse;
 mod realise;
 mod repl;
 mod store;
+mod tree;
+mod why;
 
 use clap::Subcommand;
 
@@ -30,10 +35,15 @@ pub enum Command {
     Eval(eval::Args),
     Instantiate(instantiate::Args),
     Repl(repl::Args),
+    Doc(doc::Args),
+    Init(init::Args),
     Image(image::Args),
     Lock(lock::Args),
     Log(log::Args),
     Debug(debug::Args),
+    Why(why::Args),
+    Tree(tree::Args),
+    Diff(diff::Args),
     Store(Box<store::Args>),
     Copy(copy::Args),
     Parse(parse::Args),
@@ -59,6 +69,11 @@ pub fn run(args: Cli, ui: Ui) -> Result<ExitStatus, (Ui, CliError)> {
         Command::Log(args) => log::run(&args, &global, &ui),
         Command::Debug(args) => debug::run(&args, &global, &ui),
         Command::Explain(args) => explain::run(&args, &ui),
+        Command::Doc(args) => doc::run(&args, &global, &ui),
+        Command::Init(args) => init::run(&args, &ui),
+        Command::Why(args) => why::run(&args, &global, &ui),
+        Command::Tree(args) => tree::run(&args, &global, &ui),
+        Command::Diff(args) => diff::run(&args, &global, &ui),
         Command::Store(args) => store::run(&args, &global, &ui),
         Command::Copy(args) => copy::run(&args, &global, &ui),
         Command::Config(args) => config::run(&args, &global, &ui),

@@ -12,10 +12,11 @@ use ampoule_store::{Store, StorePath};
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus, IoContext};
 use crate::images::Images;
-use crate::realising::{BuildArgs, EvaluationRealiser};
+use crate::realising::BuildArgs;
 use crate::session::{ExpressionArgs, Session};
 use crate::signals::Stop;
 use crate::ui::Ui;
+use crate::world::Keeps;
 
 /// Build what a file describes; an image is poured into an OCI layout
 #[derive(clap::Args)]
@@ -50,8 +51,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let (given, files): (Vec<String>, Vec<String>) =
         args.expression.files.iter().cloned().partition(|file| file.ends_with(".drv"));
     let expression = ExpressionArgs { files, ..args.expression.clone() };
-    let realiser = EvaluationRealiser::new(&config, options.clone());
-    let mut session = Session::new(&expression, &config, true, Some(Box::new(realiser)))?;
+    let mut session = Session::new(&expression, &config, Keeps::Sources, options.clone())?;
     session.settings.interrupt = stop.interrupt.clone();
     if !given.is_empty() && expression.files.is_empty() && expression.expressions.is_empty() {
         session.entries.clear();

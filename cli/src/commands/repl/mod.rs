@@ -20,10 +20,11 @@ use rustyline::{CompletionType, Config as LineConfig, Editor};
 use crate::args::GlobalArgs;
 use crate::config::{Config, xdg_dir};
 use crate::error::{CliError, ExitStatus};
-use crate::realising::{BuildArgs, EvaluationRealiser};
+use crate::realising::BuildArgs;
 use crate::session::{ExpressionArgs, Session};
 use crate::signals::Stop;
 use crate::ui::Ui;
+use crate::world::Keeps;
 use line::LineHelper;
 
 /// Explore expressions and packages line by line
@@ -101,8 +102,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         attributes: Vec::new(),
         ..args.expression.clone()
     };
-    let realiser = EvaluationRealiser::new(&config, options);
-    let mut session = Session::new(&expression, &config, true, Some(Box::new(realiser)))?;
+    let mut session = Session::new(&expression, &config, Keeps::Sources, options)?;
     let stop = Stop::watch_softly()?;
     session.settings.interrupt = stop.interrupt.clone();
     let done = ampoule_eval::run(session.settings.clone(), session.world.clone(), |ev| {
@@ -317,9 +317,14 @@ impl Repl<'_> {
     }
 
     fn document(&self, state: &mut State<'_>, name: &str, text: &str) -> Result<(), Wrong> {
+        // By its name first: the same words that `ampoule doc` prints.
+        let is_own = state.scope.contains_key(&Symbol::intern(text));
+        if let Some(entry) = crate::manual::find(text).filter(|_| !is_own) {
+            return Ok(self.ui.print(entry.page())?);
+        }
         let value = state.eval(name, text)?;
-        match show::documentation(state.ev, value) {
-            Some(text) => self.ui.print(text)?,
+        match show::documentation(state.ev, text, value) {
+            Some(entry) => self.ui.print(entry.page())?,
             None => self.ui.note("nothing is written about it"),
         }
         Ok(())

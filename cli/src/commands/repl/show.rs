@@ -3,6 +3,8 @@
 use ampoule_eval::{Attrs, EvalResult, Evaluator, Value, View, write_name};
 use ampoule_lang::Symbol;
 
+use crate::manual::Entry;
+
 /// Attributes and elements that are shown of a set or list.
 const MOST: usize = 40;
 /// Sets with at most so many attributes are looked into.
@@ -113,40 +115,38 @@ pub fn inspect(ev: &mut Evaluator, value: Value) -> EvalResult<String> {
 }
 
 /// What is written about a function: a builtin's record, or the comment above a function of the language.
-pub fn documentation(ev: &mut Evaluator, value: Value) -> Option<String> {
+pub fn documentation(ev: &mut Evaluator, name: &str, value: Value) -> Option<Entry> {
     let value = match value.view() {
         View::Partial(partial) => partial.function(),
         _ => value,
     };
     match value.view() {
-        View::Builtin(_) => {
-            let record = ev.builtin_record(value)?;
-            let mut text =
-                format!("builtins.{} {}\n\n{}\n", record.name, record.params.join(" "), record.doc);
-            for (program, result) in record.examples {
-                let result = match result {
-                    ampoule_eval::Expect::Shows(shown) => (*shown).to_owned(),
-                    ampoule_eval::Expect::Fails(message) => format!("error: {message}"),
-                };
-                text.push_str(&format!("\n  {program}    # => {result}"));
-            }
-            Some(text)
-        }
+        View::Builtin(_) => ev.builtin_record(value).map(Entry::of_builtin),
         View::Closure(closure) => {
             let span = ev.file_span(closure.lambda().place)?;
             let source = ev.settings().sources.get(span.file);
-            comment_above(source.bytes(), span.span.start as usize)
+            let above = &source.bytes()[..span.span.start as usize];
+            let text = String::from_utf8_lossy(above);
+            let comment = comment_above(&text);
+            (!comment.is_empty()).then(|| Entry::of_comment(name, &comment))
         }
         _ => None,
     }
 }
 
-/// The block of `#` lines above the line that `at` is on.
-fn comment_above(text: &[u8], at: usize) -> Option<String> {
-    let text = String::from_utf8_lossy(&text[..at.min(text.len())]).into_owned();
+/// The block of `#` lines above the last line of a text: that of the function, or of the name before it.
+fn comment_above(text: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = text.lines().collect();
-    // The last one is the line of the function itself.
-    lines.pop();
+    if !text.ends_with('\n') {
+        lines.pop();
+    }
+    // A function of several lines stands below its name: `foldr =`, then `f: nul: list:`.
+    while lines
+        .last()
+        .is_some_and(|line| !line.trim_start().starts_with('#') && line.trim_end().ends_with('='))
+    {
+        lines.pop();
+    }
     let mut comment: Vec<&str> = Vec::new();
     for line in lines.iter().rev() {
         match line.trim_start().strip_prefix('#') {
@@ -155,5 +155,18 @@ fn comment_above(text: &[u8], at: usize) -> Option<String> {
         }
     }
     comment.reverse();
-    (!comment.is_empty()).then(|| comment.join("\n"))
+    comment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::comment_above;
+
+    #[test]
+    fn a_comment_is_found_above_the_name() {
+        let check = |text: &str, expected: &[&str]| assert_eq!(comment_above(text), expected, "{text}");
+        check("  # A.\n  # B.\n  f = ", &["A.", "B."]);
+        check("  # A.\n  f =\n    ", &["A."]);
+        check("  # other\n  g = 1;\n  f = ", &[]);
+    }
 }
