@@ -14,6 +14,7 @@ use ampoule_image::open::{self, OpenImage};
 use ampoule_image::plan::{ObjectSource, PLAN_FILE, Plan};
 use ampoule_image::project::{Image, Need, Projector};
 use ampoule_image::registry::{CredentialSources, Reference, Registry, RegistrySettings, pull_layout};
+use ampoule_image::slices::SliceLists;
 use ampoule_image::store_objects::StoreObjects;
 use ampoule_image::{Digest, ImageError};
 use ampoule_net::{Client, ClientConfig};
@@ -231,7 +232,14 @@ impl Images {
     pub fn projector<'a>(&'a self, own: &'a Path, compression: Option<Compression>) -> Projector<'a> {
         let threads =
             std::thread::available_parallelism().ok().map(NonZeroUsize::get).and_then(NonZeroUsize::new);
-        Projector { cache: &self.cache, objects: &self.objects, own, threads, compression }
+        Projector {
+            cache: &self.cache,
+            objects: &self.objects,
+            own,
+            threads,
+            compression,
+            slices: SliceLists::default(),
+        }
     }
 
     /// Projects the image object at `own`.

@@ -11,6 +11,7 @@ use ampoule_image::blobs::BlobCache;
 use ampoule_image::build::{ObjectFacts, Objects, build_image_object};
 use ampoule_image::plan::{ObjectSource, Plan};
 use ampoule_image::project::{Need, Projector};
+use ampoule_image::slices::SliceLists;
 use ampoule_image::{ImageError, Result};
 
 struct Dir(PathBuf);
@@ -59,8 +60,14 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let start = std::time::Instant::now();
     let cache = BlobCache::open(out.join("cache"))?;
     let plan = Plan::read(&object)?;
-    let projector =
-        Projector { cache: &cache, objects: &store, own: &object, threads: None, compression: None };
+    let projector = Projector {
+        cache: &cache,
+        objects: &store,
+        own: &object,
+        threads: None,
+        compression: None,
+        slices: SliceLists::default(),
+    };
     let image = projector.project(&plan, Need::Blobs)?;
     image.write_layout(&cache, &out.join("layout"))?;
     image.write_archive(&cache, None, &out.join("image.tar"))?;

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::accounts::{Accounts, NONROOT};
 use crate::compress::Compression;
+use crate::dpkg::Dpkg;
 use crate::entry::{Entry, EntryKind, clean_path};
 use crate::error::{ImageError, Result};
 use crate::group::{self, GroupObject};
@@ -23,6 +24,7 @@ use crate::plan::{
     PlatformPlan,
 };
 use crate::project::split_store_path;
+use crate::slices::{Owned, SlicePaths, SlicedTree, Tables};
 use crate::slim::Kept;
 use crate::spec::{self, ConfigSpec, FileSpec, FullFileSpec, ImageSpec, OneOrMany, PackageSpec};
 use crate::view::View;
@@ -79,26 +81,35 @@ pub fn build_image_object(asked: &Value, objects: &dyn Objects, out: &Path) -> R
         platforms: Vec::new(),
     };
     let mut reasons: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    let mut slices = SlicePaths::new();
     for (platform, spec) in &specs {
         let one = Builder { spec, platform, objects, out, many: specs.len() > 1 };
-        let (built, kept) = one.build(&mut report)?;
-        plan.platforms.push(built);
-        if let Some(kept) = kept {
+        let built = one.build(&mut report)?;
+        plan.platforms.push(built.plan);
+        if !built.slices.is_empty() {
+            slices.insert(platform.to_string(), built.slices);
+        }
+        if let Some(kept) = built.kept {
             let text =
                 |(path, why): (&[u8], &str)| (String::from_utf8_lossy(path).into_owned(), why.to_owned());
             reasons.insert(platform.to_string(), kept.reasons().map(text).collect());
         }
     }
+    let put = |name: &str, bytes: &[u8]| {
+        let path = out.join(name);
+        std::fs::write(&path, bytes).map_err(|e| ImageError::io("write", &path, e))
+    };
     if !reasons.is_empty() {
-        let path = out.join(crate::why::SLIM_FILE);
-        std::fs::write(&path, oci::to_json(&reasons)).map_err(|e| ImageError::io("write", &path, e))?;
+        put(crate::why::SLIM_FILE, &oci::to_json(&reasons))?;
+    }
+    if !slices.is_empty() {
+        put(plan::SLICES_FILE, &oci::to_json(&slices))?;
     }
     plan.notes = notes(&plan);
     report.lines.extend(plan.notes.iter().map(|note| format!("note: {note}")));
-    let path = out.join(plan::PLAN_FILE);
     let mut bytes = serde_json::to_vec_pretty(&plan).expect("plans hold strings and numbers only");
     bytes.push(b'\n');
-    std::fs::write(&path, bytes).map_err(|e| ImageError::io("write", &path, e))?;
+    put(plan::PLAN_FILE, &bytes)?;
     Ok(report)
 }
 
@@ -199,6 +210,8 @@ struct TreeMeta {
     entries: BTreeMap<String, MetaEntry>,
     #[serde(default)]
     packages: Vec<PackageSpec>,
+    #[serde(default)]
+    owners: BTreeMap<String, Owned>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -219,16 +232,41 @@ struct Builder<'a> {
     many: bool,
 }
 
+/// One platform, built.
+struct Built {
+    plan: PlatformPlan,
+    kept: Option<Kept>,
+    slices: TreeSlices,
+}
+
+/// The paths of slices: tree → package.
+type TreeSlices = BTreeMap<String, BTreeMap<String, Vec<String>>>;
+
+/// A tree's paths, below its root, with what is there.
+type TreeContents = Vec<(Box<[u8]>, Entry)>;
+
+/// What layers are planned from.
+#[derive(Default)]
+struct Units {
+    /// Trees that are laid whole.
+    trees: Vec<Part>,
+    /// Packages and store objects.
+    grouped: Vec<(GroupObject, Part)>,
+    /// What no package brought.
+    rests: Vec<Part>,
+}
+
 /// Entries of every part, for the view.
 type Listed = Vec<(usize, Box<[u8]>, Entry)>;
 
 impl Builder<'_> {
-    fn build(&self, report: &mut BuildReport) -> Result<(PlatformPlan, Option<Kept>)> {
+    fn build(&self, report: &mut BuildReport) -> Result<Built> {
         let metas = self.metas()?;
         let closure = self.closure()?;
         let mut trees = self.trees()?;
         let mut packed = self.objects_parts(&closure)?;
         let listed = self.list(&trees, &packed)?;
+        let contents = contents_of_sliced(&metas, &listed);
         let base = self.base()?;
         let accounts = self.accounts(&listed)?;
         let directories = self.directories(&accounts)?;
@@ -244,6 +282,10 @@ impl Builder<'_> {
             }
         }
         let view = View::new(all);
+        let mut dpkg = Dpkg::read(&view)?;
+        for (root, meta) in self.spec.root.as_slice().iter().zip(&metas) {
+            dpkg.add_owned(&view, root.at().trim_matches('/'), &meta.owners);
+        }
         let check = crate::lint::Check {
             view: &view,
             config: &run,
@@ -255,7 +297,7 @@ impl Builder<'_> {
         let mut sizes: BTreeMap<usize, u64> = BTreeMap::new();
         let mut slim = None;
         if let Some(words) = self.spec.slim.wanted() {
-            let kept = crate::slim::slim(&view, &run, &words, trees.len())?;
+            let kept = crate::slim::slim(&view, &dpkg, &run, &words, trees.len())?;
             let total = view.iter().filter(|(_, n)| matches!(n.kind, EntryKind::File { .. })).count();
             report.lines.push(format!("slim: {} of {total} files are kept", kept.files));
             for (i, part) in trees.iter_mut().chain(packed.iter_mut()).enumerate() {
@@ -265,7 +307,7 @@ impl Builder<'_> {
                     Part::Tree { keep: slot, .. } | Part::Object { keep: slot, .. } => {
                         *slot = Some(kept_here)
                     }
-                    Part::Files { .. } => {}
+                    Part::Slice { .. } | Part::Files { .. } => {}
                 }
             }
             report.lines.extend(check.run(Some(&kept))?);
@@ -277,9 +319,11 @@ impl Builder<'_> {
         packages.extend(metas.iter().flat_map(|m| m.packages.clone()));
         packages.sort();
         packages.dedup();
-        files.extend(self.sbom(&view, &closure, &packages, slim.as_ref())?);
-        let layers = self.layers(trees, packed, files, &sizes)?;
+        files.extend(self.sbom(&dpkg, &closure, &packages, slim.as_ref())?);
         let links = view.links().clone();
+        let tables = Tables { directories: &directories, permissions: &permissions, links: &links };
+        let (units, slices) = self.units(&metas, trees, packed, &contents, &sizes, &dpkg, &tables)?;
+        let layers = self.layers(units, files)?;
         let plan = PlatformPlan {
             platform: self.platform.clone(),
             config: run,
@@ -289,16 +333,18 @@ impl Builder<'_> {
             permissions,
             links,
         };
-        Ok((plan, slim))
+        Ok(Built { plan, kept: slim, slices })
     }
 
+    /// Reads what lies beside each tree.
     fn metas(&self) -> Result<Vec<TreeMeta>> {
-        let read = |meta: &str| -> Result<TreeMeta> {
+        let read = |root: &spec::RootSpec| -> Result<TreeMeta> {
+            let Some(meta) = root.meta() else { return Ok(TreeMeta::default()) };
             let path = self.locate_below(meta)?;
             let bytes = std::fs::read(&path).map_err(|e| ImageError::io("read", &path, e))?;
             oci::from_json(&format!("`{meta}`"), &bytes)
         };
-        self.spec.root.as_slice().iter().filter_map(|root| root.meta()).map(read).collect()
+        self.spec.root.as_slice().iter().map(read).collect()
     }
 
     fn trees(&self) -> Result<Vec<Part>> {
@@ -408,7 +454,7 @@ impl Builder<'_> {
             let (path, at, modes) = match part {
                 Part::Tree { path, at, .. } => (path, at.clone(), Modes::Root),
                 Part::Object { path, .. } => (path, path.trim_start_matches('/').to_owned(), Modes::Store),
-                Part::Files { .. } => continue,
+                Part::Slice { .. } | Part::Files { .. } => continue,
             };
             for entry in walk::read_tree(&self.objects.locate(path)?, at.as_bytes(), modes)? {
                 let below = entry.path.strip_prefix(at.as_bytes()).unwrap_or(&entry.path);
@@ -634,33 +680,85 @@ impl Builder<'_> {
         })
     }
 
-    /// Puts the parts into layers: trees, store objects by groups, our own files.
-    fn layers(
+    /// Returns what layers are planned from: packages of trees that say who brought what,
+    /// other trees whole, store objects.
+    #[expect(clippy::too_many_arguments, reason = "each is made by a step of its own, once")]
+    fn units(
         &self,
+        metas: &[TreeMeta],
         trees: Vec<Part>,
         packed: Vec<Part>,
-        files: Vec<FilePlan>,
+        contents: &BTreeMap<usize, TreeContents>,
         sizes: &BTreeMap<usize, u64>,
-    ) -> Result<Vec<LayerPlan>> {
+        dpkg: &Dpkg,
+        tables: &Tables<'_>,
+    ) -> Result<(Units, TreeSlices)> {
+        let mut units = Units::default();
+        let mut lists = TreeSlices::new();
+        let trees_count = trees.len();
+        for (i, part) in trees.into_iter().enumerate() {
+            let Part::Tree { path, at, keep, .. } = &part else { continue };
+            let cut = contents.get(&i).map(|contents| {
+                let owners = &metas[i].owners;
+                SlicedTree { path, at, owners, contents, keep: keep.as_deref() }.cut(dpkg, tables)
+            });
+            let Some(slices) = cut.transpose()?.flatten() else {
+                units.trees.push(part);
+                continue;
+            };
+            let paths = lists.entry(path.clone()).or_default();
+            for slice in slices {
+                let Part::Slice { package, size, .. } = &slice.part else { continue };
+                paths.insert(package.clone(), slice.paths);
+                if package.is_empty() {
+                    units.rests.push(slice.part);
+                    continue;
+                }
+                let object = GroupObject {
+                    path: package.clone(),
+                    size_bytes: *size,
+                    references: dpkg.depends(package),
+                };
+                units.grouped.push((object, slice.part));
+            }
+        }
+        for (i, part) in packed.into_iter().enumerate() {
+            let Part::Object { path, size, keep } = &part else { continue };
+            // An object of which nothing is kept needs no layer.
+            if keep.as_ref().is_some_and(Vec::is_empty) {
+                continue;
+            }
+            let references = self.objects.facts(path)?.references;
+            let size_bytes = sizes.get(&(trees_count + i)).copied().unwrap_or(*size);
+            units.grouped.push((GroupObject { path: path.clone(), size_bytes, references }, part));
+        }
+        Ok((units, lists))
+    }
+
+    /// Puts the parts into layers: trees, packages and store objects by groups, what no
+    /// package brought, our own files.
+    fn layers(&self, units: Units, files: Vec<FilePlan>) -> Result<Vec<LayerPlan>> {
         let budget = self.spec.layers.budget() as usize;
         if budget == 0 || budget > 100 {
             return Err(ImageError::invalid(format!(
                 "`layers` is {budget}: expected 1 to 100 (runtimes mount about 127, and children need room)"
             )));
         }
+        let Units { trees, grouped, rests } = units;
         // Trees, objects and our own files want a layer each, or all share one.
-        if budget == 1 || (budget == 2 && !trees.is_empty() && !packed.is_empty()) {
+        let kinds = usize::from(!trees.is_empty()) + usize::from(!grouped.is_empty() || !rests.is_empty());
+        if budget < kinds + 1 || budget == 1 {
             let mut parts = trees;
-            parts.extend(packed);
+            parts.extend(grouped.into_iter().map(|(_, part)| part));
+            parts.extend(rests);
             parts.push(Part::Files { entries: files });
             let why = format!("everything: a budget of {budget}");
             return Ok(vec![LayerPlan { name: "image".to_owned(), why, parts }]);
         }
         let mut layers = Vec::new();
         let room = budget - 1;
-        let tree_layers = trees.len().min(if packed.is_empty() { room } else { room - 1 });
         let trees_count = trees.len();
-        if trees_count > tree_layers {
+        if trees_count > room - usize::from(!grouped.is_empty()) {
             let why = format!("{trees_count} trees at `/` share a layer: the budget is {budget}");
             layers.push(LayerPlan { name: "trees".to_owned(), why, parts: trees });
         } else {
@@ -671,16 +769,10 @@ impl Builder<'_> {
                 layers.push(LayerPlan { name: group::short_name(path).to_owned(), why, parts: vec![part] });
             }
         }
-        let objects: Vec<GroupObject> = packed
-            .iter()
-            .enumerate()
-            .map(|(i, part)| {
-                let Part::Object { path, size, .. } = part else { unreachable!("packed parts are objects") };
-                let references = self.objects.facts(path)?.references;
-                let size_bytes = sizes.get(&(trees_count + i)).copied().unwrap_or(*size);
-                Ok(GroupObject { path: path.clone(), size_bytes, references })
-            })
-            .collect::<Result<_>>()?;
+        let room = room - layers.len();
+        // What no package brought goes with the packages where there is no layer for it.
+        let own_rest = !rests.is_empty() && room > grouped.len().min(3);
+        let (objects, parts): (Vec<GroupObject>, Vec<Part>) = grouped.into_iter().unzip();
         let named: BTreeSet<String> = self
             .spec
             .contents
@@ -689,14 +781,15 @@ impl Builder<'_> {
             .filter_map(|path| split_store_path(path))
             .map(|(object, _)| object.to_owned())
             .collect();
-        // An object of which nothing is kept needs no layer.
-        let empty = |i: usize| matches!(&packed[i], Part::Object { keep: Some(keep), .. } if keep.is_empty());
-        for group in group::group(&objects, &named, (budget - layers.len()).saturating_sub(1)) {
-            let parts: Vec<Part> =
-                group.members.iter().filter(|&&i| !empty(i)).map(|&i| packed[i].clone()).collect();
-            if !parts.is_empty() {
-                layers.push(LayerPlan { name: group.name, why: group.why, parts });
-            }
+        for group in group::group(&objects, &named, room - usize::from(own_rest)) {
+            let parts = group.members.iter().map(|&i| parts[i].clone()).collect();
+            layers.push(LayerPlan { name: group.name, why: group.why, parts });
+        }
+        if own_rest {
+            let why = "links, accounts and records that composing made: no package brought them".to_owned();
+            layers.push(LayerPlan { name: "composed".to_owned(), why, parts: rests });
+        } else if let Some(last) = layers.last_mut() {
+            last.parts.extend(rests);
         }
         let why = "files of the image itself: accounts, directories, what the file wrote".to_owned();
         layers.push(LayerPlan { name: "files".to_owned(), why, parts: vec![Part::Files { entries: files }] });
@@ -705,7 +798,7 @@ impl Builder<'_> {
 
     fn sbom(
         &self,
-        view: &View,
+        dpkg: &Dpkg,
         closure: &[GroupObject],
         packages: &[PackageSpec],
         slim: Option<&Kept>,
@@ -718,7 +811,7 @@ impl Builder<'_> {
             packages,
             objects: closure,
             trees: self.spec.root.as_slice().iter().map(|root| root.tree().to_owned()).collect(),
-            files: view,
+            dpkg,
             kept: slim.map(|kept| &kept.packages),
         };
         let dir = if self.many {
@@ -746,6 +839,18 @@ impl Builder<'_> {
         }
         Ok(files)
     }
+}
+
+/// Returns the contents of the trees that say who brought what.
+fn contents_of_sliced(metas: &[TreeMeta], listed: &Listed) -> BTreeMap<usize, TreeContents> {
+    let mut contents: BTreeMap<usize, TreeContents> =
+        (0..metas.len()).filter(|&i| !metas[i].owners.is_empty()).map(|i| (i, Vec::new())).collect();
+    for (part, below, entry) in listed {
+        if let Some(tree) = contents.get_mut(part) {
+            tree.push((below.clone(), entry.clone()));
+        }
+    }
+    contents
 }
 
 fn config_texts(config: &ConfigSpec) -> Vec<String> {

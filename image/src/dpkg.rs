@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
+use crate::slices::Owned;
 use crate::spec::PackageSpec;
 use crate::view::View;
 
@@ -61,6 +62,29 @@ impl Dpkg {
         dpkg.packages.sort();
         dpkg.packages.dedup();
         Ok(dpkg)
+    }
+
+    /// Adds what who composed the tree knows: files that `md5sums` leave out
+    /// (configuration, links), for the tree laid at `at`.
+    pub fn add_owned(&mut self, view: &View, at: &str, owned: &BTreeMap<String, Owned>) {
+        for (package, owned) in owned {
+            let files = self.files.entry(package.clone()).or_default();
+            let known: BTreeSet<Box<[u8]>> = files.iter().cloned().collect();
+            for path in &owned.paths {
+                let path = if at.is_empty() { path.clone() } else { format!("{at}/{path}") };
+                // The directory may lie behind a link; the name itself is what is meant.
+                let (dir, name) = path.rsplit_once('/').unwrap_or(("", &path));
+                let dir = view.resolve(dir.as_bytes()).end.unwrap_or_else(|| dir.as_bytes().into());
+                let path: Box<[u8]> = match &*dir {
+                    [] => name.as_bytes().into(),
+                    dir => [dir, b"/", name.as_bytes()].concat().into(),
+                };
+                self.owners.insert(path.clone(), package.clone());
+                if !known.contains(&path) {
+                    files.push(path);
+                }
+            }
+        }
     }
 
     fn add_sums(&mut self, view: &View, package: &str, text: &str) {

@@ -65,6 +65,11 @@ pub fn explain(platform: &crate::plan::PlatformPlan) -> Vec<LayerExplanation> {
                 let kept = keep.as_ref().map(|keep| format!(" ({} paths of it)", keep.len()));
                 vec![format!("{path}{}", kept.unwrap_or_default())]
             }
+            Part::Slice { package, version, size, paths, .. } => {
+                let name = if package.is_empty() { "what no package brought" } else { package };
+                let version = version.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
+                vec![format!("{name}{version} ({paths} paths, {})", crate::group::human(*size))]
+            }
             Part::Files { entries } => entries.iter().map(|file| format!("/{}", file.path)).collect(),
         }
     };

@@ -35,6 +35,7 @@ pub mod python;
 pub mod registry;
 pub mod rootfs;
 pub mod sbom;
+pub mod slices;
 pub mod slim;
 pub mod spec;
 pub mod store_objects;

@@ -21,10 +21,13 @@ use crate::oci::{self, Platform, RunConfig};
 pub const SCHEMA: u32 = 1;
 
 /// Part of every layer's key: raise it when the same plan would give other bytes.
-pub const LAYER_FORMAT: u32 = 1;
+pub const LAYER_FORMAT: u32 = 2;
 
 /// The file of an image object that holds its plan.
 pub const PLAN_FILE: &str = "image.json";
+
+/// The file of an image object that says which package brought which path of a tree.
+pub const SLICES_FILE: &str = "slices.json";
 
 /// When an image says that it was made, unless its file says otherwise.
 pub const DEFAULT_CREATED: &str = "1970-01-01T00:00:01Z";
@@ -173,6 +176,25 @@ pub enum Part {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         keep: Option<Vec<String>>,
     },
+    /// What one package brought into a tree; its paths are in [`SLICES_FILE`].
+    Slice {
+        /// The tree's store path.
+        path: String,
+        /// Where the tree's contents go, without leading slash; empty for `/`.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        at: String,
+        /// The package; empty for what belongs to none.
+        package: String,
+        /// Its version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        version: Option<String>,
+        /// Bytes of its files.
+        size: u64,
+        /// How many paths that are.
+        paths: usize,
+        /// Stands for all that decides these bytes; the tree's path does not.
+        id: Digest,
+    },
     /// Files that the plan brings.
     Files {
         /// The files.
@@ -251,11 +273,31 @@ impl Plan {
 impl PlatformPlan {
     /// Returns the key of a layer: everything that decides its bytes.
     pub fn layer_key(&self, layer: &LayerPlan, compression: Compression) -> Digest {
-        // Store objects lie at their own paths, owned by root: the platform's
-        // tables cannot touch them, and a key that they share is found more often.
-        let own = layer.parts.iter().all(|part| matches!(part, Part::Object { .. }));
-        let tables = (!own).then_some((&self.directories, &self.permissions, &self.links));
-        let key = (LAYER_FORMAT, compression.key(), &layer.parts, tables);
+        // Store objects lie at their own paths, owned by root: the platform's tables
+        // cannot touch them, and a key that they share is found more often. A slice's id
+        // has what can touch it.
+        let own = |part: &Part| matches!(part, Part::Object { .. } | Part::Slice { .. });
+        let tables =
+            (!layer.parts.iter().all(own)).then_some((&self.directories, &self.permissions, &self.links));
+        let parts: Vec<KeyPart<'_>> = layer.parts.iter().map(KeyPart::of).collect();
+        let key = (LAYER_FORMAT, compression.key(), parts, tables);
         Digest::of(&oci::to_json(&key))
+    }
+}
+
+/// A part as a layer's key has it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum KeyPart<'a> {
+    Slice(&'a Digest),
+    Whole(&'a Part),
+}
+
+impl<'a> KeyPart<'a> {
+    fn of(part: &'a Part) -> Self {
+        match part {
+            Part::Slice { id, .. } => Self::Slice(id),
+            whole => Self::Whole(whole),
+        }
     }
 }

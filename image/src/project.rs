@@ -22,7 +22,8 @@ use crate::error::{ImageError, Result};
 use crate::layer::{LayerBlob, LayerJob, write_layers};
 use crate::layout::{self, BlobRef, Layout};
 use crate::oci::{self, Config, Descriptor, History, Index, Manifest, RootFs, media};
-use crate::plan::{FilePlan, FileWhat, Format, LayerPlan, ObjectSource, Owner, Part, Plan, PlatformPlan};
+use crate::plan::{FilePlan, FileWhat, Format, LayerPlan, ObjectSource, Part, Plan, PlatformPlan};
+use crate::slices::SliceLists;
 use crate::walk::{self, Modes};
 
 /// What a projection works with.
@@ -37,6 +38,8 @@ pub struct Projector<'a> {
     pub threads: Option<NonZeroUsize>,
     /// Compress in another way than the plan says.
     pub compression: Option<Compression>,
+    /// The paths of the object's slices.
+    pub slices: SliceLists,
 }
 
 /// An image whose documents are made and whose layers are known.
@@ -244,10 +247,27 @@ impl Projector<'_> {
         for part in &layer.parts {
             self.part_entries(platform, part, &mut entries)?;
         }
+        // Directories on the way to store objects belong to the store: no table touches them.
+        let store: Vec<&str> = layer
+            .parts
+            .iter()
+            .filter_map(|part| match part {
+                Part::Object { path, .. } => Some(path.trim_start_matches('/')),
+                _ => None,
+            })
+            .collect();
+        let of_the_store = |path: &[u8]| {
+            store.iter().any(|object| {
+                object.as_bytes().strip_prefix(path).is_some_and(|rest| rest.first() == Some(&b'/'))
+            })
+        };
         let parent = |path: &[u8]| {
-            let owner = std::str::from_utf8(path).ok().and_then(|path| platform.directories.get(path));
-            let owner = owner.copied().unwrap_or(Owner { mode: 0o755, uid: 0, gid: 0 });
-            Entry { uid: owner.uid, gid: owner.gid, ..Entry::directory(path, owner.mode) }
+            let mut made = [Entry::directory(path, 0o755)];
+            if !of_the_store(path) {
+                apply_tables(platform, &mut made);
+            }
+            let [made] = made;
+            made
         };
         let mut entries = entry::settle(entries, &parent)?;
         walk::link_equal_files(&mut entries)?;
@@ -265,6 +285,14 @@ impl Projector<'_> {
                 let found = walk::read_tree(&self.objects.locate(path)?, at.as_bytes(), Modes::Root)?;
                 let from = out.len();
                 out.extend(kept(found, at, keep.as_deref()));
+                follow_links(platform, out, from);
+                apply_tables(platform, &mut out[from..]);
+            }
+            Part::Slice { path, at, package, .. } => {
+                let paths = self.slices.of(self.own, &platform.platform, path, package)?;
+                let root = self.objects.locate(path)?;
+                let from = out.len();
+                out.extend(walk::read_paths(&root, at.as_bytes(), paths, Modes::Root)?);
                 follow_links(platform, out, from);
                 apply_tables(platform, &mut out[from..]);
             }

@@ -14,7 +14,6 @@ use crate::dpkg::Dpkg;
 use crate::group::{GroupObject, short_name};
 use crate::oci::Platform;
 use crate::spec::PackageSpec;
-use crate::view::View;
 
 /// What a bill is made from.
 pub struct Facts<'a> {
@@ -32,8 +31,8 @@ pub struct Facts<'a> {
     pub objects: &'a [GroupObject],
     /// Trees that are laid at `/`.
     pub trees: Vec<String>,
-    /// The image.
-    pub files: &'a View,
+    /// The package records of the image.
+    pub dpkg: &'a Dpkg,
     /// In a slim image, the packages of its tree of which something is left.
     pub kept: Option<&'a BTreeSet<String>>,
 }
@@ -42,12 +41,11 @@ impl Facts<'_> {
     /// Returns every package once: the lock's words win over the tree's.
     fn all_packages(&self) -> Vec<PackageSpec> {
         let mut all: BTreeMap<(String, String), PackageSpec> = BTreeMap::new();
-        let dpkg = Dpkg::read(self.files).unwrap_or_default();
         let is_left = |package: &&PackageSpec| {
             let deb = matches!(package.kind.as_deref(), None | Some("deb"));
             !deb || self.kept.is_none_or(|kept| kept.contains(&package.name))
         };
-        for package in dpkg.packages().iter().chain(self.packages).filter(is_left) {
+        for package in self.dpkg.packages().iter().chain(self.packages).filter(is_left) {
             let key = (package.name.clone(), package.version.clone());
             let entry = all.entry(key).or_insert_with(|| package.clone());
             let better = package.clone();

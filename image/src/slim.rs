@@ -94,7 +94,13 @@ impl Kept {
 ///
 /// # Errors
 /// [`crate::ImageError::Io`].
-pub fn slim(view: &View, config: &RunConfig, words: &FullSlimSpec, trees: usize) -> Result<Kept> {
+pub fn slim(
+    view: &View,
+    dpkg: &Dpkg,
+    config: &RunConfig,
+    words: &FullSlimSpec,
+    trees: usize,
+) -> Result<Kept> {
     let mut slimmed = crate::lint::distribution_parts(view);
     slimmed.retain(|part| *part < trees);
     if slimmed.is_empty() {
@@ -110,7 +116,7 @@ pub fn slim(view: &View, config: &RunConfig, words: &FullSlimSpec, trees: usize)
         todo: Vec::new(),
         programs: BTreeSet::new(),
         drop: words.drop.iter().map(|p| p.trim_start_matches('/').into()).collect(),
-        dpkg: Dpkg::read(view)?,
+        dpkg,
         whole_packages: BTreeSet::new(),
         python: Python::new(&env, &config.working_dir),
         slimmed,
@@ -135,7 +141,7 @@ struct Slimmer<'a> {
     /// Programs that are run, whose strings are looked at.
     programs: BTreeSet<Box<[u8]>>,
     drop: Vec<Vec<u8>>,
-    dpkg: Dpkg,
+    dpkg: &'a Dpkg,
     whole_packages: BTreeSet<String>,
     python: Python,
     slimmed: BTreeSet<usize>,

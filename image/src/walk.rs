@@ -63,6 +63,23 @@ pub fn read_tree(source: &Path, at: &[u8], modes: Modes) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// Reads only these paths of the tree at `source`. Directories are not entered.
+///
+/// # Errors
+/// As [`read_tree`].
+pub fn read_paths(source: &Path, at: &[u8], paths: &[String], modes: Modes) -> Result<Vec<Entry>> {
+    let one = |path: &String| {
+        let file = source.join(path);
+        let meta = fs::symlink_metadata(&file).map_err(|e| ImageError::io("read", &file, e))?;
+        let name = if at.is_empty() { path.clone().into() } else { [at, b"/", path.as_bytes()].concat() };
+        if meta.is_dir() {
+            return Ok(Entry::directory(name, modes.directory()));
+        }
+        read_entry(file, name.into(), &meta, modes)
+    };
+    paths.par_iter().map(one).collect()
+}
+
 fn read_directory(dir: &Path, at: &[u8], modes: Modes) -> Result<Vec<Entry>> {
     let fail = |e| ImageError::io("read", dir, e);
     let mut entries = Vec::new();

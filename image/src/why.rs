@@ -61,7 +61,8 @@ pub fn why_planned(
             if !entries.iter().any(|entry| entry.path == wanted) {
                 continue;
             }
-            let object = object_of(projector, layer, &wanted)?;
+            let bringer = bringer(projector, platform, layer, &wanted)?;
+            let (object, package) = bringer.map_or((None, None), |b| (Some(b.object), b.package));
             let chain = object.as_ref().map(|object| chain(objects, platform, object)).transpose()?;
             let name = platform.platform.to_string();
             out.push(Why {
@@ -69,7 +70,10 @@ pub fn why_planned(
                 layer: layer.name.clone(),
                 layer_why: Some(layer.why.clone()),
                 kept: slim_reason(projector.own, &name, &wanted),
-                package: package_of(projector, platform, &wanted)?,
+                package: match package {
+                    Some(package) => Some(package),
+                    None => package_of(projector, platform, &wanted)?,
+                },
                 platform: name,
                 object,
                 chain: chain.unwrap_or_default(),
@@ -111,16 +115,25 @@ pub fn why_layers(image: &OpenImage, file: &str) -> Result<Vec<Why>> {
     Ok(out)
 }
 
+/// Which part of a layer has a path.
+struct Bringer {
+    /// The part's store path.
+    object: String,
+    /// The package, where the plan says it.
+    package: Option<String>,
+}
+
 /// Finds which part of a layer has a path.
-fn object_of(
+fn bringer(
     projector: &Projector<'_>,
+    platform: &crate::plan::PlatformPlan,
     layer: &crate::plan::LayerPlan,
     wanted: &[u8],
-) -> Result<Option<String>> {
+) -> Result<Option<Bringer>> {
     for part in &layer.parts {
         let (path, at) = match part {
             Part::Object { path, .. } => (path, path.trim_start_matches('/')),
-            Part::Tree { path, at, .. } => (path, at.as_str()),
+            Part::Tree { path, at, .. } | Part::Slice { path, at, .. } => (path, at.as_str()),
             Part::Files { .. } => continue,
         };
         let below = match wanted.strip_prefix(at.as_bytes()) {
@@ -128,11 +141,19 @@ fn object_of(
             _ => continue,
         };
         let below = below.strip_prefix(b"/").unwrap_or(below);
-        let root = projector.objects.locate(path)?;
         let below = std::str::from_utf8(below).unwrap_or_default();
+        if let Part::Slice { package, .. } = part {
+            let paths = projector.slices.of(projector.own, &platform.platform, path, package)?;
+            if paths.binary_search_by(|path| path.as_str().cmp(below)).is_ok() {
+                let package = Some(package.clone()).filter(|name| !name.is_empty());
+                return Ok(Some(Bringer { object: path.clone(), package }));
+            }
+            continue;
+        }
+        let root = projector.objects.locate(path)?;
         let there = if below.is_empty() { root } else { root.join(below) };
         if std::fs::symlink_metadata(there).is_ok() {
-            return Ok(Some(path.clone()));
+            return Ok(Some(Bringer { object: path.clone(), package: None }));
         }
     }
     Ok(None)
@@ -142,7 +163,7 @@ fn object_of(
 fn chain(objects: &dyn Objects, platform: &crate::plan::PlatformPlan, object: &str) -> Result<Vec<String>> {
     let mut refers: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for part in platform.layers.iter().flat_map(|layer| &layer.parts) {
-        if let Part::Object { path, .. } | Part::Tree { path, .. } = part {
+        if let Part::Object { path, .. } | Part::Tree { path, .. } | Part::Slice { path, .. } = part {
             refers.insert(path.clone(), objects.facts(path)?.references);
         }
     }

@@ -11,6 +11,7 @@ use ampoule_image::compress::Compression;
 use ampoule_image::open;
 use ampoule_image::plan::Plan;
 use ampoule_image::project::{Image, Need, Projector};
+use ampoule_image::slices::SliceLists;
 use serde_json::{Value, json};
 use support::{TestStore, cache, has, run, small};
 
@@ -35,7 +36,14 @@ fn project(store: &TestStore, asked: &Value, cache: &BlobCache, how: &str) -> Im
     let (out, _, _) = store.plan(asked).unwrap();
     let own = out.path().join("object");
     let compression = Some(Compression::parse(how).unwrap());
-    let projector = Projector { cache, objects: store, own: &own, threads: None, compression };
+    let projector = Projector {
+        cache,
+        objects: store,
+        own: &own,
+        threads: None,
+        compression,
+        slices: SliceLists::default(),
+    };
     projector.project(&Plan::read(&own).unwrap(), Need::Blobs).unwrap()
 }
 

@@ -306,6 +306,25 @@ fn owners_and_modes_that_a_store_cannot_hold_are_in_meta() {
 }
 
 #[test]
+fn which_package_brought_what_is_in_meta() {
+    let set = Set::new()
+        .package("a", Tar::default().file("./usr/a", "a").symlink("./usr/both", "a").file("./etc/a.conf", ""))
+        .package("b", Tar::default().file("./usr/b", "b").symlink("./usr/both", "a"));
+    set.compose(json!({ "extraLinks": { "/usr/c": "b" }, "dpkgStatus": "status.d" })).expect("it composes");
+    let owners = set.meta()["owners"].clone();
+    let paths = |name: &str| owners[name]["paths"].clone();
+    let records = "var/lib/dpkg/status.d";
+    // What both bring is the first one's, by name; what is made here belongs to nobody.
+    assert_eq!(
+        paths("a"),
+        json!(["etc/a.conf", "usr/a", "usr/both", format!("{records}/a"), format!("{records}/a.md5sums")])
+    );
+    assert_eq!(paths("b"), json!(["usr/b", format!("{records}/b"), format!("{records}/b.md5sums")]));
+    assert_ne!(owners["a"]["id"], owners["b"]["id"]);
+    assert_eq!(owners["a"]["id"].as_str().map(str::len), Some(64));
+}
+
+#[test]
 fn certificates_shells_and_records() {
     let set = Set::new()
         .package(

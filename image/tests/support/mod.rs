@@ -11,6 +11,7 @@ use ampoule_image::blobs::BlobCache;
 use ampoule_image::build::{BuildReport, ObjectFacts, Objects, build_image_object};
 use ampoule_image::plan::{ObjectSource, Plan};
 use ampoule_image::project::{Image, Need, Projector};
+use ampoule_image::slices::SliceLists;
 use ampoule_image::{ImageError, Result};
 use serde_json::Value;
 
@@ -83,7 +84,14 @@ impl TestStore {
     pub fn project(&self, asked: &Value, cache: &BlobCache) -> Result<Image> {
         let (out, plan, _) = self.plan(asked)?;
         let own = out.path().join("object");
-        let projector = Projector { cache, objects: self, own: &own, threads: None, compression: None };
+        let projector = Projector {
+            cache,
+            objects: self,
+            own: &own,
+            threads: None,
+            compression: None,
+            slices: SliceLists::default(),
+        };
         projector.project(&plan, Need::Blobs)
     }
 }

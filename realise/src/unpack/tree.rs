@@ -10,6 +10,7 @@
 //! replaces the file before (that is what appending to a tar file means); the same
 //! link named again is the same link; anything else that is there already is refused.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -32,6 +33,8 @@ pub struct Tree {
     root: Arc<OwnedFd>,
     /// The directory used last: entries of an archive come by directory.
     recent: Option<(RelPath, Arc<OwnedFd>)>,
+    /// What was made or taken away since [`Tree::record`].
+    touched: Option<BTreeSet<RelPath>>,
 }
 
 /// What is at a name.
@@ -72,18 +75,34 @@ impl Tree {
     pub fn create(place: &Place) -> io::Result<Self> {
         rustix::fs::mkdirat(&place.dir, place.name.as_str(), Mode::from_raw_mode(0o755))?;
         let root = open_directory(place.dir.as_fd(), place.name.as_bytes())?;
-        Ok(Self { root: Arc::new(root), recent: None })
+        Ok(Self { root: Arc::new(root), recent: None, touched: None })
     }
 
     /// Returns a tree of what lies beside `place`: for outputs that are no directory.
     pub(crate) fn around(place: &Place) -> Result<Self, UnpackError> {
         let root = place.dir.try_clone()?;
-        Ok(Self { root: Arc::new(root), recent: None })
+        Ok(Self { root: Arc::new(root), recent: None, touched: None })
     }
 
     /// Returns another handle on the same tree, for another thread.
     pub fn handle(&self) -> Self {
-        Self { root: Arc::clone(&self.root), recent: None }
+        Self { root: Arc::clone(&self.root), recent: None, touched: None }
+    }
+
+    /// Begins to note which paths this handle makes or takes away.
+    pub(crate) fn record(&mut self) {
+        self.touched = Some(BTreeSet::new());
+    }
+
+    /// Returns the paths noted since [`Tree::record`].
+    pub(crate) fn touched(&self) -> impl Iterator<Item = &RelPath> {
+        self.touched.iter().flatten()
+    }
+
+    fn note(&mut self, path: &RelPath) {
+        if let Some(touched) = &mut self.touched {
+            touched.insert(path.clone());
+        }
     }
 
     /// Returns the root directory.
@@ -112,6 +131,7 @@ impl Tree {
         executable: bool,
         data: &mut dyn Read,
     ) -> Result<u64, UnpackError> {
+        self.note(path);
         let mut file = self.create_file(path)?;
         let size = copy(data, &mut file, path)?;
         let mode = if executable { 0o555 } else { 0o444 };
@@ -150,6 +170,7 @@ impl Tree {
                 "a link whose target is empty, too long, or holds a NUL",
             ));
         }
+        self.note(path);
         let (dir, name) = self.parent(path)?;
         match rustix::fs::symlinkat(OsStr::from_bytes(target), &dir, name) {
             Ok(()) => Ok(()),
@@ -186,6 +207,7 @@ impl Tree {
             Found::File => {}
             found => return refuse(format!("a hard link to `{target}`, which is {} here", found.word())),
         }
+        self.note(path);
         let (dir, name) = self.parent(path)?;
         let link = || rustix::fs::linkat(&target_dir, &target_name, &dir, name, AtFlags::empty());
         match link() {
@@ -208,6 +230,7 @@ impl Tree {
     /// # Errors
     /// When it is a directory, or cannot be removed.
     pub fn remove_file(&mut self, path: &RelPath) -> Result<(), UnpackError> {
+        self.note(path);
         let Some((above, name)) = path.split_last() else { return Ok(()) };
         let Ok(dir) = self.open_dir(&above) else { return Ok(()) };
         match rustix::fs::unlinkat(&dir, OsStr::from_bytes(name), AtFlags::empty()) {

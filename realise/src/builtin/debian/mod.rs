@@ -96,6 +96,8 @@ pub(super) struct Composed<'c> {
     tree: Tree,
     special: BTreeMap<RelPath, Special>,
     ignored: BTreeSet<(String, String, String)>,
+    /// Which package (by number) brought which file or link.
+    owners: BTreeMap<RelPath, usize>,
 }
 
 impl BuiltinBuilder for DebianCompose {
@@ -108,9 +110,10 @@ impl BuiltinBuilder for DebianCompose {
         let packages = read_packages(cx, &settings)?;
         let tree = Tree::create(cx.output("out")?).map_err(UnpackError::from)?;
         let mut special = BTreeMap::new();
-        unpack_all(cx, &settings, &packages, &tree, &mut special)?;
+        let owners = unpack_all(cx, &settings, &packages, &tree, &mut special)?;
         let mut composed =
-            Composed { cx, settings: &settings, packages, tree, special, ignored: BTreeSet::new() };
+            Composed { cx, settings: &settings, packages, tree, special, ignored: BTreeSet::new(), owners };
+        composed.tree.record();
         composed.finish()?;
         cx.events.log(&format!("{} packages composed", composed.packages.len()));
         composed.write_meta()
@@ -256,7 +259,7 @@ fn unpack_all(
     packages: &[Package],
     tree: &Tree,
     special: &mut BTreeMap<RelPath, Special>,
-) -> Result<(), BuiltinError> {
+) -> Result<BTreeMap<RelPath, usize>, BuiltinError> {
     // The largest first: whoever starts last then has the least left to do.
     let mut order: Vec<usize> = (0..packages.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(packages[i].size_bytes), i));
@@ -278,18 +281,22 @@ fn unpack_all(
     })?;
     special.extend(found.into_iter().flatten());
     let conflicts = conflicts.into_inner().expect("no thread panics while it holds this");
-    resolve_conflicts(cx, settings, packages, tree, conflicts)
+    let owners = owners.into_inner().expect("no thread panics while it holds this");
+    let mut owners: BTreeMap<RelPath, usize> =
+        owners.into_iter().map(|(path, owner)| (path, owner.package)).collect();
+    owners.extend(resolve_conflicts(cx, settings, packages, tree, conflicts)?);
+    Ok(owners)
 }
 
 /// Two packages with something at one path: fine if it is the same, an error else, unless
-/// the later one in the list is to win.
+/// the later one in the list is to win. Returns who won what.
 fn resolve_conflicts(
     cx: &BuiltinContext<'_>,
     settings: &Settings,
     packages: &[Package],
     tree: &Tree,
     conflicts: BTreeSet<(RelPath, usize, usize)>,
-) -> Result<(), BuiltinError> {
+) -> Result<BTreeMap<RelPath, usize>, BuiltinError> {
     let mut differ: BTreeMap<RelPath, BTreeSet<usize>> = BTreeMap::new();
     for (path, a, b) in conflicts {
         if !packages[a].has_same_file(&packages[b], &path, &settings.layout) {
@@ -319,7 +326,9 @@ fn resolve_conflicts(
         let winner = who.into_iter().max_by_key(|&i| packages[i].index).expect("a conflict has two packages");
         winners.entry(winner).or_default().insert(path);
     }
+    let mut won = BTreeMap::new();
     for (package, paths) in winners {
+        won.extend(paths.iter().map(|path| (path.clone(), package)));
         let mut placing = Placing {
             settings,
             package,
@@ -331,7 +340,7 @@ fn resolve_conflicts(
         };
         placing.unpack(cx, &packages[package])?;
     }
-    Ok(())
+    Ok(won)
 }
 
 /// Puts one package's files into the tree.
@@ -405,7 +414,7 @@ impl Placing<'_> {
     fn claim(&self, path: &RelPath, entry: &Entry) -> bool {
         let link = (entry.kind == Kind::Symlink).then(|| entry.link.clone());
         let mut owners = self.owners.lock().expect("no thread panics while it holds this");
-        match owners.get(path) {
+        match owners.get_mut(path) {
             None => {
                 owners.insert(path.clone(), Owner { package: self.package, link });
                 true
@@ -414,7 +423,10 @@ impl Placing<'_> {
             Some(owner) if owner.package == self.package => true,
             Some(owner) => {
                 let same_link = link.is_some() && owner.link == link;
-                if !same_link {
+                if same_link {
+                    // Whoever came first, the record is the same.
+                    owner.package = owner.package.min(self.package);
+                } else {
                     let (a, b) = (owner.package.min(self.package), owner.package.max(self.package));
                     self.conflicts.lock().expect("no thread panics while it holds this").insert((
                         path.clone(),
@@ -587,6 +599,36 @@ impl Composed<'_> {
         self.write("etc/shells", &text)
     }
 
+    /// Returns which package brought which path, with what decides the contents: the
+    /// package's file. What was changed after unpacking belongs to nobody.
+    fn owners_json(&self) -> Value {
+        let mut owners = self.owners.clone();
+        let records =
+            self.packages.iter().enumerate().flat_map(|(i, package)| {
+                self.records_of(package).into_iter().map(move |(path, _)| (path, i))
+            });
+        let records: BTreeMap<RelPath, usize> =
+            records.filter_map(|(path, i)| Some((self.settings.layout.absolute(&path).ok()?, i))).collect();
+        for path in self.tree.touched() {
+            match records.get(path) {
+                Some(package) => owners.insert(path.clone(), *package),
+                None => owners.remove(path),
+            };
+        }
+        let mut paths: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+        for (path, package) in &owners {
+            // A name that is not UTF-8 cannot be said here, and stays nobody's.
+            if let Ok(path) = std::str::from_utf8(path.as_bytes()) {
+                paths.entry(*package).or_default().push(path);
+            }
+        }
+        let one = |(index, paths): (usize, Vec<&str>)| {
+            let package = &self.packages[index];
+            (self.record_name(package), json!({ "id": package.sha256, "paths": paths }))
+        };
+        Value::Object(paths.into_iter().map(one).collect())
+    }
+
     /// Writes what the tree cannot hold, if somebody wants it.
     fn write_meta(&mut self) -> Result<(), BuiltinError> {
         let Some(place) = self.cx.outputs.get("meta") else { return Ok(()) };
@@ -621,7 +663,9 @@ impl Composed<'_> {
                 |(package, script, effect)| json!({ "package": package, "script": script, "effect": effect }),
             )
             .collect();
-        let text = json!({ "entries": entries, "packages": packages, "ignored": ignored }).to_string() + "\n";
+        let owners = self.owners_json();
+        let text = json!({ "entries": entries, "packages": packages, "ignored": ignored, "owners": owners });
+        let text = text.to_string() + "\n";
         let name =
             RelPath::parse(place.name.as_bytes()).map_err(|p| UnpackError::name(place.name.as_bytes(), p))?;
         Tree::around(place)?.file(&name, false, &mut text.as_bytes())?;

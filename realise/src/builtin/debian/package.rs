@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use ampoule_store::{HashAlgo, Hasher};
 use serde_json::{Value, json};
 
 use super::layout::Layout;
@@ -24,6 +25,8 @@ pub(super) struct Package {
     pub(super) defaults: BTreeMap<String, String>,
     pub(super) path: PathBuf,
     pub(super) size_bytes: u64,
+    /// Its file's SHA-256, in base 16.
+    pub(super) sha256: String,
     /// Its place in the list that was asked for.
     pub(super) index: usize,
     /// Whether what its scripts do is accepted.
@@ -37,6 +40,9 @@ impl Package {
     pub(super) fn read(path: &Path, index: usize) -> Result<Self, UnpackError> {
         let file = File::open(path)?;
         let size_bytes = file.metadata()?.len();
+        let mut hasher = Hasher::new(HashAlgo::Sha256);
+        std::io::copy(&mut File::open(path)?, &mut hasher)?;
+        let sha256 = hasher.finish().to_base16();
         let archive = ArArchive::open(file)?;
         let mut texts: BTreeMap<String, String> = BTreeMap::new();
         read_tar(deb_member(&archive, "control.tar")?, CONTROL_LIMIT, &mut |entry, data| {
@@ -76,6 +82,7 @@ impl Package {
             control,
             path: path.to_owned(),
             size_bytes,
+            sha256,
             index,
             accepted: false,
         })
