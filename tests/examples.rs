@@ -1,7 +1,7 @@
 //! The examples evaluate as they stand, stay short, and say what they make.
 //!
 //! Building them needs the network and minutes: `AMPOULE_EXAMPLES=hello,zlib cargo test --test examples` realises those
-//! (by file name without extension; `all` for every one), twice, and compares.
+//! (by file name without extension; `all` for every one), twice, and compares. `examples/serve.sh NAME` runs an image.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -51,6 +51,13 @@ fn examples_are_short_and_say_what_they_make() {
         let command = format!("#   ampoule realise {}", file.display());
         assert!(text.lines().any(|line| line == command), "{shown} does not show `{command}`");
     }
+}
+
+#[test]
+fn examples_are_laid_out_by_the_formatter() {
+    let home = tempfile::tempdir().expect("a directory");
+    let output = ampoule(&["fmt", "--check", "."], home.path());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]

@@ -125,8 +125,22 @@ substituteAll() {
 }
 substituteAllInPlace() { substituteAll "$1" "$1"; }
 
-# Interpreters are where scripts look for them: nothing to change.
-patchShebangs() { :; }
+# Debian's interpreters are where scripts look for them; one of another derivation is named by its path in the store.
+patchShebangs() {
+    local file line program
+    local -a words
+    while IFS= read -r -d '' file; do
+        IFS= read -r line < "$file" 2> /dev/null || continue
+        if [[ "$line" != '#!'* ]]; then continue; fi
+        read -r -a words <<< "${line:2}"
+        if [[ "${words[0]##*/}" = env ]]; then words=("${words[@]:1}"); fi
+        if [[ "${words[0]:-}" = -S ]]; then words=("${words[@]:1}"); fi
+        program=$(command -v "${words[0]##*/}") || continue
+        if [[ "$program" != /nix/store/* || "${words[0]}" = /nix/store/* ]]; then continue; fi
+        words[0]=$program
+        sed -i "1s|.*|#!${words[*]}|" "$file"
+    done < <(find "$@" -type f -perm -0100 -print0 2> /dev/null)
+}
 
 # Flags of an attribute (split at blanks) and of its array.
 concatTo() {
@@ -337,6 +351,14 @@ fixupPhase() {
             rmdir "${!output}/sbin"
             ln -s bin "${!output}/sbin"
         fi
+        local place
+        for place in man doc info; do
+            if [ -d "${!output}/$place" ] && [ ! -e "${!output}/share/$place" ]; then
+                mkdir -p "${!output}/share"
+                mv "${!output}/$place" "${!output}/share/"
+            fi
+        done
+        if [ -z "${dontPatchShebangs:-}" ]; then patchShebangs "${!output}"; fi
         if [ -z "${dontStrip:-}" ] && command -v strip > /dev/null; then _stripDir "${!output}"; fi
         # Compressed manuals carry no time.
         find "${!output}" -type f -path '*/share/man/*' ! -name '*.gz' -exec gzip -n9f {} + 2> /dev/null || true
@@ -416,23 +438,3 @@ genericBuild() {
     for phase in $phases; do runPhase "$phase"; done
 }
 
-# The directory of the build must not reach its result: debug information, and the build ids made of it, name it.
-_wrapCompilers() {
-    local name real dir="${NIX_BUILD_TOP:-/build}/.compilers"
-    mkdir -p "$dir"
-    for name in gcc g++ cc c++; do
-        real=$(command -v "$name") || continue
-        printf '#!/bin/sh\nexec %s -ffile-prefix-map=%s=/build "$@"\n' "$real" "${NIX_BUILD_TOP:-/build}" > "$dir/$name"
-        chmod +x "$dir/$name"
-    done
-    PATH="$dir:$PATH"
-}
-
-mkdir -p "$HOME"
-if command -v gcc > /dev/null; then _wrapCompilers; fi
-: "${prefix=${out:-}}"
-export prefix
-_addInputs
-export PATH
-# Attributes that are set but are not for us must not end a build by being unbound.
-set +u
