@@ -8,7 +8,7 @@ use ampoule_lang::{Diagnostic, FileSpan, Position, Source, Span, Symbol};
 
 use crate::error::{EvalError, EvalResult};
 use crate::evaluator::Evaluator;
-use crate::heap::{BuiltinId, Heap, Keys, Life, Value};
+use crate::heap::{BuiltinId, Heap, Keys, Life, Root, Value};
 use crate::runtime::Words;
 
 /// The evaluator's part in resolving: constants become values at once.
@@ -176,6 +176,14 @@ impl Evaluator {
         self.imports.insert(resolved, root);
         self.imports.insert(path.to_owned(), root);
         Ok(value)
+    }
+
+    /// Forgets what files contained: the next import reads them again (a REPL's reload). Values that were made of
+    /// them stay.
+    pub fn forget_files(&mut self) {
+        let roots: std::collections::BTreeSet<Root> = self.imports.drain().map(|(_, root)| root).collect();
+        roots.into_iter().for_each(|root| self.heap.unroot(root));
+        self.copied.clear();
     }
 
     /// Evaluates a file with more names in scope (`scopedImport`): not remembered.

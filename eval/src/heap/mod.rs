@@ -45,7 +45,7 @@ const MIN_SHARED_ITEMS: usize = 16;
 const MIN_LAYERED_ATTRS: usize = 16;
 
 /// A value that is kept alive until it is taken back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Root(usize);
 
 /// All memory of an evaluator.
