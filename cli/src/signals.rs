@@ -38,6 +38,11 @@ impl Stop {
         Self::start(false)
     }
 
+    /// Forgets a signal that came: the REPL's next line is not stopped by the last one's ^C.
+    pub fn begin_anew(&self) {
+        self.came.store(false, Ordering::SeqCst);
+    }
+
     fn start(ends: bool) -> Result<Self, CliError> {
         let came = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&came);

@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use ampoule_eval::{AddError, ContextElem, Fetch, FileType, Filter, FilterStopped, World};
@@ -32,6 +33,12 @@ const CORE_DIR: &str = "/__corepkgs__";
 static STD: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/stdlib");
 
 const CORE_FETCHURL: &str = include_str!("fetchurl.nix");
+
+/// The contents of a file of the library, by the path where it seems to lie.
+pub fn library_file(path: &Path) -> Option<&'static [u8]> {
+    let below = path.strip_prefix(STD_DIR).ok()?;
+    STD.get_file(below).map(include_dir::File::contents)
+}
 
 /// What an evaluation may see and do.
 #[derive(Debug)]
@@ -87,6 +94,19 @@ pub struct ProjectWorld {
     hashed: Mutex<BTreeMap<StorePath, PathBuf>>,
     /// Directories and what they really are: thousands of files share few of them.
     directories: Mutex<HashMap<PathBuf, PathBuf>>,
+    /// Roots that were named after the world was made.
+    named_roots: Mutex<Vec<PathBuf>>,
+    /// Whether nothing may be done or said just now.
+    is_asleep: AtomicBool,
+}
+
+/// Keeps a world asleep.
+pub struct Sleep<'a>(&'a AtomicBool);
+
+impl Drop for Sleep<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 /// A text that is not in the store yet.
@@ -118,6 +138,8 @@ impl ProjectWorld {
             texts: Mutex::default(),
             hashed: Mutex::default(),
             directories: Mutex::default(),
+            named_roots: Mutex::default(),
+            is_asleep: AtomicBool::new(false),
         }
     }
 
@@ -137,6 +159,32 @@ impl ProjectWorld {
             StoreSettings { store_dir: Some(self.options.store_dir.clone()), ..StoreSettings::default() };
         let opened = Store::open(&root, settings)?;
         Ok(self.store.get_or_init(|| opened))
+    }
+
+    /// Lets the files below a directory be read too: somebody named it.
+    pub fn add_root(&self, dir: &Path) {
+        let real = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        self.named_roots.lock().expect("no holder of this lock panics").extend([dir.to_owned(), real]);
+    }
+
+    /// Whether a test holds for any of the directories whose files may be read.
+    fn any_root(&self, test: impl Fn(&Path) -> bool) -> bool {
+        self.options.roots.iter().any(|root| test(root))
+            || self.named_roots.lock().expect("no holder of this lock panics").iter().any(|root| test(root))
+    }
+
+    /// Until the result is dropped, an evaluation may look at files, and that is all: nothing is copied, fetched,
+    /// built or said.
+    pub fn sleep(&self) -> Sleep<'_> {
+        self.is_asleep.store(true, Ordering::SeqCst);
+        Sleep(&self.is_asleep)
+    }
+
+    fn stay_awake(&self) -> io::Result<()> {
+        if self.is_asleep.load(Ordering::SeqCst) {
+            return Err(io::Error::other("this is not done while completing"));
+        }
+        Ok(())
     }
 
     /// Writes `roots` and every text that they need, and that is only in memory so far, to the store.
@@ -219,9 +267,8 @@ impl ProjectWorld {
         // The parent's links are followed: what a link inside leads to decides.
         let parent = path.parent().unwrap_or(path);
         let real = self.real_directory(parent).join(path.file_name().unwrap_or_default());
-        let inside = |path: &Path| self.options.roots.iter().any(|root| path.starts_with(root));
         // A directory on the way to a root may be named, not read.
-        if inside(&real) || self.options.roots.iter().any(|root| root.starts_with(&real)) {
+        if self.any_root(|root| real.starts_with(root) || root.starts_with(&real)) {
             return Ok(());
         }
         Err(forbidden(path))
@@ -246,7 +293,7 @@ impl ProjectWorld {
         let real = std::fs::canonicalize(&path)?;
         let store = self.store.get().map(|store| store.root().objects());
         let sources = self.hashed.lock().expect("no holder of this lock panics");
-        let known = self.options.roots.iter().any(|root| real.starts_with(root))
+        let known = self.any_root(|root| real.starts_with(root))
             || store.is_some_and(|store| real.starts_with(store))
             || sources.values().any(|source| real.starts_with(source));
         if known { Ok(real) } else { Err(forbidden(&path)) }
@@ -429,6 +476,7 @@ impl World for ProjectWorld {
         mut filter: Option<Filter<'_>>,
         expected: Option<&ContentAddress>,
     ) -> Result<StorePath, AddError> {
+        self.stay_awake()?;
         let store = self.store().map_err(store_error)?;
         let unpacked;
         let real = match self.place(source)? {
@@ -475,6 +523,7 @@ impl World for ProjectWorld {
     }
 
     fn fetch(&self, fetch: &Fetch) -> io::Result<StorePath> {
+        self.stay_awake()?;
         match &self.realiser {
             Some(realiser) => realiser.fetch(self.store().map_err(store_error)?, fetch),
             None => Err(io::Error::other(format!("'{}' cannot be fetched by this command", fetch.url))),
@@ -482,6 +531,7 @@ impl World for ProjectWorld {
     }
 
     fn realise(&self, needed: &[ContextElem]) -> io::Result<()> {
+        self.stay_awake()?;
         match &self.realiser {
             Some(realiser) => realiser.realise(self, needed),
             None => Err(io::Error::other("this command does not build")),
@@ -489,7 +539,9 @@ impl World for ProjectWorld {
     }
 
     fn message(&self, text: &str) {
-        eprintln!("{text}");
+        if self.stay_awake().is_ok() {
+            eprintln!("{text}");
+        }
     }
 }
 

@@ -138,6 +138,14 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     Ok(ExitStatus::Success)
 }
 
+/// Prints what an image is.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn print_inspect(images: &Images, image: &str, ui: &Ui) -> Result<(), CliError> {
+    Context { images, plain_http: &[], ui }.inspect(image)
+}
+
 /// Says which layer, package and object bring `file` into `image`.
 ///
 /// # Errors

@@ -53,7 +53,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             super::image::print_why(&looking.images, &image, &args.what, ui)?;
             Ok(ExitStatus::Success)
         }
-        Target::Derivation(drv) => along_inputs(&looking, &drv, &args.what, ui),
+        Target::Derivation(drv) => along_inputs(looking.store(), &looking, &drv, &args.what, ui),
         Target::Object(path) => {
             let store = looking.store();
             let real = store.real_path(&path);
@@ -155,13 +155,16 @@ fn names_object(path: &Path, is_link: bool, to: &StorePath) -> bool {
 }
 
 /// Shows a shortest chain of inputs from a derivation to the derivation or source that `what` means.
-fn along_inputs(
-    looking: &Looking<'_>,
+///
+/// # Errors
+/// If a derivation cannot be read.
+pub fn along_inputs(
+    store: &Store,
+    source: &dyn DerivationSource,
     from: &StorePath,
     what: &str,
     ui: &Ui,
 ) -> Result<ExitStatus, CliError> {
-    let store = looking.store();
     let wanted = store.parse_any(what).ok();
     let is_meant = |path: &StorePath| match &wanted {
         Some(wanted) => path == wanted,
@@ -195,7 +198,7 @@ fn along_inputs(
         if !at.is_derivation() {
             continue;
         }
-        let derivation = looking.derivation(&at)?;
+        let derivation = source.derivation(&at)?;
         for next in derivation.input_derivations.keys().chain(&derivation.input_sources) {
             if !came_from.contains_key(next) {
                 came_from.insert(next.clone(), Some(at.clone()));

@@ -1,35 +1,34 @@
-//! The line being typed: is it complete, what may come next, and its colours.
+//! The line being typed: is it complete, and its colours.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
 
-use ampoule_eval::View;
 use ampoule_lang::{ParseOptions, SourceMap};
-use rustyline::completion::{Completer, Pair};
+use rustyline::Helper;
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Context, Helper};
 
-use super::State;
+use super::complete::Budget;
+use super::state::State;
 
 /// Names that are always in scope.
-const KEYWORDS: &[&str] = &[
+pub const KEYWORDS: &[&str] = &[
     "assert", "builtins", "else", "false", "if", "import", "in", "inherit", "let", "null", "or", "rec",
     "then", "true", "with",
 ];
-const COMMANDS: &[&str] = &[":?", ":a", ":b", ":doc", ":i", ":l", ":log", ":p", ":q", ":r", ":t"];
 
 /// Completes, validates and colours with the REPL's own state.
 pub struct LineHelper<'s, 'e> {
-    state: &'s RefCell<State<'e>>,
+    pub(super) state: &'s RefCell<State<'e>>,
+    pub(super) budget: Budget<'s>,
     color: bool,
 }
 
 impl<'s, 'e> LineHelper<'s, 'e> {
     /// A helper over the state; nobody else borrows it while a line is typed.
-    pub fn new(state: &'s RefCell<State<'e>>, color: bool) -> Self {
-        Self { state, color }
+    pub fn new(state: &'s RefCell<State<'e>>, budget: Budget<'s>, color: bool) -> Self {
+        Self { state, budget, color }
     }
 }
 
@@ -107,7 +106,8 @@ impl Validator for LineHelper<'_, '_> {
 fn is_open(line: &str) -> bool {
     let text = match line.trim_start().strip_prefix(':') {
         Some(rest) => rest.split_once(char::is_whitespace).map_or("", |(_, text)| text),
-        None => super::binding(line).map_or(line, |(_, text)| text),
+        None if super::is_binding(line) => line.split_once('=').map_or("", |(_, text)| text),
+        None => line,
     };
     if text.trim().is_empty() {
         return false;
@@ -137,84 +137,6 @@ fn first_is_unclosed(text: &str) -> bool {
         }
     }
     depth > 0 || quotes % 2 == 1 || text.matches("''").count() % 2 == 1
-}
-
-impl Completer for LineHelper<'_, '_> {
-    type Candidate = Pair;
-
-    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
-        let before = &line[..pos];
-        if before.starts_with(':') && !before.contains(' ') {
-            let found = COMMANDS.iter().filter(|command| command.starts_with(before));
-            return Ok((0, found.map(|command| pair(command)).collect()));
-        }
-        let word_start = before
-            .rfind(|c: char| !(c.is_ascii_alphanumeric() || "_'-./~".contains(c)))
-            .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
-        let word = &before[word_start..];
-        if word.starts_with(['.', '/', '~']) {
-            return Ok(self.files(word, word_start));
-        }
-        Ok(match word.rsplit_once('.') {
-            Some((path, partial)) => (pos - partial.len(), self.attributes(path, partial)),
-            None => (word_start, self.names(word)),
-        })
-    }
-}
-
-impl LineHelper<'_, '_> {
-    fn names(&self, partial: &str) -> Vec<Pair> {
-        let state = self.state.borrow();
-        let scope = state.scope.keys().map(ToString::to_string);
-        let keywords = KEYWORDS.iter().map(|word| (*word).to_owned());
-        let mut found: Vec<String> = scope.chain(keywords).filter(|name| name.starts_with(partial)).collect();
-        found.sort();
-        found.dedup();
-        found.iter().map(|name| pair(name)).collect()
-    }
-
-    /// Attributes of `path`, as far as it is a set: its values are not forced.
-    fn attributes(&self, path: &str, partial: &str) -> Vec<Pair> {
-        let mut state = self.state.borrow_mut();
-        let Ok(value) = state.eval("«completion»", path) else { return Vec::new() };
-        let View::Attrs(attrs) = value.view() else { return Vec::new() };
-        let sorted = state.ev.heap().sorted(attrs);
-        let names = sorted.iter().map(|(name, _)| {
-            let mut text = String::new();
-            ampoule_eval::write_name(&mut text, name);
-            text
-        });
-        names.filter(|name| name.starts_with(partial)).map(|name| pair(&name)).collect()
-    }
-
-    fn files(&self, word: &str, start: usize) -> (usize, Vec<Pair>) {
-        let (dir, partial) = word.rsplit_once('/').map_or(("", word), |(dir, partial)| (dir, partial));
-        let base = self.state.borrow().dir.clone();
-        let at = match dir.strip_prefix('~') {
-            Some(rest) => std::env::var_os("HOME").map_or(base.clone(), |home| {
-                std::path::PathBuf::from(home).join(rest.trim_start_matches('/'))
-            }),
-            None if word.starts_with('/') => std::path::PathBuf::from(format!("{dir}/")),
-            None => base.join(dir),
-        };
-        let mut found: Vec<Pair> = Vec::new();
-        for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
-            let Ok(mut name) = entry.file_name().into_string() else { continue };
-            if !name.starts_with(partial) || (partial.is_empty() && name.starts_with('.')) {
-                continue;
-            }
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                name.push('/');
-            }
-            found.push(pair(&name));
-        }
-        found.sort_by(|a, b| a.display.cmp(&b.display));
-        (start + word.len() - partial.len(), found)
-    }
-}
-
-fn pair(text: &str) -> Pair {
-    Pair { display: text.to_owned(), replacement: text.to_owned() }
 }
 
 #[cfg(test)]
