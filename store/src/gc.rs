@@ -254,7 +254,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes records that lead nowhere: realisations, locks of nobody, contents without a name.
+    /// Deletes records that lead nowhere: realisations, contents without a name.
     fn sweep_records(&self) -> StoreResult<u64> {
         let layout = self.layout();
         let mut freed = 0;
@@ -263,17 +263,6 @@ impl Store {
             let valid = StorePath::parse(text.trim_end()).ok().map(|p| self.has_object(&p)).transpose()?;
             if valid != Some(true) {
                 rustix::fs::unlinkat(&layout.realisations, &name, AtFlags::empty()).ok();
-            }
-        }
-        for (name, _) in list(&layout.locks)? {
-            let path = name
-                .to_str()
-                .ok()
-                .and_then(|n| n.strip_suffix(".lock"))
-                .and_then(|n| StorePath::parse(n).ok());
-            if let Some(path) = path {
-                // Taking it and letting it go deletes it.
-                drop(OutputLock::take(layout, &path, false)?);
             }
         }
         // Guesses about sources: few are of use for long.

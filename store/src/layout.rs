@@ -8,7 +8,7 @@
 //! ROOT/roots/           what to keep: links to objects, and in auto/ links to links
 //! ROOT/realisations/    which path an output got whose path is not known before it is built
 //! ROOT/links/           one name for each file's contents, after `optimise`
-//! ROOT/locks/           one file per output that somebody is making
+//! ROOT/outputs.lock     a byte of it is locked for each output that somebody is making
 //! ROOT/leases/          one file per running process: what it needs
 //! ROOT/tmp/, build/     half-made things, below the name of the lease of their process
 //! ROOT/trash/           what is being deleted
@@ -96,7 +96,6 @@ pub(crate) struct Layout {
     pub auto_roots: OwnedFd,
     pub realisations: OwnedFd,
     pub links: OwnedFd,
-    pub locks: OwnedFd,
     pub leases: OwnedFd,
     pub tmp: OwnedFd,
     pub build: OwnedFd,
@@ -138,7 +137,6 @@ impl Layout {
             roots,
             realisations: at(c"realisations", PUBLIC)?,
             links: at(c"links", PUBLIC)?,
-            locks: at(c"locks", PUBLIC)?,
             leases: at(c"leases", PUBLIC)?,
             tmp: at(c"tmp", PRIVATE)?,
             build: at(c"build", PRIVATE)?,
