@@ -3,6 +3,7 @@
 mod checks;
 mod compare;
 mod diagnose;
+mod dirs;
 mod environment;
 mod inputs;
 pub(crate) mod job;

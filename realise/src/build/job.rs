@@ -13,6 +13,7 @@ use ampoule_store::{Derivation, OutputLock, Staging, Store, StorePath, Tier};
 use rustix::fs::{Mode, OFlags};
 
 use super::checks::check_shape;
+use super::dirs::{BuildDirs, make_own_dir};
 use super::environment::{EnvironmentSpec, build_inputs};
 use super::inputs::InputClosure;
 use super::log::{LineSink, LogDir, Logger};
@@ -39,6 +40,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) cancel: &'a Cancel,
     pub(crate) began: Instant,
     spawner: Mutex<Option<Arc<Spawner>>>,
+    idle_dirs: Mutex<Vec<BuildDirs>>,
     identity: Identity,
 }
 
@@ -60,6 +62,7 @@ impl<'a> Shared<'a> {
             cancel,
             began: Instant::now(),
             spawner: Mutex::new(None),
+            idle_dirs: Mutex::default(),
             identity: Identity::of_this_process(),
         }
     }
@@ -74,6 +77,21 @@ impl<'a> Shared<'a> {
         let spawner = Arc::new(spawner);
         *slot = Some(Arc::clone(&spawner));
         Ok(spawner)
+    }
+
+    /// Empty directories for one build: new ones, or those of a build that left nothing in them.
+    fn build_dirs(&self) -> Result<BuildDirs, Failure> {
+        let idle = self.idle_dirs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+        match idle {
+            Some(dirs) => Ok(dirs),
+            None => BuildDirs::make(self.store.staging()?, self.identity),
+        }
+    }
+
+    fn give_back(&self, dirs: BuildDirs) {
+        if dirs.are_as_new() {
+            self.idle_dirs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(dirs);
+        }
     }
 
     pub(crate) fn at_ms(&self) -> u64 {
@@ -108,8 +126,33 @@ fn build_failed(text: impl std::fmt::Display) -> Failure {
     Failure::new(FailureKind::Build, text.to_string())
 }
 
-fn disk(what: &str, error: impl Into<std::io::Error>) -> Failure {
+pub(crate) fn disk(what: &str, error: impl Into<std::io::Error>) -> Failure {
     Failure::new(FailureKind::Store, format!("cannot {what}: {}", error.into()))
+}
+
+/// Waits for the right to make `path`, for `of`. Says once that we wait.
+pub(crate) fn lock_one(
+    shared: &Shared,
+    of: &StorePath,
+    path: &StorePath,
+    told: &mut bool,
+) -> Result<OutputLock, Failure> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(lock) = shared.store.try_lock_output(path)? {
+            return Ok(lock);
+        }
+        if shared.cancel.is_asked() {
+            return Err(Failure::new(FailureKind::Interrupted, "interrupted"));
+        }
+        if !*told && pause > Duration::from_millis(20) {
+            *told = true;
+            let name = of.derivation_name().unwrap_or(of.name()).to_owned();
+            shared.events.event(Event::Waiting { drv: of.clone(), name, at_ms: shared.at_ms() });
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
 }
 
 pub(crate) fn attributes_of(derivation: &Derivation) -> Result<Attributes, Failure> {
@@ -162,34 +205,10 @@ impl Job<'_> {
 
     /// Takes the right to make the outputs, all of them, in the order of their paths.
     fn lock(&self, resolved: &Resolved) -> Result<BTreeMap<StorePath, OutputLock>, Failure> {
-        let shared = self.shared;
-        let mut locks = BTreeMap::new();
         let paths: BTreeSet<&StorePath> = resolved.targets.values().collect();
         let mut told = false;
-        for path in paths {
-            let mut pause = Duration::from_millis(1);
-            let lock = loop {
-                if let Some(lock) = shared.store.try_lock_output(path)? {
-                    break lock;
-                }
-                if shared.cancel.is_asked() {
-                    return Err(Failure::new(FailureKind::Interrupted, "interrupted"));
-                }
-                if !told && pause > Duration::from_millis(20) {
-                    told = true;
-                    let name = self.drv.derivation_name().unwrap_or_default().to_owned();
-                    shared.events.event(Event::Waiting {
-                        drv: self.drv.clone(),
-                        name,
-                        at_ms: shared.at_ms(),
-                    });
-                }
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(50));
-            };
-            locks.insert(path.clone(), lock);
-        }
-        Ok(locks)
+        let lock = |path: &StorePath| Ok((path.clone(), lock_one(self.shared, self.drv, path, &mut told)?));
+        paths.into_iter().map(lock).collect()
     }
 
     /// Everything that the build may see.
@@ -284,8 +303,9 @@ impl Job<'_> {
     ) -> Result<BTreeMap<String, StorePath>, Failure> {
         let shared = self.shared;
         let options = shared.options;
-        let staging = shared.store.staging()?;
-        let prepared = self.prepare(resolved, attrs, closure, &staging)?;
+        let dirs = shared.build_dirs()?;
+        let staging = &dirs.staging;
+        let prepared = self.prepare(resolved, attrs, closure, &dirs)?;
         let spawner = shared.spawner()?;
         let limits = Limits {
             timeout: options.timeout,
@@ -306,10 +326,10 @@ impl Job<'_> {
         let outcome = match failure {
             Some(failure) => Err(failure),
             None => written.map_err(|error| disk("write the log", error)).and_then(|()| {
-                let rewritten = prepared.take_private(&staging)?;
+                let rewritten = prepared.take_private(staging)?;
                 let (dir, names) = match &rewritten {
                     Some(names) => (staging.fd(), names),
-                    None => (&prepared.outputs_dir, &prepared.names),
+                    None => (prepared.outputs_dir(&dirs), &prepared.names),
                 };
                 let finished = Finished {
                     store: shared.store,
@@ -318,7 +338,7 @@ impl Job<'_> {
                     attrs,
                     dir,
                     names,
-                    staging: &staging,
+                    staging,
                     candidates: closure.infos.keys().cloned().collect(),
                     tier: Some(options.tier),
                     copy_first: rewritten.is_none() && resolved.derivation.fixed_output().is_some(),
@@ -326,6 +346,10 @@ impl Job<'_> {
                 self.finish(&finished, locks)
             }),
         };
+        if outcome.is_ok() && !prepared.spec.host_network && prepared.private.is_none() {
+            shared.give_back(dirs);
+            return outcome;
+        }
         outcome.map_err(|mut failure| {
             if matches!(failure.kind, FailureKind::Build | FailureKind::TimedOut | FailureKind::HashMismatch)
             {
@@ -339,7 +363,7 @@ impl Job<'_> {
                 }
             }
             if options.keep_failed && failure.kind != FailureKind::Interrupted {
-                failure.kept = self.keep(&prepared, &staging);
+                failure.kept = self.keep(&prepared, staging);
             }
             failure
         })
@@ -356,8 +380,8 @@ impl Job<'_> {
         }
         let attrs = attributes_of(&resolved.derivation)?;
         let closure = self.closure(&resolved)?;
-        let staging = self.shared.store.staging()?;
-        let mut prepared = self.prepare(&resolved, &attrs, &closure, &staging)?;
+        let dirs = self.shared.build_dirs()?;
+        let mut prepared = self.prepare(&resolved, &attrs, &closure, &dirs)?;
         run(&mut prepared.spec)
     }
 
@@ -372,7 +396,7 @@ impl Job<'_> {
         resolved: &Resolved,
         attrs: &Attributes,
         closure: &InputClosure,
-        staging: &Staging,
+        dirs: &BuildDirs,
     ) -> Result<PreparedBuild, Failure> {
         let shared = self.shared;
         let (store, options) = (shared.store, shared.options);
@@ -381,22 +405,14 @@ impl Job<'_> {
             Tier::Namespaces => None,
             _ => Some(PrivateStore::new(store, identity)?),
         };
-        let (outputs_dir, build_dir) = match &private {
-            None => {
-                make_own_dir(staging.fd(), "tmp", 0o1777, identity)?;
-                (
-                    make_own_dir(staging.fd(), "store", 0o755, identity)?,
-                    make_own_dir(staging.fd(), "build", 0o700, identity)?,
-                )
-            }
-            Some(private) => {
-                let dir = private.open()?;
-                let build = make_own_dir(&dir, "build", 0o700, identity)?;
-                (dir, build)
-            }
+        let own_build_dir = match &private {
+            None => None,
+            Some(private) => Some(make_own_dir(&private.open()?, "build", 0o700, identity)?),
         };
+        let build_dir = own_build_dir.as_ref().unwrap_or(&dirs.build);
         let store_dir = PathBuf::from(store.dir().as_str());
-        let mut spec = SandboxSpec::new(staging.path().to_path_buf(), store.root().objects(), store_dir);
+        let top = dirs.staging.path().to_path_buf();
+        let mut spec = SandboxSpec::new(top, store.root().objects(), store_dir);
         spec.tier = options.tier;
         spec.identity = identity;
         // Another directory, so that a builder which writes its name into an output is found out.
@@ -434,7 +450,7 @@ impl Job<'_> {
         })
         .map_err(build_failed)?;
         for (name, contents) in &inputs.files {
-            write_into(&build_dir, name, contents, identity)?;
+            write_into(build_dir, name, contents, identity)?;
         }
         spec.env = inputs.env.into_iter().collect();
         spec.builder = resolved.derivation.builder.to_vec();
@@ -449,7 +465,8 @@ impl Job<'_> {
         let names = resolved.targets.iter().map(|(name, path)| {
             (name.clone(), CString::new(path.as_str()).expect("a store path has no zero byte"))
         });
-        Ok(PreparedBuild { spec, outputs_dir, names: names.collect(), private, pairs })
+        let private_dir = private.as_ref().map(PrivateStore::open).transpose()?;
+        Ok(PreparedBuild { spec, private_dir, names: names.collect(), private, pairs })
     }
 
     /// Moves the build directory to where a person finds it.
@@ -467,8 +484,8 @@ impl Job<'_> {
 /// A sandbox that can be started, and where its outputs will be.
 pub(crate) struct PreparedBuild {
     pub(crate) spec: SandboxSpec,
-    pub(crate) outputs_dir: OwnedFd,
     pub(crate) names: BTreeMap<String, CString>,
+    private_dir: Option<OwnedFd>,
     /// Where outputs are built when there is no private root.
     private: Option<PrivateStore>,
     /// Paths in it, and those that they stand for.
@@ -476,18 +493,21 @@ pub(crate) struct PreparedBuild {
 }
 
 impl PreparedBuild {
+    /// Where the outputs will be.
+    fn outputs_dir<'a>(&'a self, dirs: &'a BuildDirs) -> &'a OwnedFd {
+        self.private_dir.as_ref().unwrap_or(&dirs.store)
+    }
+
     /// Copies outputs that were built under private paths, with their true ones in them. Returns
     /// their names in `staging`; nothing if there is nothing to do.
     fn take_private(&self, staging: &Staging) -> Result<Option<BTreeMap<String, CString>>, Failure> {
-        if self.private.is_none() {
-            return Ok(None);
-        }
+        let Some(private_dir) = &self.private_dir else { return Ok(None) };
         let back: Vec<Pair> = self.pairs.iter().map(|(to, from)| (from.clone(), to.clone())).collect();
         let mut names = BTreeMap::new();
         for (output, name) in &self.names {
-            let is_there = rustix::fs::statat(&self.outputs_dir, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+            let is_there = rustix::fs::statat(private_dir, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
             let copy = match is_there {
-                Ok(_) => copy_rewritten(&self.outputs_dir, name, staging, back.clone())?,
+                Ok(_) => copy_rewritten(private_dir, name, staging, back.clone())?,
                 // Missing there, missing here: told with all others.
                 Err(_) => name.clone(),
             };
@@ -629,17 +649,7 @@ fn impure(
         .collect())
 }
 
-fn make_own_dir(parent: &OwnedFd, name: &str, mode: u32, identity: Identity) -> Result<OwnedFd, Failure> {
-    let failed = |error: rustix::io::Errno| disk("make a build's directory", error);
-    rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)).map_err(failed)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed)?;
-    give_away(dir.as_fd(), identity)?;
-    rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode)).map_err(failed)?;
-    Ok(dir)
-}
-
-fn give_away(fd: std::os::fd::BorrowedFd, identity: Identity) -> Result<(), Failure> {
+pub(crate) fn give_away(fd: std::os::fd::BorrowedFd, identity: Identity) -> Result<(), Failure> {
     if !identity.foreign {
         return Ok(());
     }
