@@ -53,6 +53,10 @@ pub struct BuildArgs {
     #[arg(long)]
     pub offline: bool,
 
+    /// Build what binary caches have, too
+    #[arg(long)]
+    pub no_substitute: bool,
+
     /// Seconds after which a build is stopped
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
@@ -93,6 +97,7 @@ impl BuildArgs {
             keep_failed: self.keep_failed || config.bool("build.keep-failed"),
             check: self.check,
             offline: self.offline || config.bool("fetch.offline"),
+            substitute: !self.no_substitute,
             dry_run: self.dry_run,
             tier: self.tier(config)?,
             host_paths: self
@@ -193,7 +198,16 @@ pub fn realise(
         world.write_texts(&roots)?;
     }
     let builders = builders(config, store, options.offline);
-    let scheduler = Scheduler { store, source: &source, builders: &builders, options, events, cancel };
+    let substituters = crate::store::substituters(config, &cancel)?;
+    let scheduler = Scheduler {
+        store,
+        source: &source,
+        builders: &builders,
+        substituters: Some(&substituters),
+        options,
+        events,
+        cancel,
+    };
     scheduler.realise(wanted).map_err(|error| realise_error(&error))
 }
 
@@ -265,14 +279,16 @@ impl Realiser for EvaluationRealiser {
         let derivation = draft.finish(store.dir(), &ModuloHashes::default()).map_err(|e| failed(&e))?;
         let drv = store.write_derivation(&derivation).map_err(|e| failed(&e))?;
         let builders = builders(&self.config, store, self.options.offline);
-        let events = ampoule_realise::Silent;
         let cancel = Cancel::default();
+        let substituters =
+            crate::store::substituters(&self.config, &cancel).map_err(|e| failed(&e.message))?;
         let scheduler = Scheduler {
             store,
             source: store,
             builders: &builders,
+            substituters: Some(&substituters),
             options: &self.options,
-            events: &events,
+            events: &ampoule_realise::Silent,
             cancel,
         };
         let wanted = Wanted { drv, outputs: Default::default() };

@@ -3,9 +3,10 @@
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ampoule_net::{Body, Client, ClientConfig, Method, NetError, Request, StatusCode};
-use ampoule_store::cache::{FileTransport, Substituters, Transport};
+use ampoule_net::{Body, Cancel, Client, ClientConfig, Method, NetError, Request, StatusCode};
+use ampoule_store::cache::{FileTransport, Substituters, Transport, Watch};
 use ampoule_store::{
     GcOptions, PublicKey, Store, StoreDir, StoreError, StoreResult, StoreRoot, StoreSettings, TrustedKeys,
 };
@@ -73,9 +74,16 @@ pub fn trusted_keys(config: &Config) -> Result<TrustedKeys, CliError> {
 ///
 /// # Errors
 /// If an address or a key is wrong.
-pub fn substituters(config: &Config) -> Result<Substituters, CliError> {
+pub fn substituters(config: &Config, cancel: &Cancel) -> Result<Substituters, CliError> {
     let urls: &[String] = if config.bool("fetch.offline") { &[] } else { config.list("store.substituters") };
-    let transports: Result<Vec<_>, _> = urls.iter().map(|url| transport(url)).collect();
+    // Whoever waits for a cache could build meanwhile.
+    let net = ClientConfig {
+        connect_timeout: Duration::from_secs(5),
+        head_timeout: Duration::from_secs(20),
+        max_attempts: 3,
+        ..ClientConfig::from_env()
+    };
+    let transports: Result<Vec<_>, _> = urls.iter().map(|url| open_transport(url, &net, cancel)).collect();
     Ok(Substituters::new(transports?, trusted_keys(config)?))
 }
 
@@ -100,13 +108,18 @@ pub fn keep_below_quota(store: &Store, config: &Config, ui: &Ui) -> Result<(), C
 /// # Errors
 /// If it is none of these.
 pub fn transport(url: &str) -> Result<Arc<dyn Transport>, CliError> {
+    open_transport(url, &ClientConfig::from_env(), &Cancel::default())
+}
+
+fn open_transport(url: &str, net: &ClientConfig, cancel: &Cancel) -> Result<Arc<dyn Transport>, CliError> {
     if let Some(dir) = url.strip_prefix("file://") {
         return Ok(Arc::new(FileTransport::new(dir)));
     }
     if url.starts_with("http://") || url.starts_with("https://") {
         return Ok(Arc::new(HttpTransport {
             url: url.trim_end_matches('/').to_owned(),
-            client: Client::new(ClientConfig::from_env()),
+            client: Client::new(net.clone()),
+            cancel: cancel.clone(),
         }));
     }
     if url.starts_with('/') || url.starts_with('.') {
@@ -121,6 +134,7 @@ pub fn transport(url: &str) -> Result<Arc<dyn Transport>, CliError> {
 struct HttpTransport {
     url: String,
     client: Client,
+    cancel: Cancel,
 }
 
 impl HttpTransport {
@@ -145,26 +159,45 @@ impl Transport for HttpTransport {
 
     fn get(&self, name: &str) -> StoreResult<Option<Box<dyn Read + Send>>> {
         let failed = |e: NetError| self.failed(name, &e);
-        let request = Request::get(&self.address(name)).map_err(failed)?;
-        if name.ends_with(".narinfo") || name == "nix-cache-info" {
-            let response = self.client.send(&request).map_err(failed)?;
-            if is_missing(response.status()) {
-                return Ok(None);
+        let request = Request::get(&self.address(name)).map_err(failed)?.cancel(self.cancel.clone());
+        let mut response = if name == "nix-cache-info" {
+            // The first question: a cache that cannot be reached at all is not waited for.
+            match self.client.send(&request.clone().without_retries()) {
+                Err(error) => return Err(failed(error)),
+                Ok(response) if response.status().is_server_error() => self.client.send(&request),
+                response => response,
             }
-            return Ok(Some(Box::new(response.error_for_status().map_err(failed)?)));
+        } else {
+            self.client.send(&request)
         }
-        // A NAR: goes on where it was cut, so it comes into a file first.
+        .map_err(failed)?;
+        if is_missing(response.status()) {
+            return Ok(None);
+        }
+        response = response.error_for_status().map_err(failed)?;
+        Ok(Some(Box::new(response)))
+    }
+
+    /// Into a file first, so that it goes on where it was cut.
+    fn get_watched<'w>(
+        &self,
+        name: &str,
+        limit_bytes: u64,
+        watch: &'w dyn Watch,
+    ) -> StoreResult<Option<Box<dyn Read + Send + 'w>>> {
+        let failed = |e: NetError| self.failed(name, &e);
+        let request = Request::get(&self.address(name)).map_err(failed)?.cancel(self.cancel.clone());
         let file = tempfile::tempfile()
             .map_err(|e| StoreError::Other(format!("cannot make a temporary file: {e}")))?;
-        let mut sink = FileSink(file);
-        let download = ampoule_net::Download { request, limit_bytes: None };
+        let mut sink = FileSink { file, done_bytes: 0, total_bytes: None, watch };
+        let download = ampoule_net::Download { request, limit_bytes: Some(limit_bytes) };
         match self.client.download(&download, &mut sink) {
             Ok(_) => {}
             Err(error) if error.status().is_some_and(is_missing) => return Ok(None),
             Err(error) => return Err(failed(error)),
         }
-        std::io::Seek::rewind(&mut sink.0).map_err(|e| StoreError::Other(e.to_string()))?;
-        Ok(Some(Box::new(sink.0)))
+        std::io::Seek::rewind(&mut sink.file).map_err(|e| StoreError::Other(e.to_string()))?;
+        Ok(Some(Box::new(sink.file)))
     }
 
     fn has(&self, name: &str) -> StoreResult<bool> {
@@ -188,15 +221,28 @@ impl Transport for HttpTransport {
     }
 }
 
-struct FileSink(std::fs::File);
+struct FileSink<'w> {
+    file: std::fs::File,
+    done_bytes: u64,
+    total_bytes: Option<u64>,
+    watch: &'w dyn Watch,
+}
 
-impl ampoule_net::Sink for FileSink {
+impl ampoule_net::Sink for FileSink<'_> {
     fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        std::io::Write::write_all(&mut self.0, bytes)
+        std::io::Write::write_all(&mut self.file, bytes)?;
+        self.done_bytes += bytes.len() as u64;
+        self.watch.progress(self.done_bytes, self.total_bytes);
+        Ok(())
     }
 
     fn start_over(&mut self) -> std::io::Result<()> {
-        self.0.set_len(0)?;
-        std::io::Seek::rewind(&mut self.0)
+        self.done_bytes = 0;
+        self.file.set_len(0)?;
+        std::io::Seek::rewind(&mut self.file)
+    }
+
+    fn announced(&mut self, size_bytes: u64) {
+        self.total_bytes = Some(size_bytes);
     }
 }

@@ -28,7 +28,7 @@ pub enum Activity {
 /// One derivation in a [`Event::Plan`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Planned {
-    /// The derivation.
+    /// The derivation; of what comes from a binary cache, the object. So in all events.
     pub drv: StorePath,
     /// Its name.
     pub name: String,
@@ -45,7 +45,7 @@ pub struct Planned {
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
-    /// What will be done. Always the first.
+    /// What will be done. Always the first; told again if a cache did not bring what it offered.
     Plan {
         /// The store's logical directory, which goes before every path told.
         store_dir: String,

@@ -14,6 +14,7 @@ use crate::builders::Builders;
 use crate::builtin::{Attributes, Wanted as WantedFetch};
 use crate::error::{Failure, FailureKind};
 use crate::options::Options;
+use crate::substitute::{Offer, Offers};
 
 /// Where derivations come from: the store, or the memory of whoever has just evaluated them.
 pub trait DerivationSource: Sync {
@@ -46,6 +47,10 @@ pub(crate) enum Way {
     Unseen,
     /// They are there.
     Valid,
+    /// It is no derivation but an object, and a binary cache has it.
+    Substitute,
+    /// Its outputs are objects that binary caches have: nodes of their own, its inputs.
+    Gather,
     /// A builder of our own asks the network.
     Fetch,
     /// A builder of our own, or a program in a sandbox, makes them.
@@ -66,6 +71,7 @@ pub(crate) struct Output {
 
 #[derive(Debug)]
 pub(crate) struct Node {
+    /// The derivation; or the object, if it comes from a cache.
     pub(crate) drv: StorePath,
     pub(crate) way: Way,
     pub(crate) outputs: Box<[Output]>,
@@ -75,12 +81,32 @@ pub(crate) struct Node {
     pub(crate) inputs: Box<[u32]>,
     /// What it asks the network for.
     pub(crate) fetches: Option<Box<WantedFetch>>,
+    /// What a cache has of it.
+    pub(crate) offer: Option<Arc<Offer>>,
 }
 
 impl Node {
+    fn new(drv: &StorePath) -> Self {
+        Self {
+            drv: drv.clone(),
+            way: Way::Unseen,
+            outputs: Box::default(),
+            wanted: 0,
+            inputs: Box::default(),
+            fetches: None,
+            offer: None,
+        }
+    }
+
     /// All of its outputs.
     pub(crate) fn all(&self) -> Mask {
         (0..self.outputs.len()).fold(0, |mask, at| mask | bit(at))
+    }
+
+    /// The paths of these outputs, as far as they are known.
+    fn paths_in(&self, mask: Mask) -> impl Iterator<Item = &StorePath> {
+        let outputs = self.outputs.iter().enumerate().filter(move |(at, _)| mask & bit(*at) != 0);
+        outputs.filter_map(|(_, output)| output.path.as_ref())
     }
 
     fn mask_of<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> Result<Mask, Failure> {
@@ -106,6 +132,8 @@ pub(crate) fn bit(index: usize) -> Mask {
 pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     by_drv: HashMap<StorePath, u32>,
+    /// Objects that come from caches.
+    by_object: HashMap<StorePath, u32>,
 }
 
 /// Nodes to look at, and which of their outputs are wanted.
@@ -128,13 +156,17 @@ impl Graph {
     ///
     /// # Errors
     /// All that can be said to be wrong before anything is built.
-    pub(crate) fn plan(planner: &Planner, wanted: &[Wanted]) -> Result<Self, Vec<Failure>> {
+    pub(crate) fn plan(
+        planner: &Planner,
+        offers: &mut Offers,
+        wanted: &[Wanted],
+    ) -> Result<Self, Vec<Failure>> {
         let mut graph = Self::default();
         let mut failures = Vec::new();
         let mut level: Level = wanted.iter().map(|w| (graph.intern(&w.drv), w.outputs.clone())).collect();
         let mut is_top = true;
         while !level.is_empty() {
-            level = graph.plan_level(planner, &level, is_top, &mut failures);
+            level = graph.plan_level(planner, offers, &level, is_top, &mut failures);
             is_top = false;
             if failures.iter().any(|failure| failure.kind == FailureKind::Store) {
                 break;
@@ -147,6 +179,7 @@ impl Graph {
     fn plan_level(
         &mut self,
         planner: &Planner,
+        offers: &mut Offers,
         level: &[(u32, BTreeSet<String>)],
         is_top: bool,
         failures: &mut Vec<Failure>,
@@ -171,11 +204,18 @@ impl Graph {
             failures.push(error.into());
             return Vec::new();
         }
+        let force = is_top && planner.options.check;
+        if !offers.is_empty()
+            && !force
+            && let Err(failure) = self.ask(planner, offers, &order, &fresh)
+        {
+            failures.push(failure);
+            return Vec::new();
+        }
         let mut next = Vec::new();
         for index in order {
             let (derivation, mask) = &fresh[&index];
-            let force = is_top && planner.options.check;
-            match self.decide(planner, index, derivation, *mask, force) {
+            match self.decide(planner, offers, index, derivation, *mask, force) {
                 Ok(true) => {
                     let from = next.len();
                     for (drv, names) in &derivation.input_derivations {
@@ -218,7 +258,7 @@ impl Graph {
         let mask = if names.is_empty() { node.all() } else { node.mask_of(names)? };
         let fresh = mask & !node.wanted;
         node.wanted |= mask;
-        if loaded.is_none() && (fresh == 0 || node.way != Way::Valid) {
+        if loaded.is_none() && (fresh == 0 || !matches!(node.way, Way::Valid | Way::Gather)) {
             return Ok(None);
         }
         let derivation = match loaded {
@@ -233,16 +273,78 @@ impl Graph {
             return *index;
         }
         let index = u32::try_from(self.nodes.len()).expect("fewer than four milliards of derivations");
-        self.nodes.push(Node {
-            drv: drv.clone(),
-            way: Way::Unseen,
-            outputs: Box::default(),
-            wanted: 0,
-            inputs: Box::default(),
-            fetches: None,
-        });
+        self.nodes.push(Node::new(drv));
         self.by_drv.insert(drv.clone(), index);
         index
+    }
+
+    /// Asks the caches for wanted outputs that are not there.
+    fn ask(
+        &self,
+        planner: &Planner,
+        offers: &mut Offers,
+        order: &[u32],
+        fresh: &HashMap<u32, (Arc<Derivation>, Mask)>,
+    ) -> Result<(), Failure> {
+        let mut missing = Vec::new();
+        for index in order {
+            let (derivation, mask) = &fresh[index];
+            if !may_substitute(derivation) {
+                continue;
+            }
+            for path in self.nodes[*index as usize].paths_in(*mask) {
+                if !planner.store.is_valid(path)? {
+                    missing.push(path.clone());
+                }
+            }
+        }
+        Ok(offers.ask(missing)?)
+    }
+
+    /// Makes nodes for what the caches have of a node's outputs; false if they have not got all.
+    fn gather(&mut self, offers: &Offers, index: u32, derivation: &Derivation, mask: Mask) -> bool {
+        let node = &self.nodes[index as usize];
+        let is_late = node.outputs.iter().enumerate().any(|(at, o)| mask & bit(at) != 0 && o.path.is_none());
+        if offers.is_empty() || is_late || !may_substitute(derivation) {
+            return false;
+        }
+        let wanted: Vec<StorePath> = node.paths_in(mask).cloned().collect();
+        if !wanted.iter().all(|path| offers.has(path)) {
+            return false;
+        }
+        let mut inputs = node.inputs.to_vec();
+        let mut to_do: Vec<Arc<Offer>> = Vec::new();
+        for path in &wanted {
+            inputs.extend(self.intern_object(offers, path, &mut to_do));
+        }
+        while let Some(offer) = to_do.pop() {
+            let object = self.by_object[&offer.narinfo.info.path];
+            let references: Vec<u32> =
+                offer.references().filter_map(|path| self.intern_object(offers, path, &mut to_do)).collect();
+            self.nodes[object as usize].inputs = references.into();
+        }
+        let node = &mut self.nodes[index as usize];
+        node.way = Way::Gather;
+        node.inputs = inputs.into();
+        true
+    }
+
+    /// The node of an object that comes from a cache; none if it is there. A new one goes to `to_do`.
+    fn intern_object(
+        &mut self,
+        offers: &Offers,
+        path: &StorePath,
+        to_do: &mut Vec<Arc<Offer>>,
+    ) -> Option<u32> {
+        if let Some(index) = self.by_object.get(path) {
+            return Some(*index);
+        }
+        let offer = offers.get(path)?;
+        let index = u32::try_from(self.nodes.len()).expect("fewer than four milliards of objects");
+        self.nodes.push(Node { way: Way::Substitute, offer: Some(Arc::clone(offer)), ..Node::new(path) });
+        self.by_object.insert(path.clone(), index);
+        to_do.push(Arc::clone(offer));
+        Some(index)
     }
 
     fn lease(&self, store: &Store, nodes: &[u32]) -> Result<(), StoreError> {
@@ -255,15 +357,17 @@ impl Graph {
     fn decide(
         &mut self,
         planner: &Planner,
+        offers: &Offers,
         index: u32,
         derivation: &Derivation,
         mask: Mask,
         force: bool,
     ) -> Result<bool, Failure> {
         let node = &mut self.nodes[index as usize];
-        if !force && is_valid(planner.store, node, mask)? {
+        if !force && (is_valid(planner.store, node, mask)? || self.gather(offers, index, derivation, mask)) {
             return Ok(false);
         }
+        let node = &mut self.nodes[index as usize];
         (node.way, node.fetches) = way_of(planner, derivation)?;
         Ok(true)
     }
@@ -289,6 +393,16 @@ fn is_valid(store: &Store, node: &mut Node, mask: Mask) -> Result<bool, Failure>
         output.path = Some(path);
     }
     Ok(true)
+}
+
+/// Whether a derivation lets its outputs come from a cache (`allowSubstitutes`).
+fn may_substitute(derivation: &Derivation) -> bool {
+    let variables = derivation.environment.iter();
+    let variables = variables.map(|(name, value)| (name.as_slice(), value.as_slice()));
+    // What is wrong with its attributes is told when it is built.
+    Attributes::from_environment(variables)
+        .and_then(|attrs| attrs.flag("allowSubstitutes", true))
+        .unwrap_or(true)
 }
 
 /// How a derivation is built, if it can be built here at all.

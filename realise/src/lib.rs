@@ -14,6 +14,7 @@ mod options;
 mod realise;
 pub mod sandbox;
 mod schedule;
+mod substitute;
 pub mod unpack;
 
 pub use build::LogDir;

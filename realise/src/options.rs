@@ -25,6 +25,8 @@ pub struct Options {
     pub check: bool,
     /// Fetches nothing.
     pub offline: bool,
+    /// Asks binary caches.
+    pub substitute: bool,
     /// Only says what would be done.
     pub dry_run: bool,
     /// The wall that builds get.
@@ -64,6 +66,7 @@ impl Default for Options {
             keep_failed: false,
             check: false,
             offline: false,
+            substitute: true,
             dry_run: false,
             tier: Tier::Namespaces,
             allow_network_builders: false,

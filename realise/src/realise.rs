@@ -1,8 +1,10 @@
 //! The whole: plan, tell, do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ampoule_net::Cancel;
+use ampoule_store::cache::Substituters;
 use ampoule_store::{Store, StorePath};
 
 use crate::build::job::Shared;
@@ -12,6 +14,7 @@ use crate::events::{Event, EventSink, Planned};
 use crate::graph::{DerivationSource, Graph, Planner, Wanted, Way, bit};
 use crate::options::Options;
 use crate::schedule::{NodeOutputs, Outcome, Schedule};
+use crate::substitute::{Offer, Offers};
 
 /// What realising needs besides the derivations.
 pub struct Realiser<'a> {
@@ -21,6 +24,8 @@ pub struct Realiser<'a> {
     pub source: &'a dyn DerivationSource,
     /// Builders that are part of the command.
     pub builders: &'a Builders,
+    /// Binary caches that are asked before something is built.
+    pub substituters: Option<&'a Substituters>,
     /// How.
     pub options: &'a Options,
     /// Who hears of it.
@@ -38,6 +43,16 @@ pub struct Realised {
     pub built: usize,
     /// How many were fetched.
     pub fetched: usize,
+    /// How many objects came from binary caches.
+    pub substituted: usize,
+}
+
+impl Realised {
+    /// Whether anything new is in the store.
+    #[must_use]
+    pub fn changed_something(&self) -> bool {
+        self.built + self.fetched + self.substituted > 0
+    }
 }
 
 impl Realiser<'_> {
@@ -49,32 +64,56 @@ impl Realiser<'_> {
     /// # Errors
     /// [`RealiseError`], with everything that failed of itself.
     pub fn realise(&self, wanted: &[Wanted]) -> Result<Realised, RealiseError> {
+        let shared =
+            Shared::new(self.store, self.source, self.builders, self.options, self.events, &self.cancel);
+        let may_ask = self.options.substitute && !self.options.offline;
+        let substituters = self.substituters.filter(|_| may_ask);
+        let mut whole = Outcome::default();
+        let mut refused = BTreeSet::new();
+        loop {
+            let graph = self.plan(wanted, substituters, &refused)?;
+            let is_work = graph.nodes.iter().any(|node| node.way != Way::Valid);
+            self.events.event(plan_event(self.store, substituters, &graph));
+            if self.options.dry_run || !is_work {
+                return Ok(realised(&whole, wanted_outputs(&graph, wanted, &BTreeMap::new())));
+            }
+            write_derivations(self.store, self.source, wanted.iter().map(|wanted| &wanted.drv))?;
+            let check = self.checked(&graph, wanted);
+            let (outcome, late) = Schedule::new(&shared, &graph, substituters, check).run();
+            let new_plan = !outcome.refused.is_empty() && outcome.failures.is_empty();
+            refused.extend(outcome.refused.iter().cloned());
+            whole.add(outcome);
+            if new_plan {
+                continue;
+            }
+            self.summarise(&shared, &whole);
+            if !whole.failures.is_empty() {
+                let Outcome { failures, not_tried, .. } = whole;
+                return Err(RealiseError { failures, not_tried });
+            }
+            return Ok(realised(&whole, wanted_outputs(&graph, wanted, &late)));
+        }
+    }
+
+    /// Finds out what must be done, without what caches were found not to have.
+    fn plan(
+        &self,
+        wanted: &[Wanted],
+        substituters: Option<&Substituters>,
+        refused: &BTreeSet<StorePath>,
+    ) -> Result<Graph, RealiseError> {
         let planner = Planner {
             store: self.store,
             source: self.source,
             builders: self.builders,
             options: self.options,
         };
-        let graph =
-            Graph::plan(&planner, wanted).map_err(|failures| RealiseError { failures, not_tried: 0 })?;
-        let work = graph.nodes.iter().filter(|node| node.way != Way::Valid).count();
-        self.events.event(plan_event(self.store, &graph));
-        if self.options.dry_run || work == 0 {
-            let outputs = wanted_outputs(&graph, wanted, &BTreeMap::new());
-            return Ok(Realised { outputs, built: 0, fetched: 0 });
+        let mut offers = Offers::new(self.store, substituters, refused, &self.cancel);
+        let graph = Graph::plan(&planner, &mut offers, wanted);
+        for message in substituters.map(Substituters::take_warnings).unwrap_or_default() {
+            self.events.event(Event::Note { drv: None, message });
         }
-        let roots = wanted.iter().map(|wanted| &wanted.drv);
-        write_derivations(self.store, self.source, roots)?;
-        let shared =
-            Shared::new(self.store, self.source, self.builders, self.options, self.events, &self.cancel);
-        let check = self.checked(&graph, wanted);
-        let (outcome, late) = Schedule::new(&shared, &graph, check).run();
-        self.summarise(&shared, &outcome);
-        let Outcome { failures, not_tried, built, fetched } = outcome;
-        if !failures.is_empty() {
-            return Err(RealiseError { failures, not_tried });
-        }
-        Ok(Realised { outputs: wanted_outputs(&graph, wanted, &late), built, fetched })
+        graph.map_err(|failures| RealiseError { failures, not_tried: 0 })
     }
 
     /// Which nodes are built again: those that are asked for, and only where there is something to
@@ -96,7 +135,7 @@ impl Realiser<'_> {
         self.events.event(Event::Summary {
             built: outcome.built,
             fetched: outcome.fetched,
-            substituted: 0,
+            substituted: outcome.substituted,
             failed: outcome.failures.len(),
             not_tried: outcome.not_tried,
             result: outcome.failures.first().map(|failure| failure.kind),
@@ -105,7 +144,20 @@ impl Realiser<'_> {
     }
 }
 
-fn plan_event(store: &Store, graph: &Graph) -> Event {
+fn realised(outcome: &Outcome, outputs: BTreeMap<StorePath, BTreeMap<String, StorePath>>) -> Realised {
+    let Outcome { built, fetched, substituted, .. } = *outcome;
+    Realised { outputs, built, fetched, substituted }
+}
+
+fn plan_event(store: &Store, substituters: Option<&Substituters>, graph: &Graph) -> Event {
+    let copies = graph.nodes.iter().filter_map(|node| node.offer.as_ref());
+    let copied = |offer: &Arc<Offer>| Planned {
+        drv: offer.narinfo.info.path.clone(),
+        name: offer.narinfo.info.path.name().to_owned(),
+        outputs: vec![offer.narinfo.info.path.clone()],
+        size_bytes: Some(offer.size_bytes()),
+        url: substituters.map(|caches| caches.url(offer.at).to_owned()),
+    };
     let planned = |way: Way| -> Vec<Planned> {
         let nodes = graph.nodes.iter().filter(|node| node.way == way);
         nodes
@@ -122,7 +174,7 @@ fn plan_event(store: &Store, graph: &Graph) -> Event {
         store_dir: store.dir().as_str().to_owned(),
         build: planned(Way::Build),
         fetch: planned(Way::Fetch),
-        substitute: Vec::new(),
+        substitute: copies.map(copied).collect(),
         valid: graph.nodes.iter().filter(|node| node.way == Way::Valid).count(),
     }
 }

@@ -9,13 +9,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ampoule_store::cache::Substituters;
 use ampoule_store::{Derivation, StorePath};
 
 use crate::build::job::{Done, Job, Shared};
 use crate::build::resolve::{InputOutput, InputOutputs};
 use crate::error::{Failure, FailureKind};
 use crate::events::{Activity, Event};
-use crate::graph::{Graph, Way};
+use crate::graph::{Graph, Output, Way};
+use crate::substitute;
 
 /// What came of it all.
 #[derive(Debug, Default)]
@@ -24,6 +26,21 @@ pub(crate) struct Outcome {
     pub(crate) not_tried: usize,
     pub(crate) built: usize,
     pub(crate) fetched: usize,
+    pub(crate) substituted: usize,
+    /// Objects that a cache offered and did not bring.
+    pub(crate) refused: Vec<StorePath>,
+}
+
+impl Outcome {
+    /// Adds what came of another plan.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.failures.extend(other.failures);
+        self.refused.extend(other.refused);
+        self.not_tried += other.not_tried;
+        self.built += other.built;
+        self.fetched += other.fetched;
+        self.substituted += other.substituted;
+    }
 }
 
 /// Outputs by name, of one node.
@@ -46,6 +63,7 @@ struct State {
 pub(crate) struct Schedule<'a> {
     shared: &'a Shared<'a>,
     graph: &'a Graph,
+    substituters: Option<&'a Substituters>,
     /// Nodes that need a node: `users[starts[n]..starts[n + 1]]`.
     users: Vec<u32>,
     starts: Vec<u32>,
@@ -62,8 +80,23 @@ enum Lane {
     Fetches,
 }
 
+impl Lane {
+    fn of(way: Way) -> Option<Self> {
+        match way {
+            Way::Unseen | Way::Valid => None,
+            Way::Substitute | Way::Gather | Way::Fetch => Some(Self::Fetches),
+            Way::Build => Some(Self::Builds),
+        }
+    }
+}
+
 impl<'a> Schedule<'a> {
-    pub(crate) fn new(shared: &'a Shared<'a>, graph: &'a Graph, check: Vec<bool>) -> Self {
+    pub(crate) fn new(
+        shared: &'a Shared<'a>,
+        graph: &'a Graph,
+        substituters: Option<&'a Substituters>,
+        check: Vec<bool>,
+    ) -> Self {
         let count = graph.nodes.len();
         let mut starts = vec![0u32; count + 1];
         let mut waits_for = vec![0u32; count];
@@ -106,7 +139,8 @@ impl<'a> Schedule<'a> {
                 state.push(node.way, index as u32);
             }
         }
-        Self { shared, graph, users, starts, check, state: Mutex::new(state), changed: Condvar::new() }
+        let (state, changed) = (Mutex::new(state), Condvar::new());
+        Self { shared, graph, substituters, users, starts, check, state, changed }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -115,9 +149,10 @@ impl<'a> Schedule<'a> {
 
     /// Does everything. Returns what came of it, and outputs that were not known beforehand.
     pub(crate) fn run(self) -> (Outcome, BTreeMap<u32, NodeOutputs>) {
-        let count = |way: Way| self.graph.nodes.iter().filter(|node| node.way == way).count();
-        let builders = count(Way::Build).min(self.shared.options.jobs.max(1));
-        let fetchers = count(Way::Fetch).min(self.shared.options.fetches.max(1));
+        let count =
+            |lane: Lane| self.graph.nodes.iter().filter(|node| Lane::of(node.way) == Some(lane)).count();
+        let builders = count(Lane::Builds).min(self.shared.options.jobs.max(1));
+        let fetchers = count(Lane::Fetches).min(self.shared.options.fetches.max(1));
         std::thread::scope(|scope| {
             for _ in 0..fetchers {
                 scope.spawn(|| self.work(Lane::Fetches));
@@ -172,18 +207,30 @@ impl<'a> Schedule<'a> {
         match self.graph.nodes[index as usize].way {
             _ if self.check[index as usize] => Activity::Check,
             Way::Fetch => Activity::Fetch,
+            Way::Substitute | Way::Gather => Activity::Substitute,
             _ => Activity::Build,
         }
+    }
+
+    fn name_of(&self, index: u32) -> String {
+        let drv = &self.graph.nodes[index as usize].drv;
+        drv.derivation_name().unwrap_or(drv.name()).to_owned()
     }
 
     fn run_node(&self, index: u32) -> Result<Done, Failure> {
         let node = &self.graph.nodes[index as usize];
         let activity = self.activity(index);
         let on_start = || {
-            let name = node.drv.derivation_name().unwrap_or_default().to_owned();
-            let at_ms = self.shared.at_ms();
+            let (name, at_ms) = (self.name_of(index), self.shared.at_ms());
             self.shared.events.event(Event::Started { drv: node.drv.clone(), name, activity, at_ms });
         };
+        if node.way == Way::Gather {
+            let known = |output: &Output| Some((output.name.to_string(), output.path.clone()?));
+            return Ok(Done { outputs: node.outputs.iter().filter_map(known).collect(), was_valid: true });
+        }
+        if let (Some(offer), Some(substituters)) = (&node.offer, self.substituters) {
+            return substitute::fetch(self.shared, substituters, offer, &on_start);
+        }
         let derivation = self.shared.source.derivation(&node.drv)?;
         let inputs = self.inputs_of(&derivation);
         let job = Job {
@@ -225,7 +272,7 @@ impl<'a> Schedule<'a> {
         let activity = self.activity(index);
         match result {
             Ok(done) => {
-                let name = node.drv.derivation_name().unwrap_or_default().to_owned();
+                let name = self.name_of(index);
                 if !done.was_valid {
                     let outputs = done.outputs.clone();
                     self.shared.events.event(Event::Finished {
@@ -238,6 +285,11 @@ impl<'a> Schedule<'a> {
                     });
                 }
                 self.succeed(index, done, activity);
+            }
+            Err(failure) if node.way == Way::Substitute && failure.kind == FailureKind::Fetch => {
+                let message = format!("{}; it is built instead", failure.message);
+                self.shared.events.event(Event::Note { drv: Some(node.drv.clone()), message });
+                self.refuse(index);
             }
             Err(failure) => {
                 let failure = failure.of(&node.drv);
@@ -261,6 +313,7 @@ impl<'a> Schedule<'a> {
         if !done.was_valid {
             match activity {
                 Activity::Fetch => state.outcome.fetched += 1,
+                Activity::Substitute => state.outcome.substituted += 1,
                 _ => state.outcome.built += 1,
             }
         }
@@ -295,22 +348,38 @@ impl<'a> Schedule<'a> {
         if is_general || !self.shared.options.keep_going {
             state.stopped = true;
         }
+        state.outcome.not_tried += self.give_up_users(&mut state, index);
+        self.changed.notify_all();
+    }
+
+    /// A cache did not bring what it offered. That is no failure: what needs it waits for a new plan.
+    fn refuse(&self, index: u32) {
+        let mut state = self.lock();
+        state.left -= 1;
+        state.outcome.refused.push(self.graph.nodes[index as usize].drv.clone());
+        self.give_up_users(&mut state, index);
+        self.changed.notify_all();
+    }
+
+    /// Nothing that needs this node is begun any more; returns how many that are.
+    fn give_up_users(&self, state: &mut State, index: u32) -> usize {
+        let mut count = 0;
         let mut to_do: Vec<u32> = self.users_of(index).to_vec();
         while let Some(user) = to_do.pop() {
             if !std::mem::replace(&mut state.given_up[user as usize], true) {
                 state.left -= 1;
-                state.outcome.not_tried += 1;
+                count += 1;
                 to_do.extend(self.users_of(user));
             }
         }
-        self.changed.notify_all();
+        count
     }
 }
 
 impl State {
     fn push(&mut self, way: Way, index: u32) {
-        match way {
-            Way::Fetch => self.ready_fetches.push_back(index),
+        match Lane::of(way) {
+            Some(Lane::Fetches) => self.ready_fetches.push_back(index),
             _ => self.ready_builds.push_back(index),
         }
     }

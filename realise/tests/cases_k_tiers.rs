@@ -40,6 +40,7 @@ fn realiser_in_a_process_of_its_own() {
         store: &store,
         source: &store,
         builders: &Builders::default(),
+        substituters: None,
         options: &options,
         events: &Silent,
         cancel: Cancel::default(),

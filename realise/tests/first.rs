@@ -38,6 +38,7 @@ fn debug_enters_the_same_sandbox() {
         store: &lab.store,
         source: &lab.store,
         builders: &lab.builders,
+        substituters: None,
         options: &lab.options,
         events: &ampoule_realise::Silent,
         cancel: ampoule_net::Cancel::default(),

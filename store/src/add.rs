@@ -609,6 +609,19 @@ impl Store {
     /// [`StoreError::HashMismatch`], [`StoreError::SizeMismatch`], [`nar::NarError`],
     /// [`StoreError::MissingReference`], and those of the file system.
     pub fn add_nar(&self, from: impl Read, info: ObjectInfo) -> StoreResult<Registered> {
+        self.add_nar_locked(from, info, None)
+    }
+
+    /// The same, for somebody who holds the object's lock already.
+    ///
+    /// # Errors
+    /// As [`Self::add_nar`].
+    pub fn add_nar_locked(
+        &self,
+        from: impl Read,
+        info: ObjectInfo,
+        lock: Option<&OutputLock>,
+    ) -> StoreResult<Registered> {
         self.lease([&info.path])?;
         if let Some(valid) = self.info(&info.path)? {
             return Ok(Registered::WasValid(valid));
@@ -649,7 +662,7 @@ impl Store {
             });
         }
         self.check_address(&info, &staging, &name)?;
-        self.place(staging.fd(), &name, info, None)
+        self.place(staging.fd(), &name, info, lock)
     }
 
     /// Checks that the path follows from the content address, and the address from the contents.

@@ -36,10 +36,12 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let drv = derivation_of(&store, store.parse_any(&args.path)?)?;
     let stop = Stop::watch()?;
     let events = crate::progress::sink(ui, &config);
+    let substituters = crate::store::substituters(&config, &stop.cancel)?;
     let realiser = Realiser {
         store: &store,
         source: &store,
         builders: &builders(&config, &store, options.offline),
+        substituters: Some(&substituters),
         options: &options,
         events: &events,
         cancel: stop.cancel.clone(),

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use ampoule_eval::FoundDerivation;
 use ampoule_image::plan::PLAN_FILE;
 use ampoule_image::project::Need;
-use ampoule_realise::Wanted;
+use ampoule_realise::{EventSink, Wanted};
 use ampoule_store::{Store, StorePath};
 
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus, IoContext};
 use crate::images::Images;
+use crate::progress::DryRun;
 use crate::realising::BuildArgs;
 use crate::session::{ExpressionArgs, Session};
 use crate::signals::Stop;
@@ -64,9 +65,11 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         wanted.push(Wanted { drv: store.parse_any(file)?, outputs: BTreeSet::new() });
     }
     let events = crate::progress::sink(ui, &config);
-    let realised =
-        crate::realising::realise(&session.world, &config, &options, &events, stop.cancel.clone(), &wanted)
-            .map_err(|error| if events.failed() { CliError::told(error.status) } else { error })?;
+    let dry_run = DryRun::new(ui, &events);
+    let told: &dyn EventSink = if options.dry_run { &dry_run } else { &events };
+    let cancel = stop.cancel.clone();
+    let realised = crate::realising::realise(&session.world, &config, &options, told, cancel, &wanted)
+        .map_err(|error| if events.failed() { CliError::told(error.status) } else { error })?;
     drop(events);
     if options.dry_run {
         return Ok(ExitStatus::Success);
@@ -87,7 +90,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             }
         }
     }
-    if realised.built + realised.fetched > 0 {
+    if realised.changed_something() {
         crate::store::keep_below_quota(store, &config, ui)?;
         store.sync()?;
     }

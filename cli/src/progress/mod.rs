@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ampoule_realise::{Event, EventSink, Failure, FileDifference};
+use ampoule_realise::{Event, EventSink, Failure, FileDifference, Planned};
 use ampoule_store::StorePath;
 
 use crate::ci::Ci;
@@ -79,6 +79,56 @@ impl EventSink for Json {
     }
 }
 
+/// Shows a plan on stdout, where it is what was asked for, and hands on all else.
+pub struct DryRun<'a> {
+    ui: &'a Ui,
+    next: &'a Told<'a>,
+}
+
+impl<'a> DryRun<'a> {
+    /// Tells the plan; what goes wrong goes to `next`.
+    pub fn new(ui: &'a Ui, next: &'a Told<'a>) -> Self {
+        Self { ui, next }
+    }
+}
+
+impl EventSink for DryRun<'_> {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Plan { build, fetch, substitute, valid, .. } if !self.ui.json() => {
+                let mut lines = Vec::new();
+                plan_part(&mut lines, "build", &build);
+                plan_part(&mut lines, "fetch", &fetch);
+                plan_part(&mut lines, "copy", &substitute);
+                lines.push(format!("{valid} already there"));
+                drop(self.ui.print(lines.join("\n")));
+            }
+            other => self.next.event(other),
+        }
+    }
+}
+
+/// What would be done in one way: each thing, from where, and how large it is.
+fn plan_part(lines: &mut Vec<String>, verb: &str, planned: &[Planned]) {
+    if planned.is_empty() {
+        return;
+    }
+    let known: Vec<u64> = planned.iter().filter_map(|one| one.size_bytes).collect();
+    let unknown = planned.len() - known.len();
+    let size = match (known.iter().sum::<u64>(), unknown) {
+        _ if known.is_empty() => String::new(),
+        (sum, 0) => format!(", {}", bytes(sum)),
+        (sum, unknown) => format!(", {} and {unknown} of unknown size", bytes(sum)),
+    };
+    lines.push(format!("{} to {verb}{size}:", planned.len()));
+    lines.extend(planned.iter().map(|one| {
+        let from = one.url.as_ref().map_or(String::new(), |url| format!("  {url}"));
+        let size = one.size_bytes.map_or(String::new(), |size| format!("  {}", bytes(size)));
+        let name = if one.url.is_some() { &one.name } else { one.drv.as_str() };
+        format!("  {name}{from}{size}")
+    }));
+}
+
 /// What a person is told of a failure, as lines.
 pub fn failure_lines(ui: &Ui, failure: &Failure) -> Vec<String> {
     let mut lines = Vec::new();
@@ -91,6 +141,7 @@ pub fn failure_lines(ui: &Ui, failure: &Failure) -> Vec<String> {
     let mut hints = failure.hints.clone();
     if let (Some(drv), true) = (&failure.drv, failure.has_log) {
         hints.push(format!("run `ampoule log {drv}` to see all of the log"));
+        hints.push(format!("run `ampoule debug {drv}` for a shell in the same sandbox"));
     }
     if let Some(kept) = &failure.kept {
         hints.push(format!("look into `{}`, which was kept", kept.display()));

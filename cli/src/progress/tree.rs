@@ -73,7 +73,11 @@ impl EventSink for Tree<'_> {
         let mut state = self.state.lock().expect("no holder of this lock panics");
         match event {
             Event::Plan { build, fetch, substitute, .. } => {
-                state.total = build.len() + fetch.len() + substitute.len();
+                state.total = state.done + build.len() + fetch.len() + substitute.len();
+                if let Some(old) = state.head.take() {
+                    old.finish_and_clear();
+                    self.bars.remove(&old);
+                }
                 if state.total > 0 {
                     let head = self.bars.add(ProgressBar::new_spinner());
                     head.set_style(self.style("{spinner} {wide_msg}"));
@@ -100,6 +104,10 @@ impl EventSink for Tree<'_> {
                 }
             }
             Event::Finished { drv, .. } => self.finish(&mut state, &drv),
+            Event::Note { drv: Some(drv), message } => {
+                self.finish(&mut state, &drv);
+                self.say(&format!("note: {message}"));
+            }
             Event::Failed { failure, .. } => {
                 if let Some(drv) = &failure.drv {
                     self.finish(&mut state, drv);

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use ampoule_net::Cancel;
 use ampoule_realise::{Builders, Event, EventSink, Options, RealiseError, Realised, Realiser, Wanted};
+use ampoule_store::cache::Substituters;
 use ampoule_store::{
     AddOptions, ContentAddress, Derivation, DerivationDraft, HashAlgo, Method, ObjectInfo, Outputs, Store,
     StorePath, StoreRoot, StoreSettings,
@@ -55,6 +56,7 @@ pub struct Lab {
     pub shell: StorePath,
     pub options: Options,
     pub builders: Builders,
+    pub substituters: Option<Substituters>,
 }
 
 /// Ends the test, with a word, where there is no shell.
@@ -91,7 +93,7 @@ impl Lab {
         let shell = store.add_path(&tree, &AddOptions::source("busybox"), None).expect("added").path;
         let options =
             Options { spawner: env!("CARGO_BIN_EXE_ampoule-sandbox").into(), jobs: 4, ..Options::default() };
-        Some(Self { dir, store, shell, options, builders: Builders::default() })
+        Some(Self { dir, store, shell, options, builders: Builders::default(), substituters: None })
     }
 
     /// A derivation that runs `script`, not finished yet.
@@ -171,6 +173,7 @@ impl Lab {
             store: &self.store,
             source: &self.store,
             builders: &self.builders,
+            substituters: self.substituters.as_ref(),
             options: &self.options,
             events: &heard,
             cancel: Cancel::default(),

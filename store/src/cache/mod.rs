@@ -20,7 +20,8 @@ pub use substitute::Substituters;
 use crate::error::{StoreError, StoreResult};
 use crate::narinfo::{Compression, MAX_LEN, NarInfo};
 use crate::{
-    Hash, HashAlgo, Hasher, ObjectInfo, Registered, Staging, Store, StoreDir, StorePath, TrustedKeys,
+    Hash, HashAlgo, Hasher, ObjectInfo, OutputLock, Registered, Staging, Store, StoreDir, StorePath,
+    TrustedKeys,
 };
 
 /// Moves named files to and from a cache. Names are relative, and never lead up.
@@ -33,6 +34,21 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// [`StoreError::Transport`]: it could not be told whether there is one.
     fn get(&self, name: &str) -> StoreResult<Option<Box<dyn Read + Send>>>;
+
+    /// Opens a file that may be large; `watch` hears how far it is. One who keeps it before it is read
+    /// refuses more than `limit_bytes`.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    fn get_watched<'w>(
+        &self,
+        name: &str,
+        _limit_bytes: u64,
+        watch: &'w dyn Watch,
+    ) -> StoreResult<Option<Box<dyn Read + Send + 'w>>> {
+        let from = self.get(name)?;
+        Ok(from.map(|from| Box::new(Told { from, done_bytes: 0, watch }) as _))
+    }
 
     /// Returns whether there is a file by this name.
     ///
@@ -47,6 +63,58 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// [`StoreError::Transport`].
     fn put(&self, name: &str, from: &Path, content_type: &str) -> StoreResult<()>;
+}
+
+/// Hears how far a transfer is, and says whether it goes on.
+pub trait Watch: Sync {
+    /// So many bytes came, of so many if that is known.
+    fn progress(&self, done_bytes: u64, total_bytes: Option<u64>);
+
+    /// Whether to stop.
+    fn is_cancelled(&self) -> bool;
+}
+
+/// Hears nothing and stops nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn progress(&self, _done_bytes: u64, _total_bytes: Option<u64>) {}
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Tells what is read through it.
+struct Told<'w, R> {
+    from: R,
+    done_bytes: u64,
+    watch: &'w dyn Watch,
+}
+
+impl<R: Read> Read for Told<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let got = self.from.read(buf)?;
+        self.done_bytes += got as u64;
+        self.watch.progress(self.done_bytes, None);
+        Ok(got)
+    }
+}
+
+/// Ends when its watch says so.
+struct Stoppable<'w, R> {
+    from: R,
+    watch: &'w dyn Watch,
+}
+
+impl<R: Read> Read for Stoppable<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        if self.watch.is_cancelled() {
+            return Err(std::io::Error::other("interrupted"));
+        }
+        self.from.read(buf)
+    }
 }
 
 /// What a cache says about itself.
@@ -184,25 +252,46 @@ impl BinaryCache {
     /// [`StoreError::HashMismatch`], [`StoreError::SizeMismatch`], [`crate::nar::NarError`], and
     /// those of the transport and the file system.
     pub fn fetch(&self, store: &Store, narinfo: &NarInfo) -> StoreResult<Registered> {
+        self.fetch_watched(store, narinfo, None, &Unwatched)
+    }
+
+    /// The same, for somebody who watches, and who may hold the object's lock already.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`].
+    pub fn fetch_watched(
+        &self,
+        store: &Store,
+        narinfo: &NarInfo,
+        lock: Option<&OutputLock>,
+        watch: &dyn Watch,
+    ) -> StoreResult<Registered> {
         let url = || format!("{}/{}", self.url(), narinfo.url);
         let problem = |problem: String| StoreError::Transport { url: url(), problem };
         let from = self
             .transport
-            .get(&narinfo.url)?
+            .get_watched(&narinfo.url, most_bytes(narinfo), watch)?
             .ok_or_else(|| problem("it is gone from the cache".to_owned()))?;
-        let from = std::io::BufReader::with_capacity(256 << 10, from);
-        let from: Box<dyn Read + Send> = match narinfo.compression {
+        let from = std::io::BufReader::with_capacity(256 << 10, Stoppable { from, watch });
+        let from: Box<dyn Read + '_> = match narinfo.compression {
             Compression::None => Box::new(from),
             Compression::Zstd => {
                 Box::new(zstd::stream::read::Decoder::with_buffer(from).map_err(|e| problem(e.to_string()))?)
             }
             Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(from)),
         };
-        store.add_nar(from, narinfo.info.clone()).map_err(|error| match error {
+        store.add_nar_locked(from, narinfo.info.clone(), lock).map_err(|error| match error {
             StoreError::Nar(error) => problem(error.to_string()),
             error => error,
         })
     }
+}
+
+/// How many bytes an honest cache sends at most: what it says itself, else what the worst compressor
+/// makes of a NAR whose size is signed.
+fn most_bytes(narinfo: &NarInfo) -> u64 {
+    let nar_bytes = narinfo.info.nar_size_bytes;
+    narinfo.file_size_bytes.unwrap_or_else(|| nar_bytes.saturating_add(nar_bytes / 8).saturating_add(1 << 20))
 }
 
 /// Checks that what a cache says may be believed: a trusted key signed it, or the path follows from

@@ -3,20 +3,19 @@
 //! Answers are kept on the disk (`cache/narinfo/`), so that a build in which nothing changed does
 //! not touch the network. A cache that cannot be reached is not asked again by this process.
 
-use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::fs::Mode;
 
-use super::{BinaryCache, Transport, believe, narinfo_name, read_text};
+use super::{BinaryCache, Transport, Unwatched, Watch, believe, narinfo_name, read_text};
 use crate::error::{StoreError, StoreResult};
 use crate::layout::{read_small, write_over};
 use crate::narinfo::NarInfo;
 use crate::tree::{open_subdir, stat_nofollow};
-use crate::{Hash, Registered, Store, StorePath, TrustedKeys};
+use crate::{Hash, OutputLock, Registered, Store, StorePath, TrustedKeys};
 
 /// How long a found narinfo is believed to be still there.
 const FOUND_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -25,7 +24,14 @@ const MISSING_FOR: Duration = Duration::from_secs(3600);
 
 struct Source {
     transport: Arc<dyn Transport>,
-    opened: OnceLock<Option<BinaryCache>>,
+    state: Mutex<SourceState>,
+}
+
+enum SourceState {
+    Unopened,
+    Opened(BinaryCache),
+    /// It failed, and is not asked again.
+    Dead,
 }
 
 /// Binary caches in order, and whom to believe.
@@ -34,16 +40,15 @@ pub struct Substituters {
     keys: TrustedKeys,
     /// Why some were left out: reported once each.
     told: Mutex<Vec<String>>,
-    dead: Mutex<HashSet<usize>>,
 }
 
 impl Substituters {
     /// Takes caches in order. None is reached for before something is asked.
     #[must_use]
     pub fn new(transports: impl IntoIterator<Item = Arc<dyn Transport>>, keys: TrustedKeys) -> Self {
-        let source = |transport| Source { transport, opened: OnceLock::new() };
+        let source = |transport| Source { transport, state: Mutex::new(SourceState::Unopened) };
         let sources = transports.into_iter().map(source).collect();
-        Self { sources, keys, told: Mutex::default(), dead: Mutex::default() }
+        Self { sources, keys, told: Mutex::default() }
     }
 
     /// Returns whether there is none.
@@ -71,15 +76,12 @@ impl Substituters {
     /// # Errors
     /// Those of the file system.
     pub fn query(&self, store: &Store, path: &StorePath) -> StoreResult<Option<(usize, NarInfo)>> {
-        for at in 0..self.sources.len() {
-            if self.dead.lock().expect("nothing panics while it holds this lock").contains(&at) {
-                continue;
-            }
-            match self.ask(store, at, path) {
+        for (at, source) in self.sources.iter().enumerate() {
+            match self.ask(store, source, path) {
                 Ok(Some(narinfo)) => return Ok(Some((at, narinfo))),
                 Ok(None) => {}
                 Err(error @ StoreError::Transport { .. }) => {
-                    self.dead.lock().expect("nothing panics while it holds this lock").insert(at);
+                    source.give_up();
                     self.tell(format!("{error}; it is not asked again"));
                 }
                 Err(error) => self.tell(error.to_string()),
@@ -88,14 +90,20 @@ impl Substituters {
         Ok(None)
     }
 
-    fn ask(&self, store: &Store, at: usize, path: &StorePath) -> StoreResult<Option<NarInfo>> {
-        let transport = &*self.sources[at].transport;
+    /// Returns what people call a cache that [`Self::query`] named.
+    #[must_use]
+    pub fn url(&self, at: usize) -> &str {
+        self.sources[at].transport.url()
+    }
+
+    fn ask(&self, store: &Store, source: &Source, path: &StorePath) -> StoreResult<Option<NarInfo>> {
+        let transport = &*source.transport;
         let kept = Kept::open(store, transport.url());
         let name = CString::new(path.hash_part()).expect("digits have no zero byte");
         let text = match kept.as_ref().and_then(|kept| kept.get(&name)) {
             Some(text) => text,
             None => {
-                let found = match self.opened(store, at)? {
+                let found = match source.opened(store)? {
                     Some(_) => read_text(transport, &narinfo_name(path))?.unwrap_or_default(),
                     None => return Ok(None),
                 };
@@ -118,29 +126,69 @@ impl Substituters {
         Ok(Some(narinfo))
     }
 
-    fn opened(&self, store: &Store, at: usize) -> StoreResult<Option<&BinaryCache>> {
-        let source = &self.sources[at];
-        if let Some(opened) = source.opened.get() {
-            return Ok(opened.as_ref());
-        }
-        let cache = BinaryCache::open(Arc::clone(&source.transport), store.dir())?;
-        Ok(source.opened.get_or_init(|| Some(cache)).as_ref())
-    }
-
     /// Fetches an object that [`Self::query`] found. Its references must be valid.
     ///
     /// # Errors
     /// As [`BinaryCache::fetch`].
     pub fn fetch(&self, store: &Store, at: usize, narinfo: &NarInfo) -> StoreResult<Registered> {
-        let cache = self.opened(store, at)?.ok_or_else(|| StoreError::NotValid(narinfo.info.path.clone()))?;
-        let fetched = cache.fetch(store, narinfo);
+        self.fetch_watched(store, at, narinfo, None, &Unwatched)
+    }
+
+    /// The same, for somebody who watches, and who may hold the object's lock already.
+    ///
+    /// # Errors
+    /// As [`BinaryCache::fetch`].
+    pub fn fetch_watched(
+        &self,
+        store: &Store,
+        at: usize,
+        narinfo: &NarInfo,
+        lock: Option<&OutputLock>,
+        watch: &dyn Watch,
+    ) -> StoreResult<Registered> {
+        let source = &self.sources[at];
+        let url = source.transport.url();
+        let unreachable =
+            || StoreError::Transport { url: url.to_owned(), problem: "it failed before".into() };
+        let cache = source.opened(store)?.ok_or_else(unreachable)?;
+        let fetched = cache.fetch_watched(store, narinfo, lock, watch);
         if fetched.is_err() {
             // What was kept about it may be old.
-            if let Some(kept) = Kept::open(store, cache.url()) {
+            if let Some(kept) = Kept::open(store, url) {
                 kept.forget(narinfo.info.path.hash_part());
             }
         }
         fetched
+    }
+}
+
+impl Source {
+    /// Opens the cache, or returns it if it is open; nothing if it failed before. Who comes meanwhile
+    /// waits: a cache that cannot be reached costs one try, not one for each question.
+    fn opened(&self, store: &Store) -> StoreResult<Option<BinaryCache>> {
+        let mut state = self.lock();
+        match &*state {
+            SourceState::Dead => Ok(None),
+            SourceState::Opened(cache) => Ok(Some(cache.clone())),
+            SourceState::Unopened => match BinaryCache::open(Arc::clone(&self.transport), store.dir()) {
+                Ok(cache) => {
+                    *state = SourceState::Opened(cache.clone());
+                    Ok(Some(cache))
+                }
+                Err(error) => {
+                    *state = SourceState::Dead;
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    fn give_up(&self) {
+        *self.lock() = SourceState::Dead;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SourceState> {
+        self.state.lock().expect("nothing panics while it holds this lock")
     }
 }
 

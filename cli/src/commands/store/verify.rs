@@ -1,5 +1,6 @@
 //! `ampoule store verify`: is everything there, whole, and complete?
 
+use ampoule_net::Cancel;
 use ampoule_store::cache::Substituters;
 use ampoule_store::{Damage, ObjectInfo, Store, StoreResult};
 
@@ -24,7 +25,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
     let config = global.config()?;
     let store = crate::store::open(&config)?;
-    let substituters = crate::store::substituters(&config)?;
+    let substituters = crate::store::substituters(&config, &Cancel::default())?;
     let mut fetch = |store: &Store, info: &ObjectInfo| refetch(store, &substituters, info);
     let report = store.verify(args.check_contents, if args.repair { Some(&mut fetch) } else { None })?;
     substituters.take_warnings().iter().for_each(|warning| ui.warn(warning));
