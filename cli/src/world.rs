@@ -285,6 +285,15 @@ impl ProjectWorld {
         real
     }
 
+    /// Where a path really lies, and what is there: links to its directory followed, the last name not.
+    /// Nothing if that cannot be known without looking further.
+    fn known_place(&self, path: &Path) -> Option<(PathBuf, FileType)> {
+        let (parent, name) = (path.parent()?, path.file_name()?);
+        let found = self.real_directory(parent).join(name);
+        let data = std::fs::symlink_metadata(&found).ok()?;
+        Some((found, kind_of(data.file_type())))
+    }
+
     /// Follows a last name that is a link, and judges where it leads.
     fn follow(&self, path: PathBuf) -> io::Result<PathBuf> {
         if self.options.impure || !std::fs::symlink_metadata(&path)?.is_symlink() {
@@ -300,6 +309,30 @@ impl ProjectWorld {
     }
 }
 
+/// Opens what a path names, unless that is a link: then the error is `ELOOP`.
+fn open_itself(path: &Path) -> io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+/// Reads a file, with few calls of the system: packages are thousands of small ones.
+fn read_whole(mut file: std::fs::File) -> io::Result<Vec<u8>> {
+    use std::io::Read;
+    let data = file.metadata()?;
+    if data.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    let expected = usize::try_from(data.len()).map_err(io::Error::other)?;
+    let mut text = vec![0; expected + 1];
+    let got = file.read(&mut text)?;
+    text.truncate(got);
+    // A regular file that gives as much as it said is at its end.
+    if !data.is_file() || got != expected {
+        file.read_to_end(&mut text)?;
+    }
+    Ok(text)
+}
+
 impl World for ProjectWorld {
     fn store_dir(&self) -> &StoreDir {
         &self.options.store_dir
@@ -313,13 +346,13 @@ impl World for ProjectWorld {
             Place::Core(rest) if rest == Path::new("fetchurl.nix") => Ok(CORE_FETCHURL.into()),
             Place::Core(_) => Err(not_found()),
             Place::Text(object) => self.text(&object).ok_or_else(not_found),
-            Place::Real(path) => {
-                let path = self.follow(path)?;
-                if std::fs::metadata(&path)?.is_dir() {
-                    return Err(io::Error::from(io::ErrorKind::IsADirectory));
+            Place::Real(path) => match open_itself(&path) {
+                Ok(file) => read_whole(file),
+                Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {
+                    read_whole(std::fs::File::open(self.follow(path)?)?)
                 }
-                std::fs::read(path)
-            }
+                Err(e) => Err(e),
+            },
         }
     }
 
@@ -376,6 +409,12 @@ impl World for ProjectWorld {
         if path.starts_with(self.options.store_dir.as_str()) {
             return self.resolve_in_store(&path);
         }
+        if let Some((found, kind)) = self.known_place(&real)
+            && kind != FileType::Symlink
+        {
+            self.allow(&found)?;
+            return Ok(found);
+        }
         let mut missing = Vec::new();
         let mut there = real.as_path();
         loop {
@@ -396,6 +435,21 @@ impl World for ProjectWorld {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    fn resolve_to_file(&self, path: &Path) -> io::Result<(PathBuf, Option<FileType>)> {
+        let path = clean(path);
+        if !path.starts_with(self.options.store_dir.as_str())
+            && let Place::Real(real) = self.place(&path)?
+            && let Some((found, kind)) = self.known_place(&real)
+            && kind != FileType::Symlink
+        {
+            self.allow(&found)?;
+            return Ok((found, Some(kind)));
+        }
+        let resolved = self.resolve_links(&path)?;
+        let kind = self.file_type(&resolved)?;
+        Ok((resolved, kind))
     }
 
     fn find_file(&self, name: &str) -> io::Result<Option<PathBuf>> {

@@ -145,8 +145,8 @@ impl Evaluator {
     pub fn import_path(&mut self, path: &Path) -> EvalResult<PathBuf> {
         let world = self.world();
         let fail = |error: std::io::Error| EvalError::file(&error, path);
-        let resolved = world.resolve_links(path).map_err(fail)?;
-        if world.file_type(&resolved).map_err(fail)? != Some(crate::world::FileType::Directory) {
+        let (resolved, kind) = world.resolve_to_file(path).map_err(fail)?;
+        if kind != Some(crate::world::FileType::Directory) {
             return Ok(resolved);
         }
         let ours = resolved.join("default.img");

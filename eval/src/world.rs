@@ -114,6 +114,16 @@ pub trait World: Send + Sync {
     /// If there are too many links, or they lead where one must not look.
     fn resolve_links(&self, path: &Path) -> io::Result<PathBuf>;
 
+    /// Does what [`World::resolve_links`] does, and says what is there then.
+    ///
+    /// # Errors
+    /// As both.
+    fn resolve_to_file(&self, path: &Path) -> io::Result<(PathBuf, Option<FileType>)> {
+        let resolved = self.resolve_links(path)?;
+        let kind = self.file_type(&resolved)?;
+        Ok((resolved, kind))
+    }
+
     /// Finds `<name>` in the search path that the program was called with; `None` if it is not there.
     ///
     /// # Errors
