@@ -11,6 +11,9 @@ use crate::heap::{Attrs, Captures, Frame, Life, List, Path, Value, View};
 use crate::runtime::Words;
 use crate::world::AddError;
 
+/// Interpolations that begin with a string of this length write behind it, as `+` does.
+const MIN_GROWING_BYTES: usize = 512;
+
 /// What may be turned into a string, and how paths are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Coercion {
@@ -213,6 +216,15 @@ impl Evaluator {
 
     fn join(&mut self, texts: Frame, count: usize, total: usize, context: ContextId) -> EvalResult<Value> {
         crate::ops::check_string_length(total)?;
+        let first = texts.get(0);
+        let first_len = first.as_str().expect("coerced").len();
+        if first_len >= MIN_GROWING_BYTES && first_len * 2 >= total {
+            // `"${text}more"` in a loop: what is appended is what it costs.
+            return Ok((1..count).fold(first, |whole, index| {
+                let part = texts.get(index as u32).as_str().expect("coerced");
+                self.heap.append(whole, part.as_bytes(), context)
+            }));
+        }
         Ok(self.heap.string_with(total, context, |bytes| {
             let mut at = 0;
             for index in 0..count {

@@ -37,7 +37,8 @@ pub(crate) struct Workspace {
 pub(crate) struct KnownDerivation {
     pub(crate) modulo: ModuloHash,
     pub(crate) outputs: Box<[Arc<str>]>,
-    /// What it depends on: numbers of elements of contexts.
+    /// What its strings depend on: numbers of elements of contexts. Derivations that are meant with all
+    /// that they need stand for that, so that a chain of them is no longer than it is.
     pub(crate) inputs: Box<[u32]>,
 }
 

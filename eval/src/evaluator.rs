@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ampoule_lang::resolve::Place;
 use ampoule_lang::{FileId, SourceMap, Symbol};
 use ampoule_store::StorePath;
-use rustc_hash::FxHashMap as HashMap;
+use rustc_hash::{FxHashMap as HashMap, FxHashSet};
 
 use crate::builtins::{self, Builtin};
 use crate::context::{ContextElem, ContextId, Contexts};
@@ -417,17 +417,18 @@ impl Evaluator {
     /// What any part fails with.
     pub fn force_deep(&mut self, value: Value) -> EvalResult<Value> {
         let value = self.force(value)?;
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = FxHashSet::default();
         self.deepen(value, &mut seen)?;
         Ok(value)
     }
 
-    fn deepen(&mut self, value: Value, seen: &mut std::collections::HashSet<u64>) -> EvalResult<()> {
+    fn deepen(&mut self, value: Value, seen: &mut FxHashSet<u64>) -> EvalResult<()> {
         match value.view() {
             View::List(list) if !list.is_empty() => {
                 self.check_depth()?;
                 if seen.insert(value.identity()) {
                     for index in 0..list.len() {
+                        self.forget_stack_for(index);
                         let element = self.force_element(list, index)?;
                         self.deepen(element, seen)?;
                     }
@@ -444,9 +445,19 @@ impl Evaluator {
         Ok(())
     }
 
-    fn deepen_attrs(&mut self, attrs: Attrs, seen: &mut std::collections::HashSet<u64>) -> EvalResult<()> {
+    /// Before part `index` of a large value is computed: what computing the last one left on the stack
+    /// must not keep that alive meanwhile. Few parts are large ones, and they come first.
+    fn forget_stack_for(&self, index: usize) {
+        const FEW: usize = 8;
+        if index < FEW {
+            crate::heap::forget_stack();
+        }
+    }
+
+    fn deepen_attrs(&mut self, attrs: Attrs, seen: &mut FxHashSet<u64>) -> EvalResult<()> {
         let sorted = self.heap.sorted(attrs);
         for index in 0..sorted.len() {
+            self.forget_stack_for(index);
             let forced = self.force_slot(sorted.slot(index)).and_then(|value| self.deepen(value, seen));
             if let Err(error) = forced {
                 let (name, _) = sorted.get(index);

@@ -19,6 +19,7 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// What is wrong with a pattern.
@@ -53,12 +54,20 @@ pub struct Regex {
     search: OnceLock<regex::bytes::Regex>,
     /// Present when the crate's result could differ from ours.
     program: Option<Program>,
+    /// Runs a small pattern the first times, as long as building the crate's automaton would not pay.
+    small: Option<Program>,
+    uses: AtomicU32,
     /// Whether that holds for `match` too, or for `split` only.
     program_for_match: bool,
 }
 
 /// Automata larger than this are refused, as the C++ library does at 100,000 states.
 const STATE_LIMIT: usize = 100_000;
+/// Patterns that are run without the crate's automaton the first [`FEW_USES`] times, on texts up to
+/// [`SHORT_TEXT`] bytes. Building that automaton takes 20 µs.
+const SMALL_STATES: usize = 64;
+const SHORT_TEXT: usize = 64;
+const FEW_USES: u32 = 3;
 
 impl Regex {
     /// Compiles `pattern`.
@@ -76,7 +85,10 @@ impl Regex {
         source.push(')');
         let loops = ast.has_visible_empty_loop();
         let program = (loops || ast.has_ambiguous_choice()).then(|| Program::new(&ast, group_count));
+        let small = (ast.states() <= SMALL_STATES).then(|| Program::new(&ast, group_count));
         let regex = Regex {
+            small,
+            uses: AtomicU32::new(0),
             group_count,
             source,
             whole: OnceLock::new(),
@@ -84,9 +96,11 @@ impl Regex {
             program,
             program_for_match: loops,
         };
-        // One of the two is needed anyway; building it tells whether the crate can hold it.
-        let whole = regex.build(&format!(r"\A{}\z", regex.source))?;
-        let _ = regex.whole.set(whole);
+        // One of the two is needed anyway; building it tells whether the crate can hold it. It can hold
+        // small ones.
+        if regex.small.is_none() {
+            let _ = regex.whole.set(regex.build_whole()?);
+        }
         Ok(regex)
     }
 
@@ -99,7 +113,13 @@ impl Regex {
     /// Returns the groups if the whole of `text` matches.
     #[must_use]
     pub fn match_whole(&self, text: &[u8]) -> Option<Groups> {
-        let whole = self.whole.get().expect("set by `new`");
+        if text.len() <= SHORT_TEXT
+            && self.uses.fetch_add(1, Ordering::Relaxed) < FEW_USES
+            && let Some(program) = &self.small
+        {
+            return Backtracker::new(program, text, Ends::AtEnd).run(0).map(|found| found.groups);
+        }
+        let whole = self.whole.get_or_init(|| self.build_whole().expect("small patterns can be held"));
         if self.group_count == 0 {
             return whole.is_match(text).then(Vec::new);
         }
@@ -131,6 +151,10 @@ impl Regex {
             seen_empty: false,
             locations: search.capture_locations(),
         }
+    }
+
+    fn build_whole(&self) -> Result<regex::bytes::Regex, RegexError> {
+        self.build(&format!(r"\A{}\z", self.source))
     }
 
     fn build(&self, source: &str) -> Result<regex::bytes::Regex, RegexError> {
@@ -1048,12 +1072,12 @@ struct Backtracker<'a> {
     text: &'a [u8],
     ends: Ends,
     from: usize,
-    known: HashMap<Place, Known>,
+    known: rustc_hash::FxHashMap<Place, Known>,
 }
 
 impl<'a> Backtracker<'a> {
     fn new(program: &'a Program, text: &'a [u8], ends: Ends) -> Self {
-        Backtracker { program, text, ends, from: 0, known: HashMap::new() }
+        Backtracker { program, text, ends, from: 0, known: Default::default() }
     }
 
     fn run(mut self, from: usize) -> Option<Found> {

@@ -24,12 +24,25 @@ pub enum Piece {
 ///
 /// Linear in the text and the patterns: few patterns are told apart by their first byte, many by an
 /// automaton.
-#[must_use]
-pub fn replace_pieces(text: &[u8], patterns: &[&[u8]]) -> Vec<Piece> {
+///
+/// # Errors
+/// What `each`, which gets the pieces one after another, fails with.
+pub fn replace_pieces<E>(
+    text: &[u8],
+    patterns: &[&[u8]],
+    mut each: impl FnMut(Piece) -> Result<(), E>,
+) -> Result<(), E> {
     let empty = patterns.iter().position(|pattern| pattern.is_empty());
     // What comes after an empty pattern is never reached.
     let patterns = &patterns[..empty.unwrap_or(patterns.len())];
-    let mut pieces = Pieces { pieces: Vec::new(), kept: 0 };
+    let mut kept = 0;
+    let mut replace = |range: Range<usize>, with: usize| {
+        if kept < range.start {
+            each(Piece::Text(kept..range.start))?;
+        }
+        kept = range.end;
+        each(Piece::With(with))
+    };
     let mut find = Finder::new(patterns, text.len());
     let mut at = 0;
     loop {
@@ -37,45 +50,18 @@ pub fn replace_pieces(text: &[u8], patterns: &[&[u8]]) -> Vec<Piece> {
         let end = found.as_ref().map_or(text.len(), |(start, _)| *start);
         if let Some(empty) = empty {
             // Before each byte that stays, and, if no pattern fits there, at the end.
-            for place in at..end {
-                pieces.replace(place..place, empty);
+            (at..end).try_for_each(|place| replace(place..place, empty))?;
+        }
+        let Some((start, index)) = found else {
+            if let Some(empty) = empty {
+                replace(end..end, empty)?;
             }
-        }
-        match found {
-            Some((start, index)) => {
-                at = start + patterns[index].len();
-                pieces.replace(start..at, index);
-            }
-            None => {
-                if let Some(empty) = empty {
-                    pieces.replace(end..end, empty);
-                }
-                return pieces.finish(text.len());
-            }
-        }
+            break;
+        };
+        at = start + patterns[index].len();
+        replace(start..at, index)?;
     }
-}
-
-struct Pieces {
-    pieces: Vec<Piece>,
-    kept: usize,
-}
-
-impl Pieces {
-    fn replace(&mut self, range: Range<usize>, with: usize) {
-        if self.kept < range.start {
-            self.pieces.push(Piece::Text(self.kept..range.start));
-        }
-        self.pieces.push(Piece::With(with));
-        self.kept = range.end;
-    }
-
-    fn finish(mut self, len: usize) -> Vec<Piece> {
-        if self.kept < len {
-            self.pieces.push(Piece::Text(self.kept..len));
-        }
-        self.pieces
-    }
+    if kept < text.len() { each(Piece::Text(kept..text.len())) } else { Ok(()) }
 }
 
 enum Finder {
@@ -176,11 +162,17 @@ mod tests {
 
     fn replace(from: &[&str], to: &[&str], text: &str) -> String {
         let patterns: Vec<&[u8]> = from.iter().map(|pattern| pattern.as_bytes()).collect();
-        let show = |piece| match piece {
-            Piece::Text(range) => &text[range],
-            Piece::With(index) => to[index],
-        };
-        replace_pieces(text.as_bytes(), &patterns).into_iter().map(show).collect()
+        let mut out = String::new();
+        let done: Result<(), std::convert::Infallible> =
+            replace_pieces(text.as_bytes(), &patterns, |piece| {
+                out += match piece {
+                    Piece::Text(range) => &text[range],
+                    Piece::With(index) => to[index],
+                };
+                Ok(())
+            });
+        let Ok(()) = done;
+        out
     }
 
     #[test]

@@ -11,7 +11,6 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex, OnceLock};
 
-use hashbrown::HashTable;
 use rustc_hash::FxHasher;
 
 /// An interned name.
@@ -85,7 +84,7 @@ struct Interner {
 
 #[derive(Default)]
 struct Shard {
-    table: HashTable<(u32, Symbol)>,
+    table: Table,
     /// Rest of the block that short texts are copied to.
     block: &'static mut [u8],
 }
@@ -109,9 +108,7 @@ impl Interner {
     fn intern(&self, text: &[u8]) -> Symbol {
         let (shard, hash) = self.shard(text);
         let mut shard = shard.lock().expect("no holder of this lock panics");
-        if let Some(&(_, symbol)) =
-            shard.table.find(u64::from(hash), |&(h, s)| h == hash && self.text(s) == text)
-        {
+        if let Some(symbol) = shard.table.find(hash, |symbol| self.text(symbol) == text) {
             return symbol;
         }
         let symbol = Symbol(self.next.fetch_add(1, Relaxed));
@@ -121,15 +118,14 @@ impl Interner {
         let chunk = self.chunks[chunk]
             .get_or_init(|| (0..(FIRST_CHUNK as usize) << chunk).map(|_| OnceLock::new()).collect());
         chunk[index].set(kept).expect("each number is given once");
-        shard.table.insert_unique(u64::from(hash), (hash, symbol), |&(h, _)| u64::from(h));
+        shard.table.insert(hash, symbol);
         symbol
     }
 
     fn lookup(&self, text: &[u8]) -> Option<Symbol> {
         let (shard, hash) = self.shard(text);
         let shard = shard.lock().expect("no holder of this lock panics");
-        let found = shard.table.find(u64::from(hash), |&(h, s)| h == hash && self.text(s) == text);
-        found.map(|&(_, symbol)| symbol)
+        shard.table.find(hash, |symbol| self.text(symbol) == text)
     }
 
     fn text(&self, symbol: Symbol) -> &'static [u8] {
@@ -160,6 +156,55 @@ impl Shard {
         self.block = rest;
         kept.copy_from_slice(text);
         kept
+    }
+}
+
+/// Symbols by the hashes of their texts. One look at memory finds most of them: large programs have
+/// more names than caches hold.
+#[derive(Default)]
+struct Table {
+    /// Hash and symbol, from the place that the hash says on; free ones have [`NOBODY`]. A power of two.
+    entries: Vec<(u32, u32)>,
+    count: usize,
+}
+
+/// No symbol has this number.
+const NOBODY: u32 = u32::MAX;
+
+impl Table {
+    fn find(&self, hash: u32, is_it: impl Fn(Symbol) -> bool) -> Option<Symbol> {
+        let mask = self.entries.len().checked_sub(1)?;
+        let mut at = hash as usize & mask;
+        loop {
+            let (known, symbol) = self.entries[at];
+            if symbol == NOBODY {
+                return None;
+            }
+            if known == hash && is_it(Symbol(symbol)) {
+                return Some(Symbol(symbol));
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// Adds a symbol that is not in it.
+    fn insert(&mut self, hash: u32, symbol: Symbol) {
+        if (self.count + 1) * 4 > self.entries.len() * 3 {
+            let doubled = (self.entries.len() * 2).max(64);
+            let old = std::mem::replace(&mut self.entries, vec![(0, NOBODY); doubled]);
+            old.into_iter().filter(|entry| entry.1 != NOBODY).for_each(|entry| self.put(entry));
+        }
+        self.count += 1;
+        self.put((hash, symbol.0));
+    }
+
+    fn put(&mut self, entry: (u32, u32)) {
+        let mask = self.entries.len() - 1;
+        let mut at = entry.0 as usize & mask;
+        while self.entries[at].1 != NOBODY {
+            at = (at + 1) & mask;
+        }
+        self.entries[at] = entry;
     }
 }
 

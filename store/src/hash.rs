@@ -174,17 +174,21 @@ impl Hash {
     /// Hashes `data`.
     #[must_use]
     pub fn of(algo: HashAlgo, data: &[u8]) -> Self {
-        let mut hasher = Hasher::new(algo);
-        hasher.update(data);
-        hasher.finish()
+        fn filled(algo: HashAlgo, digest: &[u8]) -> Hash {
+            Hash::from_bytes(algo, digest).expect("a digest has its algorithm's length")
+        }
+        match algo {
+            HashAlgo::Md5 => filled(algo, &md5::Md5::digest(data)),
+            HashAlgo::Sha1 => filled(algo, &sha1::Sha1::digest(data)),
+            HashAlgo::Sha256 => filled(algo, &sha2::Sha256::digest(data)),
+            HashAlgo::Sha512 => filled(algo, &sha2::Sha512::digest(data)),
+        }
     }
 
     /// Hashes `data` with SHA-256.
     #[must_use]
     pub fn sha256(data: &[u8]) -> Self {
-        let mut bytes = [0; 64];
-        bytes[..32].copy_from_slice(&sha2::Sha256::digest(data));
-        Self { algo: HashAlgo::Sha256, bytes }
+        Self::of(HashAlgo::Sha256, data)
     }
 
     /// Returns the algorithm.
@@ -217,7 +221,9 @@ impl Hash {
         out.extend_from_slice(&digits[..len]);
     }
 
-    fn base16_digits(&self) -> ([u8; 128], usize) {
+    /// Returns the digits in hexadecimal, and how many they are: no memory is asked for.
+    #[must_use]
+    pub fn base16_digits(&self) -> ([u8; 128], usize) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut digits = [0; 128];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(self.as_bytes()) {

@@ -322,10 +322,11 @@ impl Gathered<'_> {
             return Err(EvalError::new(ErrorKind::MissingAttribute, "required attribute 'system' missing"));
         }
         self.check_drv_name()?;
-        let mut elems = self.workspace.gathering.ids(&ev.contexts);
-        know_inputs(ev, &mut elems)?;
+        let named = self.workspace.gathering.ids(&ev.contexts);
+        let elems = know_inputs(ev, &named)?;
         let outputs = self.kind()?;
-        let made = instantiate(ev, self.name, &self.workspace, &outputs, elems)?;
+        let elems = elems.as_ref().unwrap_or(&named);
+        let made = instantiate(ev, self.name, &self.workspace, &outputs, elems, &named)?;
         ev.derivations.recycle(self.workspace);
         Ok(made)
     }
@@ -360,11 +361,11 @@ impl Gathered<'_> {
     }
 }
 
-/// Finds the derivations among what strings depend on, and puts what a derivation with all that it
-/// needs means in its place.
-fn know_inputs(ev: &mut Evaluator, elems: &mut Vec<u32>) -> EvalResult<()> {
+/// Finds the derivations among what strings depend on. If some are meant with all that they need,
+/// returns what there is with that in place of them.
+fn know_inputs(ev: &mut Evaluator, named: &[u32]) -> EvalResult<Option<Vec<u32>>> {
     let mut deep = Vec::new();
-    for &elem in elems.iter() {
+    for &elem in named {
         match ev.contexts.elem(elem) {
             ContextElem::Opaque(_) => {}
             ContextElem::Built { .. } => {
@@ -373,13 +374,15 @@ fn know_inputs(ev: &mut Evaluator, elems: &mut Vec<u32>) -> EvalResult<()> {
             ContextElem::DrvDeep(drv) => deep.push(drv.clone()),
         }
     }
-    if !deep.is_empty() {
-        elems.retain(|&elem| !matches!(ev.contexts.elem(elem), ContextElem::DrvDeep(_)));
-        deep_inputs(ev, deep, elems)?;
-        elems.sort_unstable();
-        elems.dedup();
+    if deep.is_empty() {
+        return Ok(None);
     }
-    Ok(())
+    let is_deep = |elem: u32| matches!(ev.contexts.elem(elem), ContextElem::DrvDeep(_));
+    let mut elems: Vec<u32> = named.iter().copied().filter(|&elem| !is_deep(elem)).collect();
+    deep_inputs(ev, deep, &mut elems)?;
+    elems.sort_unstable();
+    elems.dedup();
+    Ok(Some(elems))
 }
 
 /// Every object of the closure of derivations, every output of every derivation in it.
@@ -421,11 +424,12 @@ fn instantiate(
     name: &str,
     workspace: &Workspace,
     outputs: &Outputs,
-    elems: Vec<u32>,
+    elems: &[u32],
+    named: &[u32],
 ) -> EvalResult<Value> {
     let mut composer = std::mem::take(&mut ev.derivations.composer);
     let (mut inputs, mut sources) = (Vec::with_capacity(elems.len()), Vec::new());
-    for &elem in &elems {
+    for &elem in elems {
         match ev.contexts.elem(elem) {
             ContextElem::Opaque(path) => sources.push(path),
             ContextElem::Built { drv, output } => {
@@ -449,7 +453,7 @@ fn instantiate(
     let (path, modulo, outputs) = (composed.path, composed.modulo, composed.outputs);
     ev.derivations.composer = composer;
     let names = outputs.iter().map(|(name, _)| ev.derivations.name(name)).collect();
-    let known = KnownDerivation { modulo, outputs: names, inputs: elems.into() };
+    let known = KnownDerivation { modulo, outputs: names, inputs: named.into() };
     let number = ev.derivations.insert(path.clone(), known);
     paths_of(ev, &path, number, &outputs)
 }

@@ -268,24 +268,23 @@ fn replace_strings(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let text = ev.force_string(value)?;
     let views: Vec<_> = from.iter().map(|pattern| pattern.as_str().expect("forced")).collect();
     let patterns: Vec<&[u8]> = views.iter().map(crate::heap::Str::as_bytes).collect();
-    let pieces = strings::replace_pieces(text.as_bytes(), &patterns);
-    if let [] | [strings::Piece::Text(_)] = pieces.as_slice()
-        && pieces.len() == usize::from(!text.is_empty())
-    {
-        return Ok(value);
-    }
     let mut context = text.context();
-    let mut out = Vec::with_capacity(text.len());
-    for piece in pieces {
+    let (mut out, mut is_changed) = (Vec::with_capacity(text.len()), false);
+    strings::replace_pieces(text.as_bytes(), &patterns, |piece| {
         match piece {
             strings::Piece::Text(range) => out.extend_from_slice(&text.as_bytes()[range]),
             strings::Piece::With(index) => {
+                is_changed = true;
                 let with = ev.force_element(to, index)?;
                 let with = ev.force_string(with)?;
                 context = ev.contexts().union(context, with.context());
                 out.extend_from_slice(with.as_bytes());
             }
         }
+        Ok::<(), EvalError>(())
+    })?;
+    if !is_changed {
+        return Ok(value);
     }
     crate::ops::check_string_length(out.len())?;
     Ok(ev.string_with(out, context))

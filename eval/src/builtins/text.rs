@@ -117,10 +117,14 @@ pub(super) fn parse_algo(name: &str) -> EvalResult<HashAlgo> {
 
 fn hash_string(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let algo = ev.force_string_no_context(args.at(0))?;
-    let algo = parse_algo(&algo.to_text())?;
+    let algo = match algo.as_bytes() {
+        b"sha256" => HashAlgo::Sha256,
+        _ => parse_algo(&algo.to_text())?,
+    };
     let text = ev.force_string(args.at(1))?;
-    let digits = Hash::of(algo, text.as_bytes()).to_base16();
-    Ok(ev.string(digits))
+    let hash = Hash::of(algo, text.as_bytes());
+    let (digits, len) = hash.base16_digits();
+    Ok(ev.string(&digits[..len]))
 }
 
 fn convert_hash(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {

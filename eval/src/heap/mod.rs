@@ -29,6 +29,7 @@ use ampoule_lang::symbol::Symbol;
 use crate::context::ContextId;
 use crate::runtime::Words;
 use layout::Kind;
+pub(crate) use space::forget_stack;
 use space::{Allocation, Space};
 pub(crate) use stack::Frame;
 pub use value::{
@@ -78,7 +79,7 @@ struct Shapes {
 /// Key arrays that are remembered.
 const SHAPES: usize = 256;
 /// Key arrays longer than this are not looked for.
-const MAX_SHAPE: usize = 32;
+const MAX_SHAPE: usize = 4096;
 
 impl Shapes {
     fn new() -> Self {

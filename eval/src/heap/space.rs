@@ -210,6 +210,7 @@ impl Space {
         }
         let class = CLASS_OF_WORDS[words] as usize;
         self.refill(class);
+        forget_stack();
         self.allocate(words)
     }
 
@@ -491,6 +492,16 @@ fn next_bit(map: &[u64; MAP_WORDS], from: usize, end: usize, wanted: bool) -> Op
         }
         word = map[index] ^ flip;
     }
+}
+
+/// Overwrites what earlier calls left on the native stack below here.
+///
+/// A frame that comes to lie there later may have slots that it never writes, and a collection would
+/// take old words in them for values: how much memory a program holds would depend on how the
+/// compiler lays out frames.
+#[inline(never)]
+pub(crate) fn forget_stack() {
+    std::hint::black_box(&mut [0u64; 256]);
 }
 
 /// Reserves address space that costs nothing until it is touched.
