@@ -29,7 +29,7 @@ pub struct ExpressionArgs {
     pub files: Vec<String>,
 
     /// An expression instead of a file
-    #[arg(short = 'E', long = "expr", value_name = "EXPR")]
+    #[arg(short = 'E', long = "expr", value_name = "EXPR", allow_hyphen_values = true)]
     pub expressions: Vec<String>,
 
     /// The attribute path to take: `a.b.0`

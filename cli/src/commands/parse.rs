@@ -1,6 +1,7 @@
 //! `ampoule parse`: is it a program, and which tree is it?
 
 use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use ampoule_lang::{ParseOptions, SourceMap};
 
@@ -16,8 +17,12 @@ Examples:
   ampoule parse --print file.img      the tree, as `nix-instantiate --parse` prints it")]
 pub struct Args {
     /// The files; `-` reads standard input
-    #[arg(required = true)]
+    #[arg(value_name = "FILE", required_unless_present = "expressions")]
     files: Vec<String>,
+
+    /// An expression instead of a file
+    #[arg(short = 'E', long = "expr", value_name = "EXPR", allow_hyphen_values = true)]
+    expressions: Vec<String>,
 
     /// Print the tree as an expression with all parentheses
     #[arg(long)]
@@ -30,18 +35,14 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let dir = std::env::current_dir().while_doing(|| "cannot tell the working directory".to_owned())?;
     let sources = SourceMap::new();
     let mut wrong = false;
+    let mut texts = Vec::new();
+    for text in &args.expressions {
+        texts.push(("«string»".to_owned(), dir.clone(), text.clone().into_bytes()));
+    }
     for file in &args.files {
-        let mut text = Vec::new();
-        let (name, base) = if file == "-" {
-            std::io::stdin()
-                .read_to_end(&mut text)
-                .while_doing(|| "cannot read standard input".to_owned())?;
-            ("«stdin»".to_owned(), dir.clone())
-        } else {
-            text = std::fs::read(file).while_doing(|| format!("cannot read `{file}`"))?;
-            let full = dir.join(file);
-            (file.clone(), full.parent().unwrap_or(&dir).to_owned())
-        };
+        texts.push(read(file, &dir)?);
+    }
+    for (name, base, text) in texts {
         let source = sources.add(name, base, text);
         match ampoule_lang::parse_and_check(&source, options) {
             Ok(parsed) => {
@@ -57,4 +58,16 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         }
     }
     Ok(if wrong { ExitStatus::Evaluation } else { ExitStatus::Success })
+}
+
+/// Reads a file or standard input: its name in messages, its directory, its text.
+fn read(file: &str, dir: &Path) -> Result<(String, PathBuf, Vec<u8>), CliError> {
+    if file == "-" {
+        let mut text = Vec::new();
+        std::io::stdin().read_to_end(&mut text).while_doing(|| "cannot read standard input".to_owned())?;
+        return Ok(("«stdin»".to_owned(), dir.to_owned(), text));
+    }
+    let text = std::fs::read(file).while_doing(|| format!("cannot read `{file}`"))?;
+    let full = dir.join(file);
+    Ok((file.to_owned(), full.parent().unwrap_or(dir).to_owned(), text))
 }
