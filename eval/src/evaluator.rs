@@ -113,6 +113,8 @@ pub struct Evaluator {
     pub(crate) imports: HashMap<PathBuf, Root>,
     pub(crate) copied: HashMap<PathBuf, StorePath>,
     pub(crate) stats: Stats,
+    /// Whether the value of the next file is printed as it is (see [`Evaluator::shows_next`]).
+    pub(crate) shows_next: bool,
     /// What builtins keep from call to call.
     pub(crate) tools: builtins::Tools,
     pub(crate) derivations: crate::derivations::Derivations,
@@ -215,6 +217,7 @@ impl Evaluator {
             imports: HashMap::default(),
             copied: HashMap::default(),
             stats: Stats::default(),
+            shows_next: false,
             tools: builtins::Tools::default(),
             derivations: crate::derivations::Derivations::default(),
             arena: Box::leak(Box::default()),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ampoule_lang::resolve::{Body, Constants, Place, resolve};
+use ampoule_lang::resolve::{Body, Constants, How, Place, resolve};
 use ampoule_lang::{Diagnostic, FileSpan, Position, Source, Span, Symbol};
 
 use crate::error::{EvalError, EvalResult};
@@ -107,8 +107,10 @@ impl Evaluator {
         let ast = parsed.map_err(EvalError::syntax)?.ast;
         let arena = self.arena;
         let max_depth = u32::try_from(self.stack_left() / 4096).unwrap_or(u32::MAX);
+        let waits_as_nix = std::mem::take(&mut self.shows_next);
         let mut maker = Maker { evaluator: self };
-        resolve(&ast, source, base, arena, &mut maker, scope, max_depth).map_err(EvalError::syntax)
+        resolve(&ast, source, base, arena, &mut maker, scope, How { max_depth, waits_as_nix })
+            .map_err(EvalError::syntax)
     }
 
     /// Adds a text to the sources and compiles it. `name` is what messages call it.

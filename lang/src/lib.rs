@@ -29,6 +29,7 @@ mod indent;
 mod lexer;
 mod operators;
 mod parse;
+mod recover;
 mod syntax_error;
 
 pub use ast::Ast;

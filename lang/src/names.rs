@@ -4,6 +4,8 @@
 //! that is wrong with a text in one go although it also defines something twice,
 //! and for tools that only check. It does not recurse.
 
+use std::collections::HashSet;
+
 use rustc_hash::FxHashMap;
 
 use crate::ast::{Ast, AttrNameKind, AttrPathId, AttrsId, BindingKind, Expr, ExprId, StrPartKind};
@@ -42,6 +44,11 @@ pub const GLOBALS: &[&str] = &[
 
 /// Returns an error for each use of a name that is bound nowhere, in the order of the text.
 pub fn undefined(ast: &Ast, source: &Source) -> Vec<Diagnostic> {
+    undefined_but(&HashSet::new(), ast, source)
+}
+
+/// Returns the same, without the names in `unsure`: they may be bound in what could not be read.
+pub(crate) fn undefined_but(unsure: &HashSet<Symbol>, ast: &Ast, source: &Source) -> Vec<Diagnostic> {
     let globals = GLOBALS.iter().map(|name| (Symbol::intern(name), 1)).collect();
     let mut names =
         Names { ast, bound: globals, withs: 0, todo: vec![Todo::Look(ast.root())], found: Vec::new() };
@@ -49,7 +56,12 @@ pub fn undefined(ast: &Ast, source: &Source) -> Vec<Diagnostic> {
         names.step(todo);
     }
     names.found.sort_by_key(|found| found.span);
-    names.found.into_iter().map(|found| found.diagnostic(source)).collect()
+    names
+        .found
+        .into_iter()
+        .filter(|found| !unsure.contains(&found.name))
+        .map(|found| found.diagnostic(source))
+        .collect()
 }
 
 struct Undefined {

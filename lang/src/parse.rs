@@ -1,6 +1,7 @@
 //! Text to tree: runs the lexer and the grammar, and turns what they refuse into diagnostics.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 
 use lalrpop_util::lalrpop_mod;
 
@@ -8,8 +9,9 @@ use crate::ast::Ast;
 use crate::builder::Builder;
 use crate::diagnostic::Diagnostic;
 use crate::errors;
-use crate::lexer::Lexer;
+use crate::lexer::{DocComment, Lexer};
 use crate::names;
+use crate::recover::{Lexed, Refused, recover};
 use crate::source::{MAX_SOURCE_BYTES, Source};
 use crate::syntax_error;
 
@@ -47,10 +49,15 @@ pub fn parse(source: &Source) -> Result<Ast, Vec<Diagnostic>> {
 /// # Errors
 /// All that is wrong with the text, in its order.
 pub fn parse_with(source: &Source, options: ParseOptions) -> Result<Parsed, Vec<Diagnostic>> {
-    let (parsed, errors) = parse_any(source, options);
-    match parsed {
-        Some(parsed) if errors.is_empty() => Ok(parsed),
-        _ => Err(errors),
+    let mut attempt = parse_any(source, options);
+    if let Some(refused) = attempt.refused {
+        let docs = RefCell::default();
+        attempt.errors.push(syntax_error::of(source, refused, Lexer::new(source.bytes(), &docs)));
+        sort(&mut attempt.errors);
+    }
+    match attempt.parsed {
+        Some(parsed) if attempt.errors.is_empty() => Ok(parsed),
+        _ => Err(attempt.errors),
     }
 }
 
@@ -59,32 +66,74 @@ pub fn parse_with(source: &Source, options: ParseOptions) -> Result<Parsed, Vec<
 /// # Errors
 /// All that is wrong with the text, in its order.
 pub fn parse_and_check(source: &Source, options: ParseOptions) -> Result<Parsed, Vec<Diagnostic>> {
-    let (parsed, mut errors) = parse_any(source, options);
-    let Some(parsed) = parsed else { return Err(errors) };
-    errors.extend(names::undefined(&parsed.ast, source));
-    if errors.is_empty() {
-        return Ok(parsed);
+    let mut whole = parse_any(source, options);
+    let mut lost = HashSet::new();
+    if let Some(refused) = whole.refused.take() {
+        let try_tokens =
+            |tokens: &[Lexed]| match parse_tokens(source, options, tokens.iter().copied()).refused {
+                Some(refused) => Err(refused),
+                None => Ok(()),
+            };
+        let recovered = recover(source, refused, try_tokens);
+        match recovered.rest {
+            Some(tokens) => whole = parse_tokens(source, options, tokens.into_iter()),
+            None => whole.parsed = None,
+        }
+        whole.errors.extend(recovered.errors);
+        lost = recovered.lost;
+    }
+    let mut errors = whole.errors;
+    if let Some(parsed) = &whole.parsed {
+        errors.extend(names::undefined_but(&lost, &parsed.ast, source));
     }
     sort(&mut errors);
-    Err(errors)
+    match whole.parsed {
+        Some(parsed) if errors.is_empty() => Ok(parsed),
+        _ => Err(errors),
+    }
 }
 
-/// Returns the tree, if there is one, and the errors. With errors it is not the program's, but good enough to look for more.
-fn parse_any(source: &Source, options: ParseOptions) -> (Option<Parsed>, Vec<Diagnostic>) {
+/// What became of a text.
+struct Attempt {
+    /// The tree, if there is one. With errors it is not the program's, but good enough to look for more.
+    parsed: Option<Parsed>,
+    /// What is wrong besides syntax, in the order of the text.
+    errors: Vec<Diagnostic>,
+    /// Where the grammar stopped.
+    refused: Option<Refused>,
+}
+
+fn parse_any(source: &Source, options: ParseOptions) -> Attempt {
     if source.bytes().len() > MAX_SOURCE_BYTES {
-        return (None, vec![errors::too_large(source)]);
+        return Attempt { parsed: None, errors: vec![errors::too_large(source)], refused: None };
     }
     let docs = RefCell::new(Vec::new());
-    let mut builder = Builder::new(source, options, &docs);
-    let lexer = Lexer::new(source.bytes(), &docs);
-    match grammar::ProgramParser::new().parse(&mut builder, lexer) {
-        Ok(root) => builder.ast.root = Some(root),
-        Err(error) => builder.errors.push(syntax_error::of(source, error)),
-    }
+    parse_lexed(source, options, &docs, Lexer::new(source.bytes(), &docs))
+}
+
+/// Parses what is left of a text with errors.
+fn parse_tokens(source: &Source, options: ParseOptions, tokens: impl Iterator<Item = Lexed>) -> Attempt {
+    parse_lexed(source, options, &RefCell::default(), tokens)
+}
+
+fn parse_lexed(
+    source: &Source,
+    options: ParseOptions,
+    docs: &RefCell<Vec<DocComment>>,
+    tokens: impl Iterator<Item = Lexed>,
+) -> Attempt {
+    let mut builder = Builder::new(source, options, docs);
+    let refused = match grammar::ProgramParser::new().parse(&mut builder, tokens) {
+        Ok(root) => {
+            builder.ast.root = Some(root);
+            None
+        }
+        Err(error) => Some(error),
+    };
     builder.finish_open_sets();
     let Builder { ast, mut errors, warnings, .. } = builder;
     sort(&mut errors);
-    (ast.root.is_some().then_some(Parsed { ast, warnings }), errors)
+    Attempt { parsed: ast.root.is_some().then_some(Parsed { ast, warnings }), errors, refused }
 }
 
 fn sort(errors: &mut [Diagnostic]) {

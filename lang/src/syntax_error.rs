@@ -4,28 +4,29 @@
 //! the text up to the error is looked through once more for the bracket that is still open and for the
 //! mistakes that people make most.
 
-use std::cell::RefCell;
-
 use lalrpop_util::ParseError;
 
 use crate::codes;
 use crate::diagnostic::Diagnostic;
-use crate::lexer::{LexError, LexErrorKind, Lexer, Token};
+use crate::lexer::{LexError, LexErrorKind, Token};
+use crate::recover::{Lexed, Refused};
 use crate::source::Source;
 use crate::span::{FileSpan, Span};
 
-/// Turns what the grammar or the lexer refused into a diagnostic.
-pub(crate) fn of(source: &Source, error: ParseError<u32, Token, LexError>) -> Diagnostic {
+/// Turns what the grammar or the lexer refused into a diagnostic. `tokens` are those that it was given.
+pub(crate) fn of(source: &Source, error: Refused, tokens: impl Iterator<Item = Lexed>) -> Diagnostic {
     match error {
         ParseError::User { error } => lexical(source, error),
         ParseError::UnrecognizedToken { token: (start, token, end), expected } => {
-            unexpected(source, Some(token), Span::new(start, end), &expected)
+            unexpected(source, tokens, Some(token), Span::new(start, end), &expected)
         }
-        ParseError::UnrecognizedEof { expected, .. } => unexpected(source, None, end_of(source), &expected),
+        ParseError::UnrecognizedEof { expected, .. } => {
+            unexpected(source, tokens, None, end_of(source), &expected)
+        }
         ParseError::ExtraToken { token: (start, token, end) } => {
-            unexpected(source, Some(token), Span::new(start, end), &[])
+            unexpected(source, tokens, Some(token), Span::new(start, end), &[])
         }
-        ParseError::InvalidToken { location } => unexpected(source, None, Span::at(location), &[]),
+        ParseError::InvalidToken { location } => unexpected(source, tokens, None, Span::at(location), &[]),
     }
 }
 
@@ -71,9 +72,15 @@ fn invalid_token(error: Diagnostic, rest: &[u8]) -> Diagnostic {
     }
 }
 
-fn unexpected(source: &Source, token: Option<Token>, span: Span, expected: &[String]) -> Diagnostic {
+fn unexpected(
+    source: &Source,
+    tokens: impl Iterator<Item = Lexed>,
+    token: Option<Token>,
+    span: Span,
+    expected: &[String],
+) -> Diagnostic {
     let at = |span| FileSpan { file: source.id(), span };
-    let context = Context::before(source, span.start);
+    let context = Context::before(tokens, span.start);
     let after_operand = expected.iter().any(|name| name == "\"+\"");
     let expected = likely(expected, after_operand);
     let name = match token {
@@ -100,9 +107,12 @@ fn unexpected(source: &Source, token: Option<Token>, span: Span, expected: &[Str
     if token == Some(Token::Invalid) {
         return invalid_token(error, &source.bytes()[span.start as usize..]);
     }
-    let only_semicolon = expected.as_slice() == ["';'"];
+    let only_semicolon = token.is_some() && expected.as_slice() == ["';'"];
     if only_semicolon && let Some(end) = context.end_of_binding(token) {
         error = error.label(at(Span::at(end)), "a `;` is missing here");
+    }
+    if token.is_some() && !error.secondary.is_empty() {
+        error = error.saying("not expected here");
     }
     hints(error, token, &context, &expected, after_operand)
 }
@@ -167,11 +177,10 @@ struct Context {
 }
 
 impl Context {
-    fn before(source: &Source, offset: u32) -> Self {
-        let docs = RefCell::default();
+    fn before(tokens: impl Iterator<Item = Lexed>, offset: u32) -> Self {
         const KEPT: usize = 32;
         let mut context = Self { open: Vec::new(), before: Vec::new() };
-        for token in Lexer::new(source.bytes(), &docs) {
+        for token in tokens {
             let Ok((start, token, end)) = token else { break };
             if start >= offset {
                 break;

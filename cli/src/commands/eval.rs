@@ -45,10 +45,11 @@ pub struct Args {
 pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
     let config = global.config()?;
     let options = BuildArgs::default().options(&config)?;
-    let session = Session::new(&args.expression, &config, Keeps::Values, options)?;
+    let mut session = Session::new(&args.expression, &config, Keeps::Values, options)?;
+    session.shows_lazily = !args.strict && !args.raw && !ui.json();
     session.each(ui, |ev, value, _| {
         if args.raw {
-            let text = ev.coerce_to_string(value, Coercion::PLAIN)?;
+            let text = ev.coerce_to_string(value, Coercion::INTERPOLATION)?;
             ui.print_raw(text.as_str().expect("coercing to a string gives one").as_bytes())?;
         } else if args.xml {
             let (text, _) = ev.to_xml(value, args.strict, !args.no_location)?;

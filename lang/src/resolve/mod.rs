@@ -18,6 +18,7 @@
 
 mod ir;
 mod resolver;
+mod shown;
 
 pub use ir::{
     Assert, Attrs, Binary, Body, Call, Constants, DynamicAttrs, Eager, Field, Formal, Formals, Has, If,
@@ -32,11 +33,20 @@ use crate::diagnostic::Diagnostic;
 use crate::source::Source;
 use crate::symbol::Symbol;
 
+/// How a file is resolved.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// How deep expressions may be nested: each level takes up to 4 KiB of native stack.
+    pub max_depth: u32,
+    /// Whether the parts of the file's value wait exactly where Nix lets them wait, because it is going to be
+    /// printed as it is.
+    pub waits_as_nix: bool,
+}
+
 /// Resolves the names of a file.
 ///
 /// `base` is added to all offsets (see [`Place`]); at least 1. `scope` names what the caller binds:
-/// slots 0, 1, … of the returned body's frame. `max_depth` is how deep expressions may be nested: each
-/// level takes up to 4 KiB of native stack.
+/// slots 0, 1, … of the returned body's frame.
 ///
 /// # Errors
 /// All names that are bound nowhere, in the order of the text.
@@ -47,7 +57,7 @@ pub fn resolve<'a, R: Runtime>(
     arena: &'a Bump,
     constants: &mut dyn Constants<'a, R>,
     scope: &[Symbol],
-    max_depth: u32,
+    how: How,
 ) -> Result<&'a Body<'a, R>, Vec<Diagnostic>> {
-    resolver::Resolver::new(ast, source, base, arena, constants, max_depth).file(scope)
+    resolver::Resolver::new(ast, source, base, arena, constants, how).file(scope)
 }

@@ -1,7 +1,7 @@
 //! The pass itself; see the module above.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bumpalo::Bump;
 use rustc_hash::FxBuildHasher;
@@ -67,6 +67,8 @@ pub(super) struct Resolver<'a, 's, 'c, R: Runtime> {
     errors: Vec<Diagnostic>,
     /// How deep expressions may still be nested.
     depth_left: u32,
+    /// What is never computed before it is asked for.
+    waiting: HashSet<ExprId>,
 }
 
 /// A binding of a `let`, `rec` or pattern, before its value is resolved.
@@ -94,10 +96,11 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
         base: u32,
         arena: &'a Bump,
         constants: &'c mut dyn Constants<'a, R>,
-        max_depth: u32,
+        how: super::How,
     ) -> Self {
         Self {
-            depth_left: max_depth,
+            depth_left: how.max_depth,
+            waiting: if how.waits_as_nix { super::shown::delayed_as_in_nix(ast) } else { HashSet::new() },
             ast,
             source,
             base,
@@ -634,7 +637,7 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
             let base = this.var_node(source, base_place.start);
             Node::Field(this.arena.alloc(Field { base, name, place, base_place }))
         };
-        if self.is_unwritten_here(source) {
+        if self.is_unwritten_here(source) || self.waits(expr) {
             return self.suspended(select, span);
         }
         let now = select(self);
@@ -913,13 +916,30 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
     /// Resolves what is bound to a name: functions learn it.
     fn lazy_named(&mut self, id: ExprId, name: Symbol) -> N<'a, R> {
         match self.ast.expr(id) {
+            Expr::Lambda(_) if self.waits(id) => self.wait(id, Some(name)),
             Expr::Lambda(lambda) => self.lambda(id, lambda, Some(name)),
             _ => self.lazy(id),
         }
     }
 
+    fn waits(&self, id: ExprId) -> bool {
+        !self.waiting.is_empty() && self.waiting.contains(&id)
+    }
+
+    /// Resolves what must wait, also if it is a value as it stands.
+    fn wait(&mut self, id: ExprId, name: Option<Symbol>) -> N<'a, R> {
+        let body = |this: &mut Self| match this.ast.expr(id) {
+            Expr::Lambda(lambda) => this.lambda(id, lambda, name),
+            _ => this.strict(id),
+        };
+        Node::Thunk(self.suspension(body, self.ast.span(id)))
+    }
+
     /// Resolves what may wait.
     fn lazy(&mut self, id: ExprId) -> N<'a, R> {
+        if self.waits(id) {
+            return self.wait(id, None);
+        }
         let span = self.ast.span(id);
         match self.ast.expr(id) {
             Expr::Int(_) | Expr::Float(_) | Expr::Str(_) | Expr::Path(_) => self.strict(id),
