@@ -22,11 +22,13 @@ pub fn eval_error(ev: &mut Evaluator, error: &EvalError, sources: &SourceMap, sh
     if ui.json() || error.frames().is_empty() {
         return;
     }
-    let mut lines = Vec::new();
-    let shown: Vec<_> = error.frames().iter().filter(|frame| show_trace || is_users(ev, frame)).collect();
+    let mut lines: Vec<String> = Vec::new();
+    let mut told = 0;
+    let users: Vec<_> = error.frames().iter().filter(|frame| show_trace || is_users(ev, frame)).collect();
     let limit = if show_trace { usize::MAX } else { SHORT_TRACE };
-    // From the user's file outwards in: the last frame is the outermost.
-    for frame in shown.iter().rev().take(limit) {
+    // From the user's file outwards in: the last frame is the outermost. Rounds of a recursion are told once.
+    for same in users.chunk_by(|a, b| a == b).rev().take(limit) {
+        let frame = same[0];
         let at = match ev.file_span(frame.place) {
             Some(span) => {
                 let source = sources.get(span.file);
@@ -36,8 +38,12 @@ pub fn eval_error(ev: &mut Evaluator, error: &EvalError, sources: &SourceMap, sh
             None => String::new(),
         };
         lines.push(format!("  {}{at}", frame.text));
+        if same.len() > 1 {
+            lines.push(format!("  ({} duplicate frames omitted)", same.len() - 1));
+        }
+        told += same.len();
     }
-    let hidden = error.frames().len().saturating_sub(lines.len());
+    let hidden = error.frames().len().saturating_sub(told);
     if hidden > 0 {
         lines.push(format!("  … {hidden} more; --show-trace shows them"));
     }
@@ -55,7 +61,7 @@ fn is_library(ev: &Evaluator, file: FileId) -> bool {
     let name = source.name();
     name.starts_with(crate::world::STD_DIR)
         || name.starts_with("«ampoule»")
-        || name.starts_with("«derivation»")
+        || name == "/derivation-internal.nix"
 }
 
 /// An error inside the library is shown where the user's file led there: what stands in the library

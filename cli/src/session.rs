@@ -71,7 +71,18 @@ pub struct ExpressionArgs {
     /// Let `builtins.traceVerbose` trace
     #[arg(long)]
     pub trace_verbose: bool,
+
+    /// Fail at the first `builtins.warn`, with its trace
+    #[arg(long)]
+    pub abort_on_warn: bool,
+
+    /// Calls that may be nested, about; as many as the stack holds if not given
+    #[arg(long, value_name = "COUNT")]
+    pub max_call_depth: Option<usize>,
 }
+
+/// Bytes of native stack that a nested call of a small function takes.
+const BYTES_PER_CALL: usize = 1024;
 
 /// One thing to evaluate.
 #[derive(Clone, Debug)]
@@ -176,11 +187,15 @@ impl Session {
             allow_import_from_derivation: args.allow_import_from_derivation
                 || config.bool("eval.import-from-derivation"),
             trace_verbose: args.trace_verbose,
+            abort_on_warn: args.abort_on_warn,
             system: system.map_or_else(this_system, str::to_owned),
             interrupt: Interrupt::default(),
             sources: Arc::new(SourceMap::new()),
             ..Settings::default()
         };
+        if let Some(calls) = args.max_call_depth {
+            settings.stack_bytes = settings.stack_bytes.min(calls.saturating_mul(BYTES_PER_CALL));
+        }
         settings.parse.pipe_operators = config.bool("eval.pipe-operators");
         let realiser = Box::new(EvaluationRealiser::new(config, build));
         let mut arguments = Vec::new();

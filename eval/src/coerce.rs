@@ -175,7 +175,7 @@ impl Evaluator {
         }
         let world = self.world();
         let added = world.add_path(&name, path, Method::Nar, None, None).map_err(|error| match error {
-            AddError::Io(error) => EvalError::world(&error),
+            AddError::Io(error) => EvalError::adding(&*world, &error, path),
             AddError::Stopped | AddError::HashMismatch { .. } => unreachable!("no filter, no promise"),
         })?;
         self.copied.insert(path.to_owned(), added.clone());

@@ -41,6 +41,8 @@ pub struct Settings {
     pub max_tail_calls: u32,
     /// Whether `builtins.traceVerbose` traces.
     pub trace_verbose: bool,
+    /// Whether `builtins.warn` ends the evaluation.
+    pub abort_on_warn: bool,
     /// How another thread stops the evaluation.
     pub interrupt: Interrupt,
     /// The texts that are read.
@@ -59,6 +61,7 @@ impl Default for Settings {
             nursery_bytes: 8 << 20,
             max_tail_calls: 20_000_000,
             trace_verbose: false,
+            abort_on_warn: false,
             interrupt: Interrupt::default(),
             sources: Arc::new(SourceMap::new()),
             parse: ampoule_lang::ParseOptions::default(),

@@ -104,7 +104,11 @@ impl Evaluator {
             Err(_) if scope.is_empty() => ampoule_lang::parse_and_check(source, self.settings.parse),
             parsed => parsed,
         };
-        let ast = parsed.map_err(EvalError::syntax)?.ast;
+        let ampoule_lang::Parsed { ast, warnings } = parsed.map_err(EvalError::syntax)?;
+        if !warnings.is_empty() {
+            let text = ampoule_lang::render::render(&warnings, &self.settings.sources, false);
+            self.world.message(text.trim_end());
+        }
         let arena = self.arena;
         let max_depth = u32::try_from(self.stack_left() / 4096).unwrap_or(u32::MAX);
         let waits_as_nix = std::mem::take(&mut self.shows_next);

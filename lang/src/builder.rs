@@ -42,6 +42,8 @@ pub(crate) struct Builder<'s> {
     names: Vec<AttrName>,
     formals: Vec<Formal>,
     pub indent_parts: Vec<IndentPart>,
+    /// The last `f or`, unless it stands in parentheses.
+    bare_or_call: Option<ExprId>,
 }
 
 impl<'s> Builder<'s> {
@@ -71,6 +73,7 @@ impl<'s> Builder<'s> {
             names: Vec::new(),
             formals: Vec::new(),
             indent_parts: Vec::new(),
+            bare_or_call: None,
         }
     }
 
@@ -151,7 +154,26 @@ impl<'s> Builder<'s> {
     /// `f or`: the call of `f` with the variable `or`.
     pub fn apply_or(&mut self, start: u32, function: ExprId, or: u32, end: u32) -> ExprId {
         let arg = self.node(or, Expr::Var(sym::OR), end);
-        self.call(function, arg, Span::new(start, end))
+        let call = self.call(function, arg, Span::new(start, end));
+        self.bare_or_call = Some(call);
+        call
+    }
+
+    /// `(e)`
+    #[inline]
+    pub fn parenthesised(&mut self, inner: ExprId) -> ExprId {
+        self.bare_or_call = None;
+        inner
+    }
+
+    /// An argument or element, which may be `f or` without parentheses.
+    #[inline]
+    pub fn beside_others(&mut self, expr: ExprId) -> ExprId {
+        if self.bare_or_call == Some(expr) {
+            self.warnings
+                .push(errors::or_beside_others(self.source, self.ast.spans[expr.0.get() as usize - 1]));
+        }
+        expr
     }
 
     // Control.

@@ -85,6 +85,8 @@ codes! {
     NOT_ASSOCIATIVE = 14;
     /// A program that the formatter leaves alone.
     FORMAT = 15;
+    /// `f x or` without parentheses.
+    OR_AS_NAME = 16;
 }
 
 #[cfg(test)]

@@ -81,3 +81,11 @@ pub(crate) fn too_large(source: &Source) -> Diagnostic {
     );
     Diagnostic::error(codes::TOO_LARGE, message, FileSpan { file: source.id(), span: Span::at(0) })
 }
+
+pub(crate) fn or_beside_others(source: &Source, span: Span) -> Diagnostic {
+    let text = String::from_utf8_lossy(source.slice(span)).into_owned();
+    let message =
+        "This expression uses `or` as an identifier in a way that will change in a future Nix release";
+    Diagnostic::warning(codes::OR_AS_NAME, message, FileSpan { file: source.id(), span })
+        .hint(format!("wrap it in parentheses to keep its meaning: `({text})`"))
+}

@@ -300,11 +300,10 @@ fn list_to_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         let pair = ev.force_element(list, index)?;
         let pair = ev.force_attrs(pair)?;
         let name = ev.required_attr(pair, sym::NAME)?;
-        let (_, pos) = pair.find(sym::NAME).expect("just found");
         let name = force_name(ev, name)?;
         if seen.insert(name) {
-            let value = pair.get(sym::VALUE).ok_or_else(|| EvalError::missing_attribute("value"))?;
-            set.push_at(ev.heap(), name, value, pos);
+            let (slot, pos) = pair.find(sym::VALUE).ok_or_else(|| EvalError::missing_attribute("value"))?;
+            set.push_at(ev.heap(), name, slot.get(), pos);
         }
     }
     Ok(set.finish(ev.heap()))

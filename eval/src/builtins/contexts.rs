@@ -207,7 +207,7 @@ fn append_entry(
     let not_derivation = |ev: &Evaluator, what: &str| {
         let shown = ev.world().store_dir().print(path);
         Err(EvalError::invalid(format!(
-            "tried to add {what} context of {shown}, which is not a derivation, to a string"
+            "tried to add {what} context of \"{shown}\", which is not a derivation, to a string"
         )))
     };
     if flag(ev, "path")? {

@@ -182,7 +182,13 @@ fn trace_verbose(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 
 fn warn(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let text = ev.force_string(args.at(0))?.to_text().into_owned();
+    // As in Nix, the lines of a text stand below each other.
+    let text = text.replace('\n', "\n                    ");
     ev.world().message(&format!("evaluation warning: {text}"));
+    if ev.settings().abort_on_warn {
+        let message = "aborting to reveal stack trace of warning, as abort-on-warn is set";
+        return Err(EvalError::new(ErrorKind::Aborted, message));
+    }
     Ok(args.at(1))
 }
 

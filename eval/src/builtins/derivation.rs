@@ -72,14 +72,17 @@ pub(super) const TABLE: &[Builtin] = &[
     },
 ];
 
-/// `derivation`, over `derivationStrict`.
-const WRAPPER: &[u8] = br#"attributes@{ outputs ? [ "out" ], ... }:
+/// `derivation`, over `derivationStrict`. The lines are those of Nix's: `unsafeGetAttrPos` and `toXML` show
+/// where its attributes stand.
+const WRAPPER: [&str; 2] = [
+    r#"drvAttrs@{ outputs ? [ "out" ], ... }:
 let
-  paths = builtins.derivationStrict attributes;
-  common = attributes // builtins.listToAttrs named // {
-    all = map (output: output.value) named;
-    drvAttrs = attributes;
-  };
+  paths = builtins.derivationStrict drvAttrs;"#,
+    r#"  common = drvAttrs // builtins.listToAttrs named // {
+      all = map (output: output.value) named;
+      inherit drvAttrs;
+    };
+
   named = map (outputName: {
     name = outputName;
     value = common // {
@@ -91,10 +94,13 @@ let
   }) outputs;
 in
 (builtins.head named).value
-"#;
+"#,
+];
 
 fn derivation(ev: &mut Evaluator, _: &Args) -> EvalResult<Value> {
-    ev.eval_text("«derivation»", std::path::Path::new("/"), WRAPPER)
+    let [head, tail] = WRAPPER;
+    let text = ["\n".repeat(29), head.to_owned(), "\n".repeat(10), tail.to_owned()].concat();
+    ev.eval_text("/derivation-internal.nix", std::path::Path::new("/"), text.as_bytes())
 }
 
 fn run_placeholder(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {

@@ -202,6 +202,17 @@ impl EvalError {
     }
 }
 
+impl EvalError {
+    /// A path could not be added to the store.
+    #[cold]
+    pub(crate) fn adding(world: &dyn crate::world::World, error: &std::io::Error, path: &Path) -> Self {
+        match world.file_type(path) {
+            Ok(None) => Self::file(&std::io::ErrorKind::NotFound.into(), path),
+            _ => Self::file(error, path),
+        }
+    }
+}
+
 /// The system's words, without Rust's number behind them.
 fn plain(kind: std::io::ErrorKind, error: &std::io::Error) -> String {
     match kind {
@@ -472,7 +483,7 @@ fn add(ev: &mut Evaluator, addition: &Addition) -> EvalResult<Value> {
     };
     let path = added.map_err(|error| match error {
         AddError::Stopped => failed.take().expect("a filter that stops says why"),
-        AddError::Io(error) => EvalError::file(&error, &addition.source),
+        AddError::Io(error) => EvalError::adding(&*world, &error, &addition.source),
         AddError::HashMismatch { .. } => EvalError::invalid(format!(
             "store path mismatch in (possibly filtered) path added from '{}'",
             addition.source.display()

@@ -213,8 +213,8 @@ fn bitwise(ev: &mut Evaluator, args: &Args, operation: fn(i64, i64) -> i64) -> E
 
 fn round(ev: &mut Evaluator, args: &Args, rounding: fn(f64) -> f64) -> EvalResult<Value> {
     let value = ev.force(args.at(0))?;
-    if value.as_int().is_some() {
-        return Ok(value);
+    if let Some(n) = value.as_int() {
+        return if n as f64 as i128 == i128::from(n) { Ok(value) } else { Err(changed_by_float(n)) };
     }
     let exact = ev.force_float(value)?;
     match number::int_of_whole_float(rounding(exact)) {
@@ -224,6 +224,26 @@ fn round(ev: &mut Evaluator, args: &Args, rounding: fn(f64) -> f64) -> EvalResul
             format!("NixFloat argument {} is not in the range of NixInt", number::print_float(exact)),
         )),
     }
+}
+
+/// Nix went through a float for long, and refuses what that changed.
+#[cold]
+fn changed_by_float(n: i64) -> EvalError {
+    let rounded = n as f64 as i128;
+    let what = match i64::try_from(rounded) {
+        Ok(rounded) => format!(
+            "a loss of precision occurred in previous Nix versions because the NixInt argument {n} was rounded \
+             to {rounded}"
+        ),
+        Err(_) => format!("the NixInt argument {n} caused undefined behavior in previous Nix versions"),
+    };
+    EvalError::new(
+        ErrorKind::Overflow,
+        format!(
+            "Due to a bug (see https://github.com/NixOS/nix/issues/12899) {what}.\n\
+             Future Nix versions might implement the correct behavior."
+        ),
+    )
 }
 
 fn is(ev: &mut Evaluator, args: &Args, test: fn(View) -> bool) -> EvalResult<Value> {
