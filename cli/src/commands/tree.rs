@@ -23,6 +23,7 @@ Examples:
   ampoule image tree result             the files of an image")]
 pub struct Args {
     /// A file, a result, a store path, or an image that was made here
+    #[arg(default_value = "result")]
     target: String,
 
     #[command(flatten)]
