@@ -297,7 +297,7 @@ impl Builder<'_> {
         let mut sizes: BTreeMap<usize, u64> = BTreeMap::new();
         let mut slim = None;
         if let Some(words) = self.spec.slim.wanted() {
-            let kept = crate::slim::slim(&view, &dpkg, &run, &words, trees.len())?;
+            let kept = crate::slim::slim(&view, &dpkg, &run, &words, &self.spec.named, trees.len())?;
             let total = view.iter().filter(|(_, n)| matches!(n.kind, EntryKind::File { .. })).count();
             report.lines.push(format!("slim: {} of {total} files are kept", kept.files));
             for (i, part) in trees.iter_mut().chain(packed.iter_mut()).enumerate() {

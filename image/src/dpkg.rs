@@ -141,6 +141,12 @@ impl Dpkg {
         self.depends.get(package).cloned().unwrap_or_default()
     }
 
+    /// Returns the source package of a package.
+    pub fn source<'a>(&'a self, package: &'a str) -> &'a str {
+        let found = self.packages.iter().find(|known| known.name == package);
+        found.and_then(|known| known.source.as_deref()).unwrap_or(package)
+    }
+
     /// Returns every package.
     pub fn packages(&self) -> &[PackageSpec] {
         &self.packages

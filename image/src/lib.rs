@@ -22,6 +22,7 @@ pub mod entry;
 pub mod error;
 pub mod group;
 pub mod inspect;
+pub mod interpreters;
 pub mod layer;
 pub mod layout;
 pub mod lint;

@@ -145,7 +145,33 @@ impl<'a> Needs<'a> {
                 return Ok(Need::Found { what: format!("library {shown}"), links: found.passed, path: end });
             }
         }
+        // No loader looks there, but who loads a library of a suite has loaded its
+        // neighbours before: `libjvm.so` of a Java.
+        if facts.interpreter.is_none()
+            && let Some(end) = self.neighbour(path, facts, name)?
+        {
+            return Ok(Need::Found { what: format!("library {shown}"), links: Vec::new(), path: end });
+        }
         Ok(Need::Missing { kind: "library", name: shown })
+    }
+
+    /// Finds a library by its name in the directories that belong with the one of `path`.
+    fn neighbour(&self, path: &[u8], facts: &ElfFacts, name: &[u8]) -> Result<Option<Box<[u8]>>> {
+        // `usr/lib/jvm/java-17` is a place of one suite, `usr/lib/x86_64-linux-gnu` is everybody's.
+        let components: Vec<&[u8]> = path.split(|&b| b == b'/').collect();
+        let own = if components.get(2).is_some_and(|dir| dir.ends_with(b"-linux-gnu")) { 4 } else { 3 };
+        if components.len() <= own + 1 {
+            return Ok(None);
+        }
+        let suite = components[..own].join(&b'/');
+        let named = |path: &&[u8]| path.rsplit(|&b| b == b'/').next() == Some(name);
+        for found in self.view.below(&suite).map(|(path, _)| path).filter(named) {
+            let Some(source) = self.view.source(found) else { continue };
+            if self.elves.get(source)?.is_some_and(|f| f.machine == facts.machine && f.is_64 == facts.is_64) {
+                return Ok(Some(found.into()));
+            }
+        }
+        Ok(None)
     }
 
     fn library_dirs(&self, path: &[u8], facts: &ElfFacts) -> Vec<Vec<u8>> {

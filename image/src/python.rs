@@ -470,17 +470,10 @@ fn module_files(view: &View, at: &[u8], asker: &str, keeps: &mut Keeps) -> bool 
     found
 }
 
-/// Keeps the codecs, which are looked up by name; those for East Asian text only if
-/// asked for, since each is a C library of its own.
+/// Keeps the codecs: whoever sends a text says by which name they are looked up.
 fn keep_encodings(view: &View, at: &[u8], keeps: &mut Keeps) {
-    for (path, _) in view.below(at) {
-        let heavy = view.source(path).is_some_and(|source| {
-            std::fs::read(source)
-                .is_ok_and(|text| contains(&text, b"_multibytecodec") || contains(&text, b"import _codecs_"))
-        });
-        if path.ends_with(b".py") && !heavy {
-            keeps.push((path.into(), "a codec, looked up by name".to_owned()));
-        }
+    for (path, _) in view.below(at).filter(|(path, _)| path.ends_with(b".py")) {
+        keeps.push((path.into(), "a codec, looked up by name".to_owned()));
     }
 }
 

@@ -24,6 +24,7 @@ use crate::dpkg::Dpkg;
 use crate::elf::ElfCache;
 use crate::entry::EntryKind;
 use crate::error::Result;
+use crate::interpreters::{self, Interpreter};
 use crate::needs::{Need, Needs, shebang};
 use crate::oci::RunConfig;
 use crate::python::Python;
@@ -99,6 +100,7 @@ pub fn slim(
     dpkg: &Dpkg,
     config: &RunConfig,
     words: &FullSlimSpec,
+    named: &[String],
     trees: usize,
 ) -> Result<Kept> {
     let mut slimmed = crate::lint::distribution_parts(view);
@@ -119,10 +121,12 @@ pub fn slim(
         dpkg,
         whole_packages: BTreeSet::new(),
         python: Python::new(&env, &config.working_dir),
+        env: env.clone(),
         slimmed,
     };
     slimmer.kept.slimmed = slimmer.slimmed.clone();
     slimmer.start(config, words)?;
+    named.iter().try_for_each(|package| slimmer.keep_named(package))?;
     slimmer.run()?;
     slimmer.keep_records()?;
     slimmer.run()?;
@@ -144,6 +148,8 @@ struct Slimmer<'a> {
     dpkg: &'a Dpkg,
     whole_packages: BTreeSet<String>,
     python: Python,
+    /// The image's environment.
+    env: Vec<String>,
     slimmed: BTreeSet<usize>,
 }
 
@@ -197,6 +203,23 @@ impl Slimmer<'_> {
         }
         for name in &words.dlopen {
             self.keep_library(name);
+        }
+        Ok(())
+    }
+
+    /// Keeps a package that the person named, if it has no programs: time zones,
+    /// certificates, fonts, plug-ins. Of one with programs only what runs is kept.
+    fn keep_named(&mut self, package: &str) -> Result<()> {
+        let files = self.dpkg.files(package);
+        if files.iter().any(|file| PROGRAM_DIRS.iter().any(|dir| file.starts_with(dir))) {
+            return Ok(());
+        }
+        for file in files {
+            // Python's are found by what is imported.
+            let python = file.windows(15).any(|part| part == b"/dist-packages/");
+            if !python && !is_documentation(&file) && !interpreters::serves_another(&file) {
+                self.keep_if_it_runs(&file, &format!("part of `{package}`, which the file names"))?;
+            }
         }
         Ok(())
     }
@@ -318,7 +341,9 @@ impl Slimmer<'_> {
             None => false,
         };
         if is_elf {
-            if self.programs.contains(path) {
+            // These name places for everybody; what of them is needed is said elsewhere.
+            let for_all = name.starts_with("ld-") || name.starts_with("libc.so");
+            if !for_all && !self.python.is_interpreter(&name) && !name.starts_with("libpython") {
                 self.follow_strings(path, &shown)?;
             }
         } else if path.starts_with(b"etc/") {
@@ -335,11 +360,15 @@ impl Slimmer<'_> {
         if name == "libc.so.6" {
             // Ending a thread unwinds it, and glibc opens this for that.
             self.keep_path(&[dir, b"/libgcc_s.so.1"].concat(), "opened by libc when a thread ends");
+            self.keep_locales()?;
         }
         if name.starts_with("libcrypto.so") {
             for file in ["usr/lib/ssl/openssl.cnf", "etc/ssl/openssl.cnf"] {
                 self.keep_path(file.as_bytes(), "the configuration of libcrypto");
             }
+        }
+        if name.starts_with("libmagic.so") {
+            self.keep_path(b"usr/share/misc/magic.mgc", "what libmagic knows");
         }
         if name.starts_with("libssl.so") || name.starts_with("libgnutls.so") {
             for file in ["etc/ssl/certs/ca-certificates.crt", "usr/lib/ssl/certs", "usr/lib/ssl/cert.pem"] {
@@ -348,15 +377,64 @@ impl Slimmer<'_> {
         }
         if self.python.is_interpreter(name) {
             self.python.interpreter(path, name);
-        } else if is_other_interpreter(name) && self.programs_or_shebangs(path) {
+        } else if let Some(interpreter) = interpreters::by_name(name)
+            && self.view.get(path).is_some_and(|node| node.mode & 0o111 != 0)
+        {
             self.keep_package_of(path)?;
+            self.keep_modules(interpreter)?;
         }
         self.python.file(path);
         Ok(())
     }
 
-    fn programs_or_shebangs(&self, path: &[u8]) -> bool {
-        self.view.get(path).is_some_and(|node| node.mode & 0o111 != 0)
+    /// Keeps the locales that the environment names, and C.UTF-8, if the tree has them.
+    fn keep_locales(&mut self) -> Result<()> {
+        let mut names = vec!["C.utf8".to_owned()];
+        for line in &self.env {
+            if let Some((name, value)) = line.split_once('=')
+                && (name == "LANG" || name == "LANGUAGE" || name.starts_with("LC_"))
+            {
+                // `de_DE.UTF-8` lies in `de_DE.utf8`.
+                let (language, codeset) = value.split_once('.').unwrap_or((value, ""));
+                let codeset = codeset.to_lowercase().replace('-', "");
+                names.push(value.to_owned());
+                names.push(format!("{language}.{codeset}"));
+            }
+        }
+        for name in names.iter().filter(|name| !name.is_empty() && !name.contains('/')) {
+            let dir = format!("usr/lib/locale/{name}");
+            if self.view.is_directory(dir.as_bytes()) {
+                self.keep_below(dir.as_bytes(), "the locale that programs start with")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what lies where an interpreter loads modules from.
+    fn keep_modules(&mut self, interpreter: &Interpreter) -> Result<()> {
+        let found: Vec<Box<[u8]>> = self
+            .view
+            .iter()
+            .map(|(path, _)| path)
+            .filter(|path| interpreter.modules.iter().any(|dir| below_match(dir.as_bytes(), path)))
+            .filter(|path| !self.dpkg.owner(path).is_some_and(interpreters::is_installer))
+            .map(Into::into)
+            .collect();
+        for path in found {
+            self.keep_if_it_runs(&path, &format!("a module of {}", interpreter.names[0]))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a file that something mentions, unless it is a script whose interpreter is
+    /// not in the tree: it is no use here.
+    fn keep_if_it_runs(&mut self, path: &[u8], why: &str) -> Result<()> {
+        let Some(end) = self.view.resolve(path).end else { return Ok(()) };
+        let needs = self.needs.of(&end)?;
+        if needs.iter().all(|need| matches!(need, Need::Found { .. })) {
+            self.keep_path(path, why);
+        }
+        Ok(())
     }
 
     /// Keeps the whole package of an interpreter, and the libraries and modules of those
@@ -365,18 +443,14 @@ impl Slimmer<'_> {
         let Some(own) = self.dpkg.owner(path).map(str::to_owned) else { return Ok(()) };
         let mut todo = vec![own.clone()];
         while let Some(package) = todo.pop() {
-            // Packages name dpkg to be unpacked by it, not to run.
-            if package == "dpkg" || !self.whole_packages.insert(package.clone()) {
+            if interpreters::is_installer(&package) || !self.whole_packages.insert(package.clone()) {
                 continue;
             }
             for file in self.dpkg.files(&package) {
                 let is_program = PROGRAM_DIRS.iter().any(|dir| file.starts_with(dir));
-                if is_documentation(&file) || (is_program && package != own) {
-                    continue;
-                }
-                // A script whose own interpreter is not in the tree is no use here.
-                if self.needs.of(&file)?.iter().all(|need| matches!(need, Need::Found { .. })) {
-                    self.keep_path(&file, &format!("part of `{package}`, an interpreter's package"));
+                let is_of_use = !is_documentation(&file) && !interpreters::serves_another(&file);
+                if is_of_use && (!is_program || package == own) {
+                    self.keep_if_it_runs(&file, &format!("part of `{package}`, an interpreter's package"))?;
                 }
             }
             todo.extend(self.dpkg.depends(&package));
@@ -384,38 +458,105 @@ impl Slimmer<'_> {
         Ok(())
     }
 
-    /// Keeps files and directories whose absolute paths stand in a program.
+    /// Keeps what the strings of a program or library name: files and directories by
+    /// their absolute paths, libraries by their names.
+    ///
+    /// A program that is run is believed whatever it names. A library is believed only
+    /// for what its own source package brought: a plug-in directory, a data file.
     fn follow_strings(&mut self, path: &[u8], shown: &str) -> Result<()> {
         let Some(bytes) = self.view.read(path)? else { return Ok(()) };
-        let printable = |b: &u8| b.is_ascii_graphic();
+        let is_program = self.programs.contains(path);
+        let printable = |b: &u8| b.is_ascii_graphic() && *b != b':';
         let texts: BTreeSet<&[u8]> = bytes
             .split(|b| !printable(b))
-            .filter(|text| text.len() > 4 && text.starts_with(b"/") && text.len() < 256)
+            .filter(|text| text.len() > 4 && text.len() < 256)
+            .filter(|text| text.starts_with(b"/") || text.starts_with(b"lib"))
             .collect();
         let why = format!("its path stands in `/{shown}`");
         for text in texts {
+            if text.starts_with(b"lib") {
+                self.follow_library_name(path, text, shown)?;
+                continue;
+            }
             let text = text.strip_suffix(b"/").unwrap_or(text);
-            let wanted = [&b"/etc/"[..], b"/usr/share/", b"/var/", b"/usr/lib/", b"/run/"];
+            let wanted = [&b"/etc/"[..], b"/usr/share/", b"/var/", b"/usr/lib/", b"/usr/libexec/", b"/run/"];
             if !wanted.iter().any(|dir| text.starts_with(dir)) || is_documentation(&text[1..]) {
                 continue;
             }
             let found = self.view.resolve(text).end;
-            match found.and_then(|end| {
+            let found = found.and_then(|end| {
                 self.view.get(&end).map(|node| (end, matches!(node.kind, EntryKind::Directory)))
-            }) {
-                Some((end, true)) => self.keep_state_directory(&end, &why),
-                Some((_, false)) => self.keep_path(text, &why),
-                // `/var/log/nginx/error.log`: the file is made, its directory must be there.
-                None => {
-                    let parent = &text[..text.iter().rposition(|&b| b == b'/').unwrap_or(0)];
-                    if let Some(end) = self.view.resolve(parent).end.filter(|_| parent.starts_with(b"/var/"))
-                    {
+            });
+            match found {
+                Some((end, true)) => {
+                    let own = self.own_below(path, &end, is_program).unwrap_or_default();
+                    own.iter().try_for_each(|file| self.keep_if_it_runs(file, &why))?;
+                    if is_program {
                         self.keep_state_directory(&end, &why);
                     }
                 }
+                Some((end, false)) if is_program || self.same_source(path, &end) => {
+                    self.keep_path(text, &why);
+                }
+                // `/var/log/nginx/error.log`: the file is made, its directory must be there.
+                None if is_program && text.starts_with(b"/var/") => {
+                    let parent = &text[..text.iter().rposition(|&b| b == b'/').unwrap_or(0)];
+                    if let Some(end) = self.view.resolve(parent).end {
+                        self.keep_state_directory(&end, &why);
+                    }
+                }
+                _ => {}
             }
         }
         Ok(())
+    }
+
+    /// `libfoo.so.1` in a file that is not linked with it: it opens that while running.
+    fn follow_library_name(&mut self, path: &[u8], name: &[u8], shown: &str) -> Result<()> {
+        let is_library = name.ends_with(b".so") || name.windows(4).any(|part| part == b".so.");
+        if !is_library || name.contains(&b'/') || name.contains(&b'%') {
+            return Ok(());
+        }
+        let Some(facts) = self.view.source(path).map(|source| self.elves.get(source)).transpose()?.flatten()
+        else {
+            return Ok(());
+        };
+        if let Need::Found { links, path: end, .. } = self.needs.library(path, &facts, name)?
+            && (self.programs.contains(path) || self.same_source(path, &end))
+        {
+            links.iter().for_each(|link| self.keep(link, "a link on the way"));
+            self.keep(&end, &format!("its name stands in `/{shown}`"));
+        }
+        Ok(())
+    }
+
+    /// Whether two files come from one source package.
+    fn same_source(&self, one: &[u8], other: &[u8]) -> bool {
+        let source = |path: &[u8]| self.dpkg.owner(path).map(|package| self.dpkg.source(package));
+        source(one).is_some_and(|one| source(other) == Some(one))
+    }
+
+    /// Returns what of a directory the source package of `path` brought: helper programs and
+    /// data of a program, plug-ins of a library. `None` for a place that everybody uses.
+    fn own_below(&self, path: &[u8], dir: &[u8], is_program: bool) -> Option<Vec<Box<[u8]>>> {
+        let depth = dir.iter().filter(|&&b| b == b'/').count();
+        // Drivers of graphics cards are hundreds of megabytes, and an image seldom has a card:
+        // `slim.keep` says so.
+        let drivers = [&b"/dri"[..], b"/gbm", b"/vdpau"].iter().any(|name| dir.ends_with(name));
+        let for_all = depth < 2 || drivers || (depth == 2 && dir.ends_with(b"-linux-gnu"));
+        let plugins = dir.starts_with(b"usr/lib/") && (is_program || depth > 2);
+        let data = is_program && (dir.starts_with(b"usr/share/") || dir.starts_with(b"usr/libexec/"));
+        if for_all || !(plugins || data) {
+            return None;
+        }
+        let own = self.view.below(dir).map(|(file, _)| file).filter(|file| self.same_source(path, file));
+        Some(own.map(Into::into).collect())
+    }
+
+    fn keep_below(&mut self, dir: &[u8], why: &str) -> Result<()> {
+        let below: Vec<Box<[u8]>> = self.view.below(dir).map(|(path, _)| path.into()).collect();
+        self.keep_path(dir, why);
+        below.iter().try_for_each(|path| self.keep_if_it_runs(path, why))
     }
 
     /// Keeps a directory itself; what is in it only if it is the program's state or
@@ -478,9 +619,11 @@ impl Slimmer<'_> {
                 if self.view.is_directory(parent) {
                     self.keep_path(parent, &why);
                 }
-                hits.iter().for_each(|hit| self.keep_path(hit, &why));
+                for hit in hits {
+                    self.keep_if_it_runs(&hit, &why)?;
+                }
             } else if self.view.file(&pattern).is_some() {
-                self.keep_path(&pattern, &why);
+                self.keep_if_it_runs(&pattern, &why)?;
             } else {
                 let parent = &pattern[..pattern.iter().rposition(|&b| b == b'/').unwrap_or(0)];
                 if parent.starts_with(b"var/") && self.view.is_directory(parent) {
@@ -541,15 +684,6 @@ impl Slimmer<'_> {
 
 /// Where programs lie that people call by name.
 const PROGRAM_DIRS: [&[u8]; 4] = [b"usr/bin/", b"usr/sbin/", b"usr/libexec/", b"usr/games/"];
-
-/// Interpreters whose libraries cannot be found by reading: their packages stay whole.
-fn is_other_interpreter(name: &str) -> bool {
-    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
-    matches!(
-        stem,
-        "perl" | "ruby" | "node" | "nodejs" | "php" | "lua" | "guile" | "tclsh" | "java" | "Rscript" | "erl"
-    )
-}
 
 fn is_documentation(path: &[u8]) -> bool {
     const DIRS: [&[u8]; 9] = [

@@ -85,6 +85,10 @@ pub struct ImageSpec {
     /// Whether a bill of materials lies in the image.
     #[serde(default)]
     pub sbom: Option<bool>,
+    /// Packages of the distribution that the person named: `slim` keeps of them what no
+    /// program would name.
+    #[serde(default)]
+    pub named: Vec<String>,
     /// What the packages of the lock file are, for the bill of materials.
     #[serde(default)]
     pub packages: Vec<PackageSpec>,
