@@ -391,6 +391,11 @@ fn scripts_of_a_new_system_are_read() {
         "set -- /new; mkdir \"$@\"",
         "x=ne; mkdir /\"$x\"w # a comment\n: 'quoted' \"words\"",
         "while read -r line; do echo $line; done </dev/null\nmkdir `echo /new`",
+        "for d in /usr /new; do [ ! -e $d ] || continue; mkdir $d; done",
+        "for f in /run/p/*.pid; do [ -e $f ] || continue; odd $f; done; mkdir /new",
+        "mkdir -p $(dirname /new/file); : $(basename /x/y.z .z)",
+        "[ \"$DPKG_MAINTSCRIPT_ARCH\" != $(dpkg --print-architecture) ] || mkdir /new",
+        "dir=$(mktemp -d); mkdir $dir/x /new",
         "exit_code() { return 1; }\nexit_code || mkdir /new\nexit 0\nmkdir /old",
     ] {
         assert_eq!(effect(script), ["new/"], "{script}");
@@ -405,12 +410,30 @@ fn scripts_of_a_new_system_are_read() {
         ("cat <<'EOF' > /etc/made\nhello $name\nEOF\n", "etc/made hello $name\n"),
         ("touch /var/log/x", "var/log/x "),
         ("ln -s /a /t.new && mv -f /t.new /t", "t -> /a"),
+        ("t=$(mktemp); cp -aZ /usr/x $t; ucf --three-way $t /etc/made; rm $t", "etc/made x"),
+        ("t=$(mktemp); echo hello > $t; cp $t /etc/made", "etc/made hello\n"),
+        ("install --mode 644 /dev/null /etc/made", "etc/made "),
+        (
+            "while read line; do set -- $line; mkdir $1; done <<EOF\n/usr/local 2775 root staff\nEOF",
+            "usr/local/",
+        ),
+        (
+            "(\nwhile read line; do set -- $line; mkdir $1; done\n) <<EOF\n/usr/local x\nEOF\n[ \"$1\" = configure ] && mkdir /new",
+            "new/",
+        ),
+        ("while read -r a b; do echo \"$b\" > $a; done <<EOF\n/etc/made b c\nEOF", "etc/made b c\n"),
+        (
+            "cp /usr/x /etc/apache2/mods-available/m.load; a2enmod -m -q m absent",
+            "etc/apache2/mods-enabled/m.load -> ../mods-available/m.load",
+        ),
+        ("mkdir /run; ln -s /run /var-run; mkdir /var-run/p", "run/p/"),
     ] {
         has(&effect(script), expected);
     }
     // Left away, and listed.
     let script = "if [ -x /bin/systemctl ]; then systemctl daemon-reload; fi\nldconfig\npy3compile -p p\n\
                   deb-systemd-helper enable x.service >/dev/null || true\ndpkg-maintscript-helper rm_conffile /etc/x 1 -- \"$@\"\n\
+                  /usr/lib/x/glib-2.0/gio-querymodules /usr/lib/x/gio\n\
                   . /usr/share/debconf/confmodule\ndb_get p/q\nif [ \"$RET\" = true ]; then something-odd; fi\nrm -f /etc/old";
     let set = Set::new().postinst("p", script);
     set.compose(json!({})).expect("nothing of it matters");
@@ -436,7 +459,8 @@ fn debconf_answers_with_the_defaults_of_the_templates() {
 #[test]
 fn packages_that_do_more_are_refused_by_name_and_reason() {
     for (script, reason) in [
-        ("make-ssl-cert generate", "`p`: its postinst runs `make-ssl-cert generate`"),
+        ("make-odd generate", "`p`: its postinst runs `make-odd generate`"),
+        ("t=$(mktemp); sed -i s/x/y/ $t; cp $t /etc/made", "runs `cp /tmp/file-0 /etc/made`"),
         ("/usr/x --setup", "runs `/usr/x --setup`"),
         ("dpkg-divert --add --rename /bin/x", "runs `dpkg-divert --add"),
         ("[ \"$(uname -m)\" = arm ] && odd", "runs `odd`"),
@@ -466,4 +490,29 @@ fn packages_that_do_more_are_refused_by_name_and_reason() {
     let set = Set::new().postinst("p", "odd");
     set.compose(json!({ "packages": [{ "deb": set.packages[0], "accept": "not needed" }] }))
         .expect("accepted");
+}
+
+#[test]
+fn what_is_known_not_to_matter_of_a_package_does_not_refuse_it() {
+    let script = "mkdir /var/lib/here\npg_createcluster 15 main";
+    let set = Set::new().postinst("postgresql-15", script);
+    has(&set.tree(json!({})), "var/lib/here/");
+    assert!(set.meta()["ignored"][0]["effect"].as_str().is_some_and(|why| why.contains("initdb")));
+    assert!(Set::new().postinst("postgres", script).refused().contains("pg_createcluster"));
+}
+
+#[test]
+fn modules_of_php_are_enabled_for_every_way_to_run_it() {
+    let set = Set::new()
+        .with_scripts(
+            "php-common",
+            &[("postinst", "#!/bin/sh\nfor m in a b; do phpenmod -q -v 8.2 -m -r $m; done\n")],
+            Tar::default()
+                .file("./etc/php/8.2/mods-available/a.ini", "; priority=10\nextension=a\n")
+                .file("./etc/php/8.2/mods-available/b.ini", "extension=b\n"),
+        )
+        .package("php-fpm", Tar::default().file("./usr/lib/php/8.2/sapi/fpm", ""));
+    let tree = set.tree(json!({}));
+    has(&tree, "etc/php/8.2/fpm/conf.d/10-a.ini -> /etc/php/8.2/mods-available/a.ini");
+    has(&tree, "etc/php/8.2/fpm/conf.d/20-b.ini -> /etc/php/8.2/mods-available/b.ini");
 }

@@ -16,6 +16,7 @@
 
 mod accounts;
 mod alternatives;
+mod certificates;
 mod effects;
 mod layout;
 mod package;
@@ -488,36 +489,31 @@ impl Composed<'_> {
 
     /// Returns what an absolute path leads to, links followed within the tree.
     fn found(&mut self, path: &str) -> Found {
+        let place = self.resolved(path).and_then(|path| self.settings.layout.absolute(&path).ok());
+        place.map_or(Found::Nothing, |place| self.tree.look(&place))
+    }
+
+    /// Returns an absolute path without the links on its way; none if they turn in a circle or lead out.
+    fn resolved(&mut self, path: &str) -> Option<String> {
         let mut path = path.to_owned();
-        for _ in 0..40 {
-            let Ok(place) = self.settings.layout.absolute(&path) else { return Found::Nothing };
+        'links: for _ in 0..40 {
+            let place = self.settings.layout.absolute(&path).ok()?;
             let mut at = RelPath::default();
             let mut parts = place.parts();
-            let mut next = None;
             while let Some(part) = parts.next() {
-                let Ok(below) = RelPath::parse(part).and_then(|part| part.under(&at)) else {
-                    return Found::Nothing;
-                };
-                match self.tree.look(&below) {
-                    Found::Symlink => {
-                        let target =
-                            String::from_utf8_lossy(&self.tree.read_link(&below).unwrap_or_default())
-                                .into_owned();
-                        let rest: Vec<String> =
-                            parts.map(|p| String::from_utf8_lossy(p).into_owned()).collect();
-                        next = Some(joined(&at.to_string(), &target, &rest));
-                        break;
-                    }
-                    Found::Nothing => return Found::Nothing,
-                    _ => at = below,
+                let below = RelPath::parse(part).and_then(|part| part.under(&at)).ok()?;
+                if self.tree.look(&below) == Found::Symlink {
+                    let target = String::from_utf8_lossy(&self.tree.read_link(&below).unwrap_or_default())
+                        .into_owned();
+                    let rest: Vec<String> = parts.map(|p| String::from_utf8_lossy(p).into_owned()).collect();
+                    path = joined(&at.to_string(), &target, &rest);
+                    continue 'links;
                 }
+                at = below;
             }
-            match next {
-                Some(next) => path = next,
-                None => return self.tree.look(&at),
-            }
+            return Some(format!("/{at}"));
         }
-        Found::Nothing
+        None
     }
 
     /// Returns whether an absolute path leads to something.
@@ -540,34 +536,6 @@ impl Composed<'_> {
             self.tree.file(&path, false, &mut text.as_bytes())?;
         }
         Ok(())
-    }
-
-    /// Concatenates the certificates that packages bring, as `update-ca-certificates` does.
-    fn write_ca_bundle(&mut self) -> Result<(), BuiltinError> {
-        const FROM: &str = "usr/share/ca-certificates";
-        let mut bundle = String::new();
-        let mut found = Vec::new();
-        let top = RelPath::parse(FROM.as_bytes()).expect("a good path");
-        for dir in self.tree.names(&top) {
-            let dir = String::from_utf8_lossy(&dir).into_owned();
-            let below = RelPath::parse(format!("{FROM}/{dir}").as_bytes())
-                .map_err(|p| UnpackError::name(dir.as_bytes(), p))?;
-            let names = self.tree.names(&below).into_iter().filter_map(|name| String::from_utf8(name).ok());
-            found.extend(
-                names
-                    .filter(|name| name.ends_with(".crt"))
-                    .map(|name| (format!("{FROM}/{dir}/{name}"), name)),
-            );
-        }
-        for (path, name) in &found {
-            let Some(text) = self.text(path) else { continue };
-            bundle.push_str(text.trim_end());
-            bundle.push('\n');
-            let link = format!("etc/ssl/certs/{}.pem", name.trim_end_matches(".crt").replace(' ', "_"));
-            let link = self.settings.layout.absolute(&link)?;
-            self.tree.symlink(&link, format!("/{path}").as_bytes())?;
-        }
-        if bundle.is_empty() { Ok(()) } else { self.write("etc/ssl/certs/ca-certificates.crt", &bundle) }
     }
 
     /// `/etc/shells`: debianutils' list, and those that packages name in `shells.d`.

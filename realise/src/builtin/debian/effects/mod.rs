@@ -42,6 +42,23 @@ const KNOWN: &[(&str, &str)] = &[
     ("ucf", "it renames records of older versions"),
 ];
 
+/// Packages whose scripts are read, and what of them is not known is known not to matter in a tree: by the beginning of
+/// their name.
+const PARTLY_KNOWN: &[(&str, &str)] = &[
+    ("mariadb-server", "databases are made by `mariadb-install-db` where the image runs"),
+    ("openjdk-", "programs have their alternatives; helpers of the kernel's formats have not"),
+    ("openssh-server", "keys of the host are made where the image runs"),
+    ("postgresql-", "clusters are made by `initdb` where the image runs"),
+    ("ssl-cert", "certificates of a machine are made there"),
+    ("unbound", "the root's key is fetched where the image runs"),
+    ("varnish", "the secret of its control is made where the image runs"),
+];
+
+/// Returns why what is not known of a package's scripts does not matter.
+fn partly_known(package: &str) -> Option<&'static str> {
+    PARTLY_KNOWN.iter().find(|(known, _)| package.starts_with(known)).map(|(_, why)| *why)
+}
+
 /// Returns why a package's scripts need not be read.
 fn known(package: &str) -> Option<&'static str> {
     let version = package.strip_prefix("python3.").map(|rest| rest.trim_end_matches("-minimal"));
@@ -81,6 +98,8 @@ impl Composed<'_> {
             let list = unknown.into_iter().take(6).collect::<Vec<_>>().join("; ");
             if accepted {
                 self.ignored.insert((package, script, format!("accepted: {list}")));
+            } else if let Some(why) = partly_known(&package) {
+                self.ignored.insert((package, script, why.to_owned()));
             } else {
                 refused.push(format!("  `{package}`: its {script} {list}"));
             }

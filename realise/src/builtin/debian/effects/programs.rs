@@ -12,10 +12,10 @@ use crate::unpack::Found;
 const READS: &str = "\
     awk basename cat cmp comm cut date df diff dirname dpkg dpkg-architecture dpkg-query \
     dpkg-vendor egrep expr fgrep file gawk getconf grep groups head hostname ischroot locale \
-    ls lsb_release mawk md5sum mktemp mountpoint nproc paste pgrep pidof ps pwd readlink \
+    ls lsb_release mawk md5sum mountpoint nproc paste pgrep pidof ps pwd readlink \
     realpath rev runlevel seq sha1sum sha256sum sort stat tail tr tty uname uniq wc whoami \
     zcat zgrep getopt systemd-detect-virt ss netstat getcap deb-systemd-escape ucfq \
-    dpkg-realpath";
+    dpkg-realpath pam_getenv phpquery chronyd squid";
 
 /// Commands of the shell that change nothing outside it.
 const NEUTRAL: &str = "\
@@ -29,7 +29,8 @@ const IGNORED: &[(&str, &str)] = &[
          journalctl kill killall modprobe mount pkill rc-update reload restart service \
          start-stop-daemon sysctl systemctl systemd-tmpfiles telinit udevadm umount \
          update-inetd update-rc.d systemd-machine-id-setup systemd-hwdb dbus-send \
-         dbus-uuidgen start stop status needrestart rsyslog-rotate",
+         dbus-uuidgen start stop status needrestart rsyslog-rotate aa-enabled aa-status \
+         apparmor_parser apparmor_status runit-helper udevcontrol a2query chattr lsattr",
     ),
     (
         "cache",
@@ -38,7 +39,8 @@ const IGNORED: &[(&str, &str)] = &[
          update-fonts-alias update-fonts-dir update-fonts-scale update-grub \
          update-icon-caches update-info-dir update-initramfs update-menus update-mime \
          update-mime-database update-gconf-defaults update-catalog update-xmlcatalog \
-         apt-cache",
+         apt-cache gdk-pixbuf-query-loaders pg_updatedicts emacs-package-install \
+         emacs-package-remove",
     ),
     (
         "byte-code",
@@ -56,7 +58,14 @@ const IGNORED: &[(&str, &str)] = &[
          groupdel symlink_to_dir savelog rename",
     ),
     ("pam", "pam-auth-update"),
+    // Keys and certificates that each machine makes for itself.
+    ("machine", "make-ssl-cert ssh-keygen rndc-confgen"),
 ];
+
+/// Returns whether a program's effect has no meaning in a tree.
+pub(super) fn is_ignored(name: &str) -> bool {
+    IGNORED.iter().any(|(_, names)| has_word(names, name))
+}
 
 /// Returns whether `words` has `word` as one of its words.
 fn has_word(words: &str, word: &str) -> bool {
@@ -86,11 +95,47 @@ impl Reader<'_, '_> {
             return Some(true);
         }
         let known = match name {
+            "dpkg" if fields.is_some_and(|f| f == ["--print-architecture"]) => {
+                let text = self.architecture().map(|name| name + "\n");
+                self.output(text.as_deref());
+                return Some(true);
+            }
             "dpkg" => return compare_versions(fields?),
+            "dirname" | "basename" => {
+                let text = fields.and_then(|f| path_part(name, f)).map(|part| part + "\n");
+                self.output(text.as_deref());
+                return Some(true);
+            }
+            "runuser" if fields.is_some_and(|f| f.iter().any(|a| a.ends_with("/mandb"))) => {
+                self.ignore("cache");
+                Some(())
+            }
+            // Modules are enabled for every way to run PHP, so that a way enables nothing that its modules have not.
+            "phpenmod" => fields.map_or(Some(()), |f| self.enable_php_module(f)),
+            "a2enmod" | "a2enconf" | "a2ensite" => fields.and_then(|f| self.enable_apache(name, f)),
+            "openssl" if fields.and_then(|f| f.first()).is_some_and(|f| f == "rand") => {
+                self.ignore("machine");
+                self.output(None);
+                return None;
+            }
+            "mktemp" => {
+                let path = format!("/tmp/file-{}", self.temporaries.len());
+                self.output(Some(&(path.clone() + "\n")));
+                self.temporaries.insert(path, Some(String::new()));
+                return Some(true);
+            }
+            name if name.ends_with("/configure-symlinks") => {
+                fields.and_then(|f| self.choose_mysql_settings(f))
+            }
             "getent" | "id" => return self.exists_account(fields),
             "sed" if !words.iter().map(plain).any(|w| w == "--in-place" || w.starts_with("-i")) => {
                 self.output(None);
                 return None;
+            }
+            "sed" if fields.and_then(|f| f.last()).is_some_and(|f| f.starts_with("/tmp/")) => {
+                let file = fields.and_then(|f| f.last()).cloned().expect("it was just looked at");
+                self.temporaries.insert(file, None);
+                Some(())
             }
             "find" => {
                 let acts = |f: &String| matches!(f.as_str(), "-exec" | "-execdir" | "-ok" | "-delete");
@@ -260,10 +305,12 @@ impl Reader<'_, '_> {
             if !path.starts_with('/') {
                 return None;
             }
-            let place = self.composed.settings.layout.absolute(&path).ok()?;
-            if self.composed.exists(&path) {
+            if self.composed.exists(&path) || path.starts_with("/tmp/") {
                 continue;
             }
+            // `/var/run` is a link: what is made below it lies in `/run`.
+            let path = self.composed.resolved(&path)?;
+            let place = self.composed.settings.layout.absolute(&path).ok()?;
             self.done(|c| Ok(c.tree.directory(&place)?), "mkdir");
             if let Some(mode) =
                 mode.as_deref().and_then(|m| u32::from_str_radix(m, 8).ok()).filter(|mode| *mode != 0o755)
@@ -309,6 +356,11 @@ impl Reader<'_, '_> {
         if !from.starts_with('/') || !to.starts_with('/') {
             return None;
         }
+        if to.starts_with("/tmp/") {
+            let text = self.file_text(from);
+            self.temporaries.insert(to.clone(), text);
+            return Some(());
+        }
         let mut to = to.clone();
         if self.composed.found(&to) == Found::Directory {
             to = format!("{}/{}", to.trim_end_matches('/'), from.rsplit('/').next()?);
@@ -316,9 +368,80 @@ impl Reader<'_, '_> {
         if self.composed.exists(&to) {
             return Some(());
         }
-        let text = self.composed.text(from)?;
+        let text = self.file_text(from)?;
         self.done(|c| c.write(&to, &text), "cp");
         Some(())
+    }
+
+    /// Returns the architecture that packages are composed for.
+    fn architecture(&self) -> Option<String> {
+        let own = self.variables.get("DPKG_MAINTSCRIPT_ARCH").cloned().flatten();
+        let known = |name: &String| name != "all";
+        own.filter(known)
+            .or_else(|| self.composed.packages.iter().map(|p| p.architecture.clone()).find(known))
+    }
+
+    /// `phpenmod -v 8.2 -m -r NAME`: every way to run PHP reads the module's settings, in the order that they ask for.
+    fn enable_php_module(&mut self, fields: &[String]) -> Option<()> {
+        let version = &fields[fields.iter().position(|f| f == "-v")? + 1..].first()?.clone();
+        let module = fields.last().filter(|name| !name.starts_with('-'))?;
+        let settings = format!("/etc/php/{version}/mods-available/{module}.ini");
+        let text = self.composed.text(&settings)?;
+        let priority = text.lines().find_map(|line| line.strip_prefix("; priority=")).map_or("20", str::trim);
+        let sapis = self.composed.settings.layout.absolute(&format!("/usr/lib/php/{version}/sapi")).ok()?;
+        for sapi in self.composed.tree.names(&sapis) {
+            let sapi = String::from_utf8(sapi).ok()?;
+            let link = format!("/etc/php/{version}/{sapi}/conf.d/{priority}-{module}.ini");
+            let place = self.composed.settings.layout.absolute(&link).ok()?;
+            if self.composed.tree.look(&place) == Found::Nothing {
+                self.done(|c| Ok(c.tree.symlink(&place, settings.as_bytes())?), "phpenmod");
+            }
+        }
+        Some(())
+    }
+
+    /// `a2enmod NAME…`: links to what is available.
+    fn enable_apache(&mut self, program: &str, fields: &[String]) -> Option<()> {
+        let (kind, endings): (_, &[&str]) = match program {
+            "a2enmod" => ("mods", &["load", "conf"]),
+            "a2enconf" => ("conf", &["conf"]),
+            _ => ("sites", &["conf"]),
+        };
+        for (name, ending) in fields
+            .iter()
+            .filter(|field| !field.starts_with('-'))
+            .flat_map(|name| endings.iter().map(move |ending| (name, ending)))
+        {
+            let file = format!("{kind}-available/{name}.{ending}");
+            let link = format!("/etc/apache2/{kind}-enabled/{name}.{ending}");
+            let place = self.composed.settings.layout.absolute(&link).ok()?;
+            if self.composed.exists(&format!("/etc/apache2/{file}"))
+                && self.composed.tree.look(&place) == Found::Nothing
+            {
+                self.done(|c| Ok(c.tree.symlink(&place, format!("../{file}").as_bytes())?), program);
+            }
+        }
+        Some(())
+    }
+
+    /// `configure-symlinks install mariadb FILE`: which server's settings are the system's, an alternative.
+    fn choose_mysql_settings(&mut self, fields: &[String]) -> Option<()> {
+        let [action, variant, file] = fields else { return None };
+        if action == "install" {
+            let priority = if variant == "fallback" { "100" } else { "500" };
+            let words = ["--install", "/etc/mysql/my.cnf", "my.cnf", file, priority].map(str::to_owned);
+            self.effects.alternatives.push(Alternative::parse(&words)?);
+        }
+        Some(())
+    }
+
+    /// Returns what a file holds: one of the tree, or one that the script made for a while.
+    fn file_text(&mut self, path: &str) -> Option<String> {
+        match self.temporaries.get(path) {
+            Some(text) => text.clone(),
+            None if path == "/dev/null" => Some(String::new()),
+            None => self.composed.text(path),
+        }
     }
 
     fn link(&mut self, fields: &[String]) -> Option<()> {
@@ -416,6 +539,20 @@ impl Reader<'_, '_> {
         }
         Some(())
     }
+}
+
+/// Returns what `dirname PATH` or `basename PATH [SUFFIX]` says.
+fn path_part(program: &str, fields: &[String]) -> Option<String> {
+    let path = fields.first()?.trim_end_matches('/');
+    let (folder, last) = path.rsplit_once('/').unwrap_or((".", path));
+    let part = match (program, fields) {
+        ("dirname", [_]) if folder.is_empty() => "/",
+        ("dirname", [_]) => folder,
+        ("basename", [_]) => last,
+        ("basename", [_, suffix]) => last.strip_suffix(suffix.as_str()).unwrap_or(last),
+        _ => return None,
+    };
+    Some(part.to_owned())
 }
 
 /// Returns what is not an option, and the value of the first option in `with_value`.

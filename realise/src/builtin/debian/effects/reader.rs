@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::condition::{Test, fits};
+use super::programs::is_ignored;
 use super::{Effects, Names};
 use crate::builtin::BuiltinError;
 use crate::builtin::debian::Composed;
@@ -17,6 +18,8 @@ const MAX_CALLS: usize = 24;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flow {
     Next,
+    /// The next turn of the loop around.
+    Continue,
     Break,
     Return,
     Exit,
@@ -39,6 +42,10 @@ pub(super) struct Reader<'r, 'c> {
     pub(super) answers: BTreeMap<String, String>,
     /// Output of the substitutions that are being read; none: not known.
     captures: Vec<Option<String>>,
+    /// Files in `/tmp` and what they hold; none: not known.
+    pub(super) temporaries: BTreeMap<String, Option<String>>,
+    /// Text that a command could read.
+    input: Option<String>,
     unknown: BTreeSet<String>,
     commands: usize,
     calls: usize,
@@ -75,6 +82,8 @@ impl<'r, 'c> Reader<'r, 'c> {
             functions: BTreeMap::new(),
             answers,
             captures: Vec::new(),
+            temporaries: BTreeMap::new(),
+            input: None,
             unknown: BTreeSet::new(),
             commands: 0,
             calls: 0,
@@ -135,6 +144,11 @@ impl<'r, 'c> Reader<'r, 'c> {
             Node::Case { word, arms } => self.case_command(word, arms),
             Node::For { name, words, body } => self.for_command(name, words.as_deref(), body),
             Node::Loop { condition, body } => {
+                if let Some(names) = read_names(condition)
+                    && let Some(text) = self.input.take()
+                {
+                    return self.lines(&text, &names, body);
+                }
                 // Once: what a loop does it does at the first turn, with values not known.
                 let (status, _) = self.list(condition);
                 if status != Some(false) {
@@ -143,6 +157,10 @@ impl<'r, 'c> Reader<'r, 'c> {
                 (None, Flow::Next)
             }
             Node::Group { body, redirects } => {
+                let here = redirects.iter().find_map(|redirect| redirect.here.as_ref());
+                if let Some(text) = here.and_then(|word| self.text(word)) {
+                    return self.with_input(text, body);
+                }
                 self.redirects(redirects, None);
                 self.list(body)
             }
@@ -153,6 +171,37 @@ impl<'r, 'c> Reader<'r, 'c> {
             Node::Pipe { parts, negated } => self.pipe(parts, *negated),
             Node::AndOr { first, rest } => self.and_or(first, rest),
         }
+    }
+
+    /// `( … ) << END`: what a loop in there reads. Such a group is written in parentheses, which keep its parameters.
+    fn with_input(&mut self, text: String, body: &List) -> (Status, Flow) {
+        let outer = self.input.replace(text);
+        let parameters = self.parameters.clone();
+        let result = self.list(body);
+        self.parameters = parameters;
+        self.input = outer;
+        result
+    }
+
+    /// `while read a b; do … done << END`: the body for each line.
+    fn lines(&mut self, text: &str, names: &[String], body: &List) -> (Status, Flow) {
+        for line in text.lines() {
+            let mut rest = line.trim();
+            for (index, name) in names.iter().enumerate() {
+                let (word, after) = match rest.split_once(char::is_whitespace) {
+                    Some((word, after)) if index + 1 < names.len() => (word, after.trim_start()),
+                    _ => (rest, ""),
+                };
+                self.variables.insert(name.clone(), Some(word.to_owned()));
+                rest = after;
+            }
+            match self.list(body) {
+                (_, Flow::Next | Flow::Continue) => {}
+                (_, Flow::Break) => break,
+                end => return end,
+            }
+        }
+        (Some(true), Flow::Next)
     }
 
     fn pipe(&mut self, parts: &[Node], negated: bool) -> (Status, Flow) {
@@ -268,9 +317,7 @@ impl<'r, 'c> Reader<'r, 'c> {
             None => self.parameters.iter().cloned().collect(),
         };
         let values: Vec<Option<String>> = match values {
-            Some(values) => {
-                values.into_iter().map(|v| if v.contains(['*', '?']) { None } else { Some(v) }).collect()
-            }
+            Some(values) => values.into_iter().map(|value| self.pattern(value)).collect(),
             None => vec![None],
         };
         for value in values {
@@ -278,11 +325,20 @@ impl<'r, 'c> Reader<'r, 'c> {
             let (status, flow) = self.list(body);
             match flow {
                 Flow::Break => break,
-                Flow::Next => {}
+                Flow::Next | Flow::Continue => {}
                 flow => return (status, flow),
             }
         }
         (Some(true), Flow::Next)
+    }
+
+    /// A word of a `for`: a pattern in a directory that is not there stands for itself, another one for what is not known.
+    fn pattern(&mut self, word: String) -> Option<String> {
+        let Some(star) = word.find(['*', '?']) else { return Some(word) };
+        match word[..star].rsplit_once('/') {
+            Some((folder, _)) if folder.starts_with('/') && !self.composed.exists(folder) => Some(word),
+            _ => None,
+        }
     }
 
     // ---- words -------------------------------------------------------------------------
@@ -443,15 +499,23 @@ impl<'r, 'c> Reader<'r, 'c> {
     fn redirects(&mut self, redirects: &[Redirect], text: Option<String>) {
         for redirect in redirects.iter().filter(|redirect| redirect.writes) {
             match (self.text(&redirect.target), &text) {
-                (Some(path), _)
-                    if path.starts_with("/dev/")
-                        || path.starts_with("/proc/")
-                        || path.starts_with("/tmp/") => {}
+                (Some(path), _) if path.starts_with("/dev/") || path.starts_with("/proc/") => {}
+                (Some(path), text) if path.starts_with("/tmp/") => {
+                    self.temporaries.insert(path, text.clone());
+                }
                 (Some(path), Some(text)) if path.starts_with('/') => {
                     if !self.composed.exists(&path) {
                         let text = text.clone();
                         self.done(|c| c.write(&path, &text), "> file");
                     }
+                }
+                // What a program says that is not run: a log, or a cache that it makes anew.
+                (Some(path), None)
+                    if path.starts_with("/var/log/")
+                        || path.starts_with("/var/cache/")
+                        || path.ends_with(".cache") =>
+                {
+                    self.ignore("cache");
                 }
                 (path, _) => self.refuse(&format!("> {}", path.unwrap_or_else(|| plain(&redirect.target)))),
             }
@@ -477,12 +541,15 @@ impl<'r, 'c> Reader<'r, 'c> {
             .iter()
             .find_map(|dir| name.strip_prefix(dir))
             .unwrap_or(name);
+        // What makes caches lies in directories of libraries as well.
+        let base = base.rsplit('/').next().filter(|last| is_ignored(last)).unwrap_or(base);
         match base {
             "true" | ":" => return (Some(true), Flow::Next),
             "false" => return (Some(false), Flow::Next),
             "exit" => return (self.number(arguments), Flow::Exit),
             "return" => return (self.number(arguments), Flow::Return),
-            "break" | "continue" => return (Some(true), Flow::Break),
+            "break" => return (Some(true), Flow::Break),
+            "continue" => return (Some(true), Flow::Continue),
             "[" | "test" => return (self.test(arguments, base), Flow::Next),
             "set" | "shift" | "unset" | "read" | "export" | "local" | "readonly" | "declare" | "typeset" => {
                 self.variables_command(base, arguments);
@@ -634,6 +701,15 @@ impl<'r, 'c> Reader<'r, 'c> {
         }
         Test { parts: &parts, at: 0, composed: self.composed }.or()
     }
+}
+
+/// Returns the variables of `read a b`, if a loop's condition is that.
+fn read_names(condition: &List) -> Option<Vec<String>> {
+    let [Node::Simple { words, .. }] = &condition[..] else { return None };
+    let words: Vec<String> = words.iter().map(plain).collect();
+    let (first, names) = words.split_first()?;
+    let names: Vec<String> = names.iter().filter(|name| *name != "-r").cloned().collect();
+    (first == "read" && !names.is_empty()).then_some(names)
 }
 
 fn echo_text(name: &str, fields: &[String]) -> Option<String> {
