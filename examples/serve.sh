@@ -22,7 +22,6 @@ case "$name" in
     flask) file=flask/flask.img; ask='curl -sS http://127.0.0.1:8000/'; want='Hello from Flask' ;;
     express) file=express/express.img; ask='curl -sS http://127.0.0.1:8000/?name=you'; want='Hello, you, from Express' ;;
     rust-service) file=rust-service/service.img; ask='curl -sS --data one,two,one http://127.0.0.1:8080/'; want='"one":2' ;;
-    go-service) file=go-service/service.img; ask='curl -sS http://127.0.0.1:8080/'; want='Hello from Go' ;;
     redis) file=redis.img; want='+PONG'
         ask='python3 -c "import socket; s = socket.create_connection((\"127.0.0.1\", 6379)); s.send(b\"PING\r\n\"); print(s.recv(99))"' ;;
     squid) file=squid.img; want='Via: 1.1 squid (squid/5.7)'
