@@ -2,7 +2,8 @@
 //!
 //! Trivial derivations (a static shell that writes one word), in a chain and wide, with one job and
 //! with four, then once more when all is there. Figures are per derivation; processor time is that of
-//! this process and of all its children. Nix is not run beside us yet.
+//! this process and of all its children. Where `nix-store` is on PATH it realises the same `.drv`s in
+//! the same run, with its sandbox, in a store of its own.
 //!
 //! `AMPOULE_BENCH_COUNT` (1000) says how many derivations; an argument selects rows by name.
 
@@ -63,6 +64,39 @@ fn measure(lab: &mut Lab, name: &str, jobs: usize, top: &StorePath, count: usize
     );
 }
 
+/// The same derivations by `nix-store -r`, if it is there: in a new store, which knows the closure of
+/// `top` already.
+fn measure_nix(lab: &Lab, name: &str, jobs: usize, top: &StorePath, count: usize) -> Option<()> {
+    use std::process::{Command, Stdio};
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let nix = || {
+        let mut command = Command::new("nix-store");
+        let config = "build-users-group =\nsubstituters =\nsandbox = true\nsandbox-fallback = false\n";
+        command.arg("--store").arg(dir.path()).env("NIX_CONFIG", config).env("HOME", dir.path());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let mut import = nix().arg("--import").stdin(Stdio::piped()).spawn().ok()?;
+    let mut stdin = import.stdin.take().expect("it is piped");
+    lab.store.export(lab.store.closure_of([top.clone()]).expect("valid"), &mut stdin).ok()?;
+    drop(stdin);
+    import.wait().ok().filter(std::process::ExitStatus::success)?;
+    let drv = lab.store.dir().print(top);
+    let (cpu, began) = (cpu_ms(), Instant::now());
+    let status = nix().args(["-r", &drv, "-j", &jobs.to_string()]).status().ok()?;
+    let (wall, cpu) = (began.elapsed().as_secs_f64() * 1e3, cpu_ms() - cpu);
+    if !status.success() {
+        println!("{name:<28} nix-store fails here");
+        return None;
+    }
+    let each = count as f64;
+    println!("{name:<28} {:>9.3} ms wall {:>9.3} ms cpu", wall / each, cpu / each);
+    // What it made is read-only.
+    let mut delete = Command::new("chmod");
+    drop(delete.args(["-R", "u+w"]).arg(dir.path()).stderr(Stdio::null()).status());
+    Some(())
+}
+
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str()));
@@ -77,11 +111,13 @@ fn main() {
             }
             let top = make(&lab, count, &format!("j{jobs}"));
             measure(&mut lab, &name, jobs, &top, count);
-            measure(&mut lab, &format!("{name}, again"), jobs, &top, 1);
+            measure(&mut lab, &format!("{name}, again, whole"), jobs, &top, 1);
+            measure_nix(&lab, &format!("{name}, nix-store"), jobs, &top, count);
         }
     }
     if runs("one") {
         let top = lab.drv("one", "echo x > $out");
         measure(&mut lab, "one", 1, &top, 1);
+        measure_nix(&lab, "one, nix-store", 1, &top, 1);
     }
 }

@@ -420,3 +420,61 @@ fn declared_paths_of_the_host_are_seen_read_only() {
         "text\nrefused\n"
     );
 }
+
+/// Case 28: files of a build are written where no builder was before; what an earlier one left at
+/// their names is not there, let alone followed.
+#[test]
+fn case_028_files_of_a_build_follow_no_link() {
+    let mut lab = lab!();
+    lab.options.jobs = 1;
+    let victim = lab.dir.path().join("victim");
+    std::fs::write(&victim, "untouched").expect("written");
+    let plant = format!(
+        "cd /build; for n in .attrs.json .attrs.sh .attr-$(echo -n text | sha256sum | cut -d' ' -f1); do \
+           ln -s {} $n; done; chmod 777 /build; echo > $out",
+        victim.display()
+    );
+    lab.build(&lab.drv("plants", &plant));
+    let mut draft =
+        lab.draft("passes", "test ! -L $textPath && cat $textPath > $out && ls -A /build >> $out");
+    draft.environment.insert("passAsFile".into(), "text".into());
+    draft.environment.insert("text".into(), "from the derivation".into());
+    let path = lab.build(&lab.write(draft));
+    let said = std::fs::read_to_string(path).expect("a file");
+    assert!(said.starts_with("from the derivation") && said.lines().count() <= 2, "{said}");
+    assert_eq!(std::fs::read_to_string(&victim).expect("there"), "untouched");
+}
+
+/// Directories of a build are used again when nothing is in them: the next build must not be able to
+/// tell.
+#[test]
+fn a_build_sees_nothing_of_the_one_before() {
+    let mut lab = lab!();
+    lab.options.jobs = 1;
+    let look = "stat -c '%a %u %g %h %s' /build /tmp $(dirname $out) > $out; ls -A /build /tmp >> $out; \
+                (cd /build; lsattr -d . 2>/dev/null) >> $out; true";
+    let fresh = std::fs::read_to_string(lab.build(&lab.drv("fresh", look))).expect("a file");
+    for (index, leave) in [
+        "true",
+        "echo x > /build/left",
+        "echo x > /tmp/left",
+        "mkdir /tmp/.hidden",
+        "chmod 777 /build; chmod 700 /tmp",
+        "i=0; while [ $i -lt 400 ]; do i=$((i+1)); : > /build/a-name-that-takes-some-room-in-a-directory-$i; done; rm /build/a*",
+        "mkdir $(dirname $out)/not-declared",
+        "chattr +d /build 2>/dev/null || true",
+    ]
+    .iter()
+    .enumerate()
+    {
+        lab.build(&lab.drv(&format!("leaves-{index}"), &format!("{leave}; echo > $out")));
+        let seen = lab.build(&lab.drv(&format!("looks-{index}"), look));
+        assert_eq!(std::fs::read_to_string(seen).expect("a file"), fresh, "after: {leave}");
+    }
+    // And several builds in one command, which is when directories are handed on.
+    let first = lab.drv("first", "echo x > /tmp/left; chmod 750 /build; echo > $out");
+    let second = lab.drv_with("second", look, &[&first]);
+    let third = lab.drv_with("third", look, &[&second]);
+    assert_eq!(std::fs::read_to_string(lab.build(&third)).expect("a file"), fresh);
+    assert_eq!(std::fs::read_to_string(lab.build(&second)).expect("a file"), fresh);
+}

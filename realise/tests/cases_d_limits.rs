@@ -66,7 +66,12 @@ fn case_066_greed_ends_the_build_alone() {
 #[test]
 fn case_067_orphans_are_reaped() {
     let lab = lab!();
-    let script = "$probe orphans; ls /proc | grep '^[0-9]' | while read p; do cat /proc/$p/stat 2>/dev/null; done | grep -c ' Z ' > $out; true";
+    // They die when they like; whoever is not reaped stays.
+    let script = "
+        zombies() { for p in /proc/[0-9]*; do cat $p/stat 2>/dev/null; done | grep -c ' Z '; }
+        $probe orphans
+        i=0; while [ $(zombies) != 0 ] && [ $i -lt 100 ]; do sleep 0.1; i=$((i+1)); done
+        zombies > $out; true";
     let Some(draft) = lab.with_probe("case", script) else { return };
     assert_eq!(std::fs::read_to_string(lab.build(&lab.write(draft))).expect("a file"), "0\n");
 }
@@ -142,8 +147,13 @@ fn realiser_in_a_process_of_its_own() {
         return;
     };
     let store = Store::open(&StoreRoot::new(store), StoreSettings::default()).expect("a store");
-    let options =
-        Options { spawner: env!("CARGO_BIN_EXE_ampoule-sandbox").into(), jobs: 4, ..Options::default() };
+    let timeout = std::env::var("AMPOULE_TEST_TIMEOUT_MS").ok().and_then(|ms| ms.parse().ok());
+    let options = Options {
+        spawner: env!("CARGO_BIN_EXE_ampoule-sandbox").into(),
+        jobs: 4,
+        timeout: timeout.map(Duration::from_millis),
+        ..Options::default()
+    };
     let realiser = Realiser {
         store: &store,
         source: &store,
@@ -213,6 +223,72 @@ fn case_070_random_kills_leave_a_sound_store() {
         assert_eq!(lab.store.hash_object(&path).expect("hashed").0, info.nar_hash, "{path}");
     }
     lab.build(&top);
+}
+
+/// Case 71: time in which we were stopped is not the build's.
+#[test]
+fn case_071_time_outs_do_not_count_while_we_are_stopped() {
+    let lab = lab!();
+    let drv = lab.drv("case", "sleep 7; echo done > $out");
+    let mut command = realiser_process(&lab, &[&drv]);
+    let mut process = command.env("AMPOULE_TEST_TIMEOUT_MS", "4000").spawn().expect("started");
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = rustix::process::Pid::from_child(&process);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("stopped");
+    std::thread::sleep(Duration::from_secs(6));
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("goes on");
+    assert!(process.wait().expect("waited for").success());
+    let out = lab.read(&drv).output_path("out").expect("known").clone();
+    assert!(lab.store.is_valid(&out).expect("asked"), "it was not killed");
+    // The same limit ends a build that runs longer by our clock.
+    let drv = lab.drv("longer", "sleep 30; echo done > $out");
+    let began = Instant::now();
+    let mut command = realiser_process(&lab, &[&drv]);
+    command.env("AMPOULE_TEST_TIMEOUT_MS", "1000").output().expect("run");
+    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(!lab.store.is_valid(lab.read(&drv).output_path("out").expect("known")).expect("asked"));
+}
+
+/// Case 73: what makes sandboxes is small, however large we are.
+#[test]
+fn case_073_a_large_parent_makes_small_children() {
+    let lab = lab!();
+    let ballast = vec![1u8; 512 << 20];
+    let drv = lab.drv("case", "sleep 1; echo > $out");
+    let sizes = std::thread::scope(|scope| {
+        let build = scope.spawn(|| lab.build(&drv));
+        let mut sizes = Vec::new();
+        while !build.is_finished() {
+            sizes.extend(sandbox_processes().into_iter().filter_map(|pid| resident_kib(&pid.to_string())));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        sizes
+    });
+    assert!(resident_kib("self").expect("ours") > 512 << 10, "{}", ballast[ballast.len() - 1]);
+    assert!(sizes.len() > 3, "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size < 64 << 10), "{sizes:?}");
+}
+
+/// Our spawner, and what it has started.
+fn sandbox_processes() -> Vec<u32> {
+    let parent = |pid: u32| -> Option<u32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()
+    };
+    let entries = std::fs::read_dir("/proc").expect("listed").flatten();
+    let pids: Vec<u32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let ours = |pid: &u32| {
+        let up = parent(*pid);
+        up == Some(std::process::id()) || up.and_then(parent) == Some(std::process::id())
+    };
+    pids.into_iter().filter(ours).collect()
+}
+
+fn resident_kib(pid: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse().ok())
 }
 
 #[test]

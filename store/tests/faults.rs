@@ -679,3 +679,56 @@ fn a_second_registration_says_that_it_was_valid() {
     assert!(matches!(stage("b"), Registered::WasValid(_)));
     assert_eq!(std::fs::read(place.store.real_path(&path)).unwrap(), b"a");
 }
+
+/// Case 142: a clock that is wrong changes records, and nothing else.
+#[test]
+fn case_142_the_clock_may_be_anything() {
+    let place = Place::new();
+    let tree = place.path("tree");
+    std::fs::create_dir(&tree).unwrap();
+    std::fs::write(tree.join("file"), "contents").unwrap();
+    let options = AddOptions::source("tree");
+    // Its lease ends with it.
+    let writer = place.again();
+    let expected = writer.add_path(&tree, &options, None).unwrap().path;
+    let epoch = std::time::SystemTime::UNIX_EPOCH;
+    let times = [epoch, epoch - Duration::from_secs(86_400), epoch + Duration::from_secs(70 * 365 * 86_400)];
+    for time in times {
+        let file = std::fs::File::options().write(true).open(tree.join("file")).unwrap();
+        file.set_modified(time).unwrap();
+        assert_eq!(place.store.hash_tree(&tree, &options, None).unwrap().path, expected);
+    }
+    // Records of 1970 and of 2040.
+    let kept = writer.add_text("kept", b"kept", BTreeSet::new()).unwrap();
+    let text = |name: &str| writer.add_text(name, name.as_bytes(), [kept.clone()].into()).unwrap();
+    let (old, late) = (text("old"), text("late"));
+    writer.add_root("kept", &kept).unwrap();
+    drop(writer);
+    for (path, time, seconds) in
+        [(&old, times[0], 0), (&late, times[2], 70 * 365 * 86_400u64), (&kept, times[2], 0)]
+    {
+        let file = info_file(&place, path);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines = text.lines().map(|line| match line.strip_prefix("registered ") {
+            Some(_) => format!("registered {seconds}\n"),
+            None => format!("{line}\n"),
+        });
+        std::fs::write(&file, lines.collect::<String>()).unwrap();
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+    }
+    let store = place.again();
+    for path in [&old, &late, &kept, &expected] {
+        assert!(store.is_valid(path).unwrap(), "{path}");
+    }
+    assert!(store.verify(true, None).unwrap().problems.is_empty());
+    // By last use, the oldest goes first, whatever the clock says; what is needed never goes.
+    let most =
+        store.expect_info(&late).unwrap().nar_size_bytes + store.expect_info(&kept).unwrap().nar_size_bytes;
+    let quota = GcOptions { max_size_bytes: Some(most + 200), ..GcOptions::default() };
+    store.gc(&quota).unwrap();
+    assert!(!store.is_valid(&old).unwrap() && store.is_valid(&kept).unwrap());
+    store.gc(&GcOptions::default()).unwrap();
+    assert_eq!(store.all_valid().unwrap(), std::slice::from_ref(&kept));
+    // A source that was seen in the future is added all the same.
+    assert_eq!(store.add_path(&tree, &options, None).unwrap().path, expected);
+}

@@ -66,6 +66,11 @@ impl Spawner {
     fn start_file(program: &std::path::Path) -> Result<Self, SandboxError> {
         let failed = |error: io::Error| SandboxError::starting(program, &error);
         let (ours, theirs) = sys::packet_pair().map_err(|errno| failed(errno.into()))?;
+        // Opened here, so that a machine without it is told what it lacks.
+        let null = File::options().write(true).open("/dev/null").map_err(|error| {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            SandboxError::at_step(Step::OpenDevice, errno, "/dev/null".to_owned())
+        })?;
         let process = Command::new(program)
             .arg0("ampoule-sandbox")
             .arg(SPAWNER_ARGUMENT)
@@ -74,7 +79,7 @@ impl Spawner {
             // Not the terminal's group: ^C is the realiser's business.
             .process_group(0)
             .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
+            .stdout(Stdio::from(null))
             .stderr(Stdio::inherit())
             .spawn()
             .map_err(failed)?;

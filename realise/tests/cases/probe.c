@@ -114,6 +114,14 @@ int main(int argc, char **argv) {
             _exit(0);
         }
         usleep(20000);
+    } else if (!strcmp(what, "deep")) {
+        if (mkdir(argv[2], 0755) || chdir(argv[2])) return 1;
+        for (int i = 1; i < atoi(argv[3]); i++)
+            if (mkdir("d", 0755) || chdir("d")) return 1;
+    } else if (!strcmp(what, "socket")) {
+        struct sockaddr_un name = {.sun_family = AF_UNIX};
+        strncpy(name.sun_path, argv[2], sizeof name.sun_path - 1);
+        return bind(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&name, sizeof name) != 0;
     } else if (!strcmp(what, "orphans")) {
         for (int i = 0; i < 20; i++) {
             if (fork() == 0) { if (fork() == 0) _exit(0); _exit(0); }

@@ -186,6 +186,13 @@ impl Pool {
     }
 }
 
+/// The first names of a place that is too deep to be shown whole.
+fn beginning_of(place: &Arc<Place>) -> String {
+    const ENOUGH: usize = 160;
+    let path = place.path_of(b"");
+    crate::error::shown(&path[..path.len().min(ENOUGH)]) + "…"
+}
+
 /// Where a directory lies below the top, for messages. Shared by what lies in it.
 struct Place {
     parent: Option<Arc<Place>>,
@@ -748,15 +755,12 @@ impl<'a, 'f> Walker<'a, 'f> {
             Arc::new(Place { parent: parent.map(|p| Arc::clone(&p.place)), name: name.to_bytes().to_vec() });
         let failed = |what, e: Errno| match e {
             Errno::MFILE | Errno::NFILE => {
-                StoreError::TooDeep { path: crate::error::shown(place.path_of(b"")), limit: self.stack.len() }
+                StoreError::TooDeep { path: beginning_of(&place), limit: self.stack.len() }
             }
             e => StoreError::io(what, place.path_of(b""), e),
         };
         if self.stack.len() >= MAX_DEPTH {
-            return Err(StoreError::TooDeep {
-                path: crate::error::shown(place.path_of(b"")),
-                limit: MAX_DEPTH,
-            });
+            return Err(StoreError::TooDeep { path: beginning_of(&place), limit: MAX_DEPTH });
         }
         if self.stack.len() == DEEP {
             allow_more_descriptors();

@@ -1,11 +1,15 @@
 //! `ampoule store verify`: is everything there, whole, and complete?
 
 use ampoule_net::Cancel;
+use ampoule_realise::{EventSink, Options, Realiser, Wanted};
 use ampoule_store::cache::Substituters;
 use ampoule_store::{Damage, ObjectInfo, Store, StoreResult};
 
 use crate::args::GlobalArgs;
+use crate::config::Config;
 use crate::error::{CliError, ExitStatus};
+use crate::realising::{BuildArgs, builders};
+use crate::signals::Stop;
 use crate::ui::Ui;
 
 /// Check that everything is there, whole, and complete
@@ -16,8 +20,8 @@ pub struct Args {
     /// Hash everything, too
     #[arg(long)]
     check_contents: bool,
-    /// Mend what can be mended: fetch damaged objects from the configured binary caches, and adopt
-    /// objects that have no info file
+    /// Mend what can be mended: copy damaged objects from the configured binary caches, else build
+    /// or fetch them again, and adopt objects that have no info file
     #[arg(long)]
     repair: bool,
 }
@@ -26,8 +30,15 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let config = global.config()?;
     let store = crate::store::open(&config)?;
     let substituters = crate::store::substituters(&config, &Cancel::default())?;
-    let mut fetch = |store: &Store, info: &ObjectInfo| refetch(store, &substituters, info);
-    let report = store.verify(args.check_contents, if args.repair { Some(&mut fetch) } else { None })?;
+    let stop = Stop::watch()?;
+    let options = BuildArgs::default().options(&config)?;
+    let events = crate::progress::sink(ui, &config);
+    let again = Again { config: &config, options: &options, events: &events, stop: &stop };
+    let mut mend = |store: &Store, info: &ObjectInfo| {
+        Ok(refetch(store, &substituters, info)? || again.build(store, info))
+    };
+    let report = store.verify(args.check_contents, if args.repair { Some(&mut mend) } else { None })?;
+    drop(events);
     substituters.take_warnings().iter().for_each(|warning| ui.warn(warning));
     let left = report.problems.iter().filter(|problem| !problem.repaired).count();
     if ui.json() {
@@ -59,6 +70,36 @@ fn words(damage: &Damage) -> String {
         Damage::MissingReference(path) => format!("needs '{path}', which is not valid"),
         Damage::Orphan => "has no info file".to_owned(),
         Damage::Info(problem) => format!("its info file is damaged: {problem}"),
+    }
+}
+
+/// Makes objects again from the derivations that made them.
+struct Again<'a> {
+    config: &'a Config,
+    options: &'a Options,
+    events: &'a dyn EventSink,
+    stop: &'a Stop,
+}
+
+impl Again<'_> {
+    /// Says whether the object is valid now; why not was told to the events.
+    fn build(&self, store: &Store, info: &ObjectInfo) -> bool {
+        let Some(drv) = info.deriver.clone().filter(|drv| store.is_valid(drv).unwrap_or(false)) else {
+            return false;
+        };
+        let Ok(derivation) = store.read_derivation(&drv) else { return false };
+        let outputs = derivation.outputs.iter().filter(|(_, output)| output.path() == Some(&info.path));
+        let wanted = Wanted { drv, outputs: outputs.map(|(name, _)| name.clone()).collect() };
+        let realiser = Realiser {
+            store,
+            source: store,
+            builders: &builders(self.config, store, self.options.offline),
+            substituters: None,
+            options: self.options,
+            events: self.events,
+            cancel: self.stop.cancel.clone(),
+        };
+        realiser.realise(&[wanted]).is_ok()
     }
 }
 
