@@ -814,17 +814,12 @@ impl Builder<'_> {
             dpkg,
             kept: slim.map(|kept| &kept.packages),
         };
-        let dir = if self.many {
-            format!("sbom-{}", self.platform.to_string().replace('/', "-"))
-        } else {
-            "sbom".to_owned()
-        };
+        let dir = crate::sbom::directory(self.many.then_some(self.platform));
         let at = self.out.join(&dir);
         std::fs::create_dir(&at).map_err(|e| ImageError::io("create", &at, e))?;
         let mut files = Vec::new();
-        for (name, document) in
-            [("spdx.json", crate::sbom::spdx(&facts)), ("cyclonedx.json", crate::sbom::cyclonedx(&facts))]
-        {
+        let documents = [crate::sbom::spdx(&facts), crate::sbom::cyclonedx(&facts)];
+        for ((name, _), document) in crate::sbom::DOCUMENTS.into_iter().zip(documents) {
             let path = at.join(name);
             let mut bytes = serde_json::to_vec_pretty(&document).expect("documents hold strings only");
             bytes.push(b'\n');

@@ -15,6 +15,16 @@ use crate::group::{GroupObject, short_name};
 use crate::oci::Platform;
 use crate::spec::PackageSpec;
 
+/// The documents that an image object holds, with their media types.
+pub const DOCUMENTS: [(&str, &str); 2] =
+    [("spdx.json", "application/spdx+json"), ("cyclonedx.json", "application/vnd.cyclonedx+json")];
+
+/// Returns the directory of an image object that holds the documents; of one of several
+/// platforms, that platform's.
+pub fn directory(platform: Option<&Platform>) -> String {
+    platform.map_or_else(|| "sbom".to_owned(), |p| format!("sbom-{}", p.to_string().replace('/', "-")))
+}
+
 /// What a bill is made from.
 pub struct Facts<'a> {
     /// The image's name.

@@ -155,6 +155,111 @@ fn podman_loads_and_runs() {
     assert_eq!(String::from_utf8_lossy(&ran.stdout).trim(), "65532");
 }
 
+/// Everything that a configuration can say, and layers of each kind.
+fn rich(store: &mut TestStore) -> Value {
+    let mut asked = small(store);
+    asked["users"] = json!({ "app": { "uid": 1000, "home": "/srv" } });
+    asked["config"]["user"] = "app".into();
+    asked["config"]["volumes"] = json!(["/data"]);
+    asked["config"]["exposedPorts"] = json!([80, "53/udp"]);
+    asked["config"]["stopSignal"] = "SIGINT".into();
+    asked["config"]["labels"] = json!({ "org.opencontainers.image.title": "app" });
+    asked["config"]["healthcheck"] = json!({ "test": ["true"], "interval": "30s" });
+    asked["annotations"] = json!({ "a.b": "c" });
+    asked
+}
+
+#[test]
+fn the_image_tools_validate() {
+    if !has("oci-image-tool") {
+        return;
+    }
+    let mut store = TestStore::new();
+    let asked = rich(&mut store);
+    // It knows no zstd.
+    for how in ["gzip", "none"] {
+        let (dir, cache) = cache();
+        let layout = dir.path().join("layout");
+        project(&store, &asked, &cache, how).write_layout(&cache, &layout).unwrap();
+        let layout = layout.to_str().unwrap();
+        run("oci-image-tool", &["validate", "--type", "image", "--ref", "name=v1", layout]);
+    }
+}
+
+#[test]
+fn crane_validates_archives() {
+    if !has("crane") {
+        return;
+    }
+    let mut store = TestStore::new();
+    let asked = rich(&mut store);
+    for how in ["gzip", "none"] {
+        let (dir, cache) = cache();
+        let archive = dir.path().join("image.tar");
+        project(&store, &asked, &cache, how).write_archive(&cache, None, &archive).unwrap();
+        run("crane", &["validate", "--tarball", archive.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn buildah_takes_archives() {
+    if !has("buildah") || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut store = TestStore::new();
+    let asked = rich(&mut store);
+    for how in ["gzip", "none", "zstd"] {
+        let (dir, cache) = cache();
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let image = project(&store, &asked, &cache, how);
+        image.write_archive(&cache, None, Path::new(&at("image.tar"))).unwrap();
+        let (root, state) = (at("storage"), at("run"));
+        let common = ["--root", &root, "--runroot", &state, "--storage-driver", "vfs"];
+        let source = format!("oci-archive:{}", at("image.tar"));
+        run("buildah", &[&common[..], &["pull", "-q", &source]].concat());
+    }
+}
+
+#[test]
+fn containerd_imports_archives() {
+    if !has("containerd") || !has("ctr") || !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (dir, cache) = cache();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let socket = at("socket");
+    let mut daemon = Command::new("containerd")
+        .args(["--root", &at("root"), "--state", &at("state"), "--address", &socket, "--log-level", "fatal"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let ctr = |args: &[&str]| Command::new("ctr").args(["-a", &socket]).args(args).output().unwrap();
+    let answers = (0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        ctr(&["version"]).status.success()
+    });
+    let mut store = TestStore::new();
+    let asked = rich(&mut store);
+    let mut wrong = Vec::new();
+    for how in ["gzip", "none", "zstd"].into_iter().filter(|_| answers) {
+        let image = project(&store, &asked, &cache, how);
+        image.write_archive(&cache, None, Path::new(&at("image.tar"))).unwrap();
+        let done = ctr(&["images", "import", "--snapshotter", "native", &at("image.tar")]);
+        let listed = ctr(&["images", "ls"]);
+        let digest = image.top.digest.to_string();
+        if !done.status.success() || !String::from_utf8_lossy(&listed.stdout).contains(&digest) {
+            wrong.push(format!("{how}: {}", String::from_utf8_lossy(&done.stderr)));
+        }
+    }
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    if !answers {
+        println!("skipped: containerd does not start here");
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
 #[test]
 fn the_rootfs_as_one_tar() {
     let mut store = TestStore::new();

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use ampoule_image::blobs::BlobCache;
 use ampoule_image::project::Image;
-use ampoule_image::registry::{PushedHow, Registry, RegistrySettings, pull, pull_layout, push};
+use ampoule_image::registry::{
+    Attachment, PushedHow, Registry, RegistrySettings, attach, pull, pull_layout, push,
+};
 use ampoule_image::{Digest, ImageError};
 use ampoule_loopback::{Answer, Asked, Piece, Server};
 use ampoule_net::{Client, ClientConfig};
@@ -125,6 +127,67 @@ fn push_then_push_again_then_another_repository_then_pull() {
             ],
         );
         run("skopeo", &["inspect", &format!("oci:{}:latest", out.display())]);
+    }
+}
+
+/// `docker-registry` lists no referrers: the tag that stands in for the list is written,
+/// once for each document.
+#[test]
+fn bills_of_materials_are_attached() {
+    let Some(server) = RealRegistry::start("") else { return };
+    let (_dir, cache) = cache();
+    let image = image(&cache);
+    let name = format!("{}/team/app:v1", server.host);
+    let registry = registry(&name, RegistrySettings::default());
+    push(&registry, &image, &cache, &never).unwrap();
+    let bill = |kind, text: &'static [u8]| Attachment { kind, name: "bill.json", bytes: text };
+    let spdx = bill("application/spdx+json", b"{\"spdxVersion\":\"SPDX-2.3\"}");
+    let first = attach(&registry, &cache, &image.top, &spdx).unwrap();
+    let other = bill("application/vnd.cyclonedx+json", b"{}");
+    let second = attach(&registry, &cache, &image.top, &other).unwrap();
+    assert_eq!(attach(&registry, &cache, &image.top, &spdx).unwrap(), first);
+    let tag = format!("docker://{}/team/app:sha256-{}", server.host, image.top.digest.to_hex());
+    if has("skopeo") {
+        let listed = run("skopeo", &["inspect", "--raw", "--tls-verify=false", &tag]);
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        let digests: Vec<&str> =
+            listed["manifests"].as_array().unwrap().iter().map(|m| m["digest"].as_str().unwrap()).collect();
+        assert_eq!(digests, [first.digest.to_string(), second.digest.to_string()]);
+        assert_eq!(listed["manifests"][0]["artifactType"], "application/spdx+json");
+    }
+    if has("oras") {
+        let found = run("oras", &["discover", "--plain-http", "--format", "json", &name]);
+        assert!(found.contains("application/spdx+json") && found.contains("cyclonedx"), "{found}");
+    }
+}
+
+/// What was pushed, read by others than skopeo.
+#[test]
+fn others_read_what_was_pushed() {
+    let Some(server) = RealRegistry::start("") else { return };
+    let (dir, cache) = cache();
+    let image = image(&cache);
+    let name = format!("{}/team/app:v1", server.host);
+    push(&registry(&name, RegistrySettings::default()), &image, &cache, &never).unwrap();
+    if has("crane") {
+        run("crane", &["validate", "--insecure", "--remote", &name]);
+        let digest = run("crane", &["digest", "--insecure", &name]);
+        assert_eq!(digest.trim(), image.top.digest.to_string());
+        assert!(run("crane", &["config", "--insecure", &name]).contains("\"A=1\""));
+    }
+    let place = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let is_root = rustix::process::geteuid().is_root();
+    if has("podman") && is_root {
+        let (root, state) = (place("podman"), place("podman-run"));
+        let common = ["--root", &root, "--runroot", &state, "--storage-driver", "vfs"];
+        run("podman", &[&common[..], &["pull", "-q", "--tls-verify=false", &name]].concat());
+        let shown = run("podman", &[&common[..], &["inspect", "--format", "{{.Digest}}", &name]].concat());
+        assert_eq!(shown.trim(), image.top.digest.to_string());
+    }
+    if has("buildah") && is_root {
+        let (root, state) = (place("buildah"), place("buildah-run"));
+        let common = ["--root", &root, "--runroot", &state, "--storage-driver", "vfs"];
+        run("buildah", &[&common[..], &["pull", "-q", "--tls-verify=false", &name]].concat());
     }
 }
 

@@ -3,13 +3,16 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use ampoule_image::blobs::BlobCache;
 use ampoule_image::compress::Compression;
 use ampoule_image::group::human;
 use ampoule_image::inspect::{self, ImageDiff, TreeNode};
 use ampoule_image::load::{self, Engine};
 use ampoule_image::oci::Platform;
 use ampoule_image::project::{Image, Need};
-use ampoule_image::registry::{PushedHow, pull_layout, push};
+use ampoule_image::registry::{
+    Attached, Attachment, PushReport, PushedHow, Registry, attach, pull_layout, push,
+};
 use ampoule_image::{rootfs, why};
 use clap::{Subcommand, ValueEnum};
 
@@ -82,7 +85,13 @@ Examples:
 
 Credentials are Docker's: AMPOULE_REGISTRY_USER and AMPOULE_REGISTRY_PASSWORD, DOCKER_AUTH_CONFIG,
 REGISTRY_AUTH_FILE, ~/.docker/config.json (with its helpers), podman's auth.json.")]
-    Push { image: String, reference: String },
+    Push {
+        image: String,
+        reference: String,
+        /// Attach the bills of materials (SPDX and CycloneDX) as referrers
+        #[arg(long)]
+        sbom: bool,
+    },
     /// Pull an image into a layout directory, every byte checked
     Pull {
         reference: String,
@@ -127,7 +136,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             let compression = compression.map_err(|e| CliError::usage(e.to_string()))?;
             cx.export(image, out, *format, compression, parse_platform(platform.as_deref())?.as_ref())
         }
-        Action::Push { image, reference } => cx.push(image, reference),
+        Action::Push { image, reference, sbom } => cx.push(image, reference, *sbom),
         Action::Pull { reference, out, platform } => {
             cx.pull(reference, out, parse_platform(platform.as_deref())?.as_ref())
         }
@@ -408,20 +417,32 @@ impl Context<'_> {
         opened.into_cache(&self.images.cache).map_err(failed)
     }
 
-    fn push(&self, image: &str, reference: &str) -> Result<(), CliError> {
+    fn push(&self, image: &str, reference: &str, sbom: bool) -> Result<(), CliError> {
         let registry = connect(reference.trim_start_matches("docker://"), self.plain_http)?;
         let cache = &self.images.cache;
-        let report = match self.images.image_object(image) {
+        let own = self.images.image_object(image);
+        if sbom && own.is_none() {
+            return Err(CliError::usage("only a realised image has bills of materials to attach"));
+        }
+        let mut attached = Vec::new();
+        let report = match own {
             Some(own) => {
                 let (plan, image) = self.images.project(&own, None, Need::Records)?;
                 let make = || self.images.projector(&own, None).project(&plan, Need::Blobs).map(drop);
-                push(&registry, &image, cache, &make)
+                let report = push(&registry, &image, cache, &make);
+                if sbom && report.is_ok() {
+                    attached = attach_bills(&registry, cache, &own, &image).map_err(failed)?;
+                }
+                report
             }
             None => push(&registry, &self.whole(image, None)?, cache, &|| Ok(())),
         };
         let report = report.map_err(failed)?;
         if self.ui.json() {
-            return self.ui.print_json(&report);
+            return self.ui.print_json(&Pushed { report, attached });
+        }
+        for one in &attached {
+            self.ui.note(&format!("attached {} as {}", one.artifact_type, one.digest));
         }
         let count = |how: fn(&PushedHow) -> bool| report.blobs.iter().filter(|b| how(&b.how)).count();
         let what = if report.was_there {
@@ -468,6 +489,37 @@ impl Context<'_> {
             report.said
         })
     }
+}
+
+/// A push with what was attached.
+#[derive(serde::Serialize)]
+struct Pushed {
+    #[serde(flatten)]
+    report: PushReport,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attached: Vec<Attached>,
+}
+
+/// Attaches the bills of materials that lie in the image object at `own`.
+fn attach_bills(
+    registry: &Registry,
+    cache: &BlobCache,
+    own: &Path,
+    image: &Image,
+) -> ampoule_image::Result<Vec<Attached>> {
+    let mut attached = Vec::new();
+    for manifest in &image.manifests {
+        let dir = ampoule_image::sbom::directory(
+            manifest.descriptor.platform.as_ref().filter(|_| image.manifests.len() > 1),
+        );
+        for (name, kind) in ampoule_image::sbom::DOCUMENTS {
+            let path = own.join(&dir).join(name);
+            let bytes = std::fs::read(&path).map_err(|e| ampoule_image::ImageError::io("read", &path, e))?;
+            let attachment = Attachment { kind, name, bytes: &bytes };
+            attached.push(attach(registry, cache, &manifest.descriptor, &attachment)?);
+        }
+    }
+    Ok(attached)
 }
 
 fn joined<V>(names: Option<&std::collections::BTreeMap<String, V>>) -> String {

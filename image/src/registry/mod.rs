@@ -15,6 +15,7 @@
 //! it names) only, never to a redirect's or a layer's other host. http is for
 //! loopback and for hosts that are named.
 
+mod attach;
 mod auth;
 mod client;
 mod docker_config;
@@ -22,6 +23,7 @@ mod pull;
 mod push;
 mod reference;
 
+pub use attach::{Attached, Attachment, attach};
 pub use auth::Challenge;
 pub use client::{Registry, RegistrySettings};
 pub use docker_config::{Credential, CredentialSources};

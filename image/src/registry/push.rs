@@ -115,7 +115,7 @@ pub fn push(
     Ok(report)
 }
 
-fn push_blobs(
+pub(super) fn push_blobs(
     registry: &Registry,
     cache: &BlobCache,
     blobs: &[BlobRef],
@@ -362,13 +362,18 @@ fn piece(path: &std::path::Path, offset: u64, len: u64) -> Body {
     })
 }
 
-fn put_manifest(registry: &Registry, selector: &str, media_type: &str, bytes: &[u8]) -> Result<()> {
+/// Puts a manifest or index, and returns what the registry answered.
+pub(super) fn put_manifest(
+    registry: &Registry,
+    selector: &str,
+    media_type: &str,
+    bytes: &[u8],
+) -> Result<Response> {
     let doing = format!("push the manifest of `{}`", registry.reference);
     let url = registry.url(&format!("manifests/{selector}"));
     let request =
         registry.request(Method::PUT, url)?.header(CONTENT_TYPE, media_type).body(Body::bytes(bytes));
-    registry.send(&doing, &request)?.error_for_status().map_err(|e| error(&doing, &e))?;
-    Ok(())
+    registry.send(&doing, &request)?.error_for_status().map_err(|e| error(&doing, &e))
 }
 
 /// Where blobs are known to be: host → repositories.
