@@ -53,7 +53,8 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             .hint("write one that says `[debian]`, `suite = \"bookworm\"` and `packages.run = [ … ]`")
     })?;
     let text = std::fs::read_to_string(file).while_doing(|| format!("cannot read `{}`", file.display()))?;
-    let manifest = Manifest::parse(&text).map_err(|error| CliError::usage(error.to_string()))?;
+    let manifest =
+        Manifest::parse(&text).map_err(|error| CliError::usage(format!("`{}`: {error}", file.display())))?;
     let section = manifest.debian.ok_or_else(|| {
         CliError::usage(format!("`{}` has no `[debian]`", file.display()))
             .hint("name a suite, and what is wanted of it under `[debian.packages]`")
