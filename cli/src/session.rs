@@ -106,8 +106,6 @@ pub struct Session {
     project: PathBuf,
     policy: String,
     show_trace: bool,
-    /// Whether values are printed as they are.
-    pub shows_lazily: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -215,7 +213,6 @@ impl Session {
             project,
             policy: policy(config),
             show_trace: args.show_trace,
-            shows_lazily: false,
         })
     }
 
@@ -250,9 +247,6 @@ impl Session {
     ) -> Result<(), Problem> {
         let arguments = NamedArguments { set: Some(self.argument_set(ev)?) };
         for entry in &self.entries {
-            if self.shows_lazily {
-                ev.shows_next();
-            }
             let value = match entry {
                 Entry::File(path) => ev.eval_file(path)?,
                 Entry::Text { name, base_dir, text } => ev.eval_text(name, base_dir, text)?,

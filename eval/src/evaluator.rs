@@ -41,6 +41,9 @@ pub struct Settings {
     pub max_tail_calls: u32,
     /// Whether `builtins.traceVerbose` traces.
     pub trace_verbose: bool,
+    /// Whether values are printed without being forced all the way: what Nix would not have computed shows as
+    /// `<CODE>`, at the price of not computing early what is cheap.
+    pub shows_unforced: bool,
     /// Whether `builtins.warn` ends the evaluation.
     pub abort_on_warn: bool,
     /// How another thread stops the evaluation.
@@ -61,6 +64,7 @@ impl Default for Settings {
             nursery_bytes: 8 << 20,
             max_tail_calls: 20_000_000,
             trace_verbose: false,
+            shows_unforced: false,
             abort_on_warn: false,
             interrupt: Interrupt::default(),
             sources: Arc::new(SourceMap::new()),
@@ -116,8 +120,6 @@ pub struct Evaluator {
     pub(crate) imports: HashMap<PathBuf, Root>,
     pub(crate) copied: HashMap<PathBuf, StorePath>,
     pub(crate) stats: Stats,
-    /// Whether the value of the next file is printed as it is (see [`Evaluator::shows_next`]).
-    pub(crate) shows_next: bool,
     /// What builtins keep from call to call.
     pub(crate) tools: builtins::Tools,
     pub(crate) derivations: crate::derivations::Derivations,
@@ -220,7 +222,6 @@ impl Evaluator {
             imports: HashMap::default(),
             copied: HashMap::default(),
             stats: Stats::default(),
-            shows_next: false,
             tools: builtins::Tools::default(),
             derivations: crate::derivations::Derivations::default(),
             arena: Box::leak(Box::default()),
@@ -655,6 +656,7 @@ impl Evaluator {
         if let Some(closure) = function.as_closure() {
             let lambda = closure.lambda();
             if lambda.is_cheap
+                && !self.settings.shows_unforced
                 && lambda.arity as usize == arguments.len()
                 && let Some(value) = self.call_cheaply(function, lambda, arguments)
             {

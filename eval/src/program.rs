@@ -31,12 +31,6 @@ pub struct FoundDerivation {
 }
 
 impl Evaluator {
-    /// Says that the value of the next file or text is going to be printed without being forced all the way:
-    /// what Nix would not have computed shows as `<CODE>`.
-    pub fn shows_next(&mut self) {
-        self.shows_next = true;
-    }
-
     /// Evaluates a file to weak head normal form.
     ///
     /// # Errors

@@ -111,7 +111,7 @@ impl Evaluator {
         }
         let arena = self.arena;
         let max_depth = u32::try_from(self.stack_left() / 4096).unwrap_or(u32::MAX);
-        let waits_as_nix = std::mem::take(&mut self.shows_next);
+        let waits_as_nix = self.settings.shows_unforced;
         let mut maker = Maker { evaluator: self };
         resolve(&ast, source, base, arena, &mut maker, scope, How { max_depth, waits_as_nix })
             .map_err(EvalError::syntax)

@@ -483,6 +483,11 @@ impl Ast {
         self.exprs.len()
     }
 
+    /// Returns the numbers of all expressions.
+    pub(crate) fn expr_ids(&self) -> impl Iterator<Item = ExprId> + use<> {
+        (1..=self.exprs.len() as u32).filter_map(|number| NonZeroU32::new(number).map(ExprId))
+    }
+
     /// Returns arguments, elements, or sources of `inherit (e)`.
     pub fn exprs(&self, slice: Slice<ExprId>) -> &[ExprId] {
         &self.lists[slice.range()]

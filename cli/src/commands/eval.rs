@@ -46,7 +46,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let config = global.config()?;
     let options = BuildArgs::default().options(&config)?;
     let mut session = Session::new(&args.expression, &config, Keeps::Values, options)?;
-    session.shows_lazily = !args.strict && !args.raw && !ui.json();
+    session.settings.shows_unforced = !args.strict && !args.raw && !ui.json();
     session.each(ui, |ev, value, _| {
         if args.raw {
             let text = ev.coerce_to_string(value, Coercion::INTERPOLATION)?;

@@ -38,8 +38,8 @@ use crate::symbol::Symbol;
 pub struct How {
     /// How deep expressions may be nested: each level takes up to 4 KiB of native stack.
     pub max_depth: u32,
-    /// Whether the parts of the file's value wait exactly where Nix lets them wait, because it is going to be
-    /// printed as it is.
+    /// Whether the parts of sets and lists wait wherever Nix lets them wait, because values are going to be printed
+    /// as they are.
     pub waits_as_nix: bool,
 }
 

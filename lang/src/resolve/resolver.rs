@@ -1,10 +1,10 @@
 //! The pass itself; see the module above.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use bumpalo::Bump;
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use super::ir::{
     Assert, Attrs, Binary, Body, Call, Constants, DynamicAttrs, Eager, Field, Formal, Formals, Has, If,
@@ -68,7 +68,7 @@ pub(super) struct Resolver<'a, 's, 'c, R: Runtime> {
     /// How deep expressions may still be nested.
     depth_left: u32,
     /// What is never computed before it is asked for.
-    waiting: HashSet<ExprId>,
+    waiting: FxHashSet<ExprId>,
 }
 
 /// A binding of a `let`, `rec` or pattern, before its value is resolved.
@@ -100,7 +100,11 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
     ) -> Self {
         Self {
             depth_left: how.max_depth,
-            waiting: if how.waits_as_nix { super::shown::delayed_as_in_nix(ast) } else { HashSet::new() },
+            waiting: if how.waits_as_nix {
+                super::shown::delayed_as_in_nix(ast)
+            } else {
+                FxHashSet::default()
+            },
             ast,
             source,
             base,

@@ -1,75 +1,67 @@
-//! What Nix would not have computed yet in the value that a file gives.
+//! What Nix would not have computed yet when values are printed as they are.
 //!
-//! Printed without being forced, a part that waits shows as `<CODE>`. We build small literals,
+//! Printed without being forced, a part of a set or list that waits shows as `<CODE>`. We build small literals,
 //! functions and cheap arithmetic at once where Nix makes a thunk of everything but constants and variables:
-//! that is faster, and seen nowhere but there. So that it is not seen there either, the
-//! expressions that Nix would delay are listed for the sets and lists that the file's value is made of,
-//! as far as its text tells.
+//! that is faster, and seen nowhere but there. So that it is not seen there either, the expressions that Nix
+//! delays are listed: the parts of sets and lists, literals that are arguments, and what is bound to a
+//! name that is such a part.
 //!
 //! ```text
-//! let a = { }; f = x: { y = x + 1; }; in f 1 // { b = a; c = true; }     { }, x + 1
+//! let a = { }; f = x: { y = x + 1; }; in f 1 // { b = a; c = true; }     { } of `a`, x + 1
 //! ```
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet as HashSet;
 
-use crate::ast::{self, Ast, AttrSet, AttrsId, BinaryOp, BindingKind, Expr, ExprId, LambdaId, StrPartKind};
+use crate::ast::{self, Ast, AttrSet, BindingKind, Expr, ExprId, StrPartKind};
 use crate::symbol::Symbol;
 
 /// Returns the expressions in lazy places that must not be computed before they are asked for.
 pub(super) fn delayed_as_in_nix(ast: &Ast) -> HashSet<ExprId> {
-    let mut shown =
-        Shown { ast, delayed: HashSet::new(), seen: HashSet::new(), scopes: Vec::new(), depth: 0 };
-    shown.result(ast.root());
+    let mut shown = Shown { ast, delayed: HashSet::default(), names: HashSet::default() };
+    for id in ast.expr_ids() {
+        shown.parts_of(id);
+    }
+    // A name may be bound to another.
+    let mut before = usize::MAX;
+    while before != shown.names.len() {
+        before = shown.names.len();
+        for id in ast.expr_ids() {
+            if let Expr::Let { attrs, .. } | Expr::Attrs(attrs) = ast.expr(id) {
+                shown.named(ast.attrs(attrs));
+            }
+        }
+    }
     shown.delayed
-}
-
-/// Names on the way to an expression.
-enum Scope {
-    Bindings(AttrsId),
-    Parameters(LambdaId),
 }
 
 struct Shown<'s> {
     ast: &'s Ast,
     delayed: HashSet<ExprId>,
-    seen: HashSet<ExprId>,
-    scopes: Vec<Scope>,
-    depth: u32,
+    /// Names of variables that are parts, wherever they are bound.
+    names: HashSet<Symbol>,
 }
 
-/// Nested deeper than this, nobody looks at what is printed.
-const MOST_DEPTH: u32 = 200;
-
 impl Shown<'_> {
-    /// Looks at an expression whose value is the file's, or the right part of it.
-    fn result(&mut self, id: ExprId) {
-        if self.depth == MOST_DEPTH || !self.seen.insert(id) {
-            return;
-        }
-        self.depth += 1;
-        self.result_of(id);
-        self.depth -= 1;
-    }
-
-    fn result_of(&mut self, id: ExprId) {
+    fn parts_of(&mut self, id: ExprId) {
         match self.ast.expr(id) {
-            Expr::Let { attrs, body } => {
-                self.scopes.push(Scope::Bindings(attrs));
-                self.result(body);
-                self.scopes.pop();
+            Expr::Attrs(attrs) => {
+                let set = self.ast.attrs(attrs);
+                self.delayed.extend(self.ast.exprs(set.inherit_from));
+                for binding in self.ast.bindings(set.bindings) {
+                    if !matches!(binding.kind, BindingKind::InheritFrom(_)) {
+                        self.part(binding.value);
+                    }
+                }
+                for binding in self.ast.dynamic_bindings(set.dynamic) {
+                    self.part(binding.value);
+                }
             }
-            Expr::With { body, .. } | Expr::Assert { body, .. } => self.result(body),
-            Expr::If { then, otherwise, .. } => {
-                self.result(then);
-                self.result(otherwise);
+            Expr::List(elements) => {
+                for &element in self.ast.exprs(elements) {
+                    self.part(element);
+                }
             }
-            Expr::Lambda(lambda) => self.body(lambda),
-            Expr::Binary { op: BinaryOp::Update | BinaryOp::Concat, left, right, .. } => {
-                self.result(left);
-                self.result(right);
-            }
-            Expr::Apply { function, args } => {
-                self.called(function);
+            Expr::Apply { args, .. } => {
                 for &arg in self.ast.exprs(args) {
                     // What is computed anew in every round of a loop is not worth a thunk.
                     if matches!(self.ast.expr(arg), Expr::Attrs(_) | Expr::List(_) | Expr::Lambda(_)) {
@@ -77,62 +69,7 @@ impl Shown<'_> {
                     }
                 }
             }
-            Expr::Var(name) => {
-                if let Some((value, depth)) = self.bound(name) {
-                    self.within(depth, |this| this.result(value));
-                }
-            }
-            Expr::Attrs(attrs) => self.set(attrs),
-            Expr::List(elements) => {
-                for &element in self.ast.exprs(elements) {
-                    self.part(element);
-                }
-            }
             _ => {}
-        }
-    }
-
-    fn body(&mut self, lambda: LambdaId) {
-        self.scopes.push(Scope::Parameters(lambda));
-        self.result(self.ast.lambda(lambda).body);
-        self.scopes.pop();
-    }
-
-    /// A function whose result is the file's value: its body is looked at if the text says what it is.
-    fn called(&mut self, function: ExprId) {
-        match self.ast.expr(function) {
-            Expr::Lambda(lambda) => self.body(lambda),
-            Expr::Var(name) => {
-                let Some((value, depth)) = self.bound(name) else { return };
-                if matches!(self.ast.expr(value), Expr::Lambda(_)) {
-                    self.within(depth, |this| this.result(value));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn set(&mut self, id: AttrsId) {
-        let set = self.ast.attrs(id);
-        self.delayed.extend(self.ast.exprs(set.inherit_from));
-        if set.recursive {
-            self.scopes.push(Scope::Bindings(id));
-        }
-        self.values(set);
-        if set.recursive {
-            self.scopes.pop();
-        }
-    }
-
-    fn values(&mut self, set: AttrSet) {
-        for binding in self.ast.bindings(set.bindings) {
-            match binding.kind {
-                BindingKind::Plain | BindingKind::Inherit => self.part(binding.value),
-                BindingKind::InheritFrom(_) => {}
-            }
-        }
-        for binding in self.ast.dynamic_bindings(set.dynamic) {
-            self.part(binding.value);
         }
     }
 
@@ -144,50 +81,20 @@ impl Shown<'_> {
             Expr::Interpolation(parts) if self.ast.parts(parts).iter().all(is_text) => {}
             Expr::List(elements) if elements.is_empty() => {}
             Expr::Var(name) => {
-                if let Some((value, depth)) = self.bound(name)
-                    && self.seen.insert(id)
-                {
-                    self.within(depth, |this| this.part(value));
-                }
+                self.names.insert(name);
             }
             _ => {
                 self.delayed.insert(id);
-                self.result(id);
             }
         }
     }
 
-    /// Finds the value that a `let` or recursive set around gives a name, and how many scopes it sees.
-    fn bound(&self, name: Symbol) -> Option<(ExprId, usize)> {
-        for (depth, scope) in self.scopes.iter().enumerate().rev() {
-            match scope {
-                Scope::Bindings(attrs) => {
-                    let set = self.ast.attrs(*attrs);
-                    let bindings = self.ast.bindings(set.bindings);
-                    match bindings.iter().find(|binding| binding.name == name) {
-                        Some(binding) if binding.kind == BindingKind::Plain => {
-                            return Some((binding.value, depth + 1));
-                        }
-                        Some(_) => return None,
-                        None => {}
-                    }
-                }
-                Scope::Parameters(lambda) => {
-                    let lambda = self.ast.lambda(*lambda);
-                    let formals = lambda.formals.map(|formals| self.ast.formals(formals).entries);
-                    let mut names = formals.iter().flat_map(|&entries| self.ast.formal_entries(entries));
-                    if lambda.arg == Some(name) || names.any(|formal| formal.name == name) {
-                        return None;
-                    }
-                }
+    /// Bindings whose names are parts somewhere.
+    fn named(&mut self, set: AttrSet) {
+        for binding in self.ast.bindings(set.bindings) {
+            if binding.kind == BindingKind::Plain && self.names.contains(&binding.name) {
+                self.part(binding.value);
             }
         }
-        None
-    }
-
-    fn within(&mut self, depth: usize, look: impl FnOnce(&mut Self)) {
-        let inner = self.scopes.split_off(depth);
-        look(self);
-        self.scopes.extend(inner);
     }
 }
