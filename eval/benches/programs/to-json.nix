@@ -1,0 +1,10 @@
+# `toJSON`. From 100000.
+n:
+builtins.stringLength (
+  builtins.toJSON (
+    builtins.genList (i: {
+      a = i;
+      b = "s${toString i}";
+    }) n
+  )
+)

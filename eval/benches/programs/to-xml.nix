@@ -1,0 +1,10 @@
+# `toXML`. From 50000.
+n:
+builtins.stringLength (
+  builtins.toXML (
+    builtins.genList (i: {
+      a = i;
+      b = "s";
+    }) n
+  )
+)
