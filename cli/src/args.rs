@@ -28,7 +28,7 @@ Exit codes: 0 done, 1 evaluation, 2 usage, 3 fetch, 4 lock out of date, 5 policy
 100 build failed, 101 timed out, 102 hash mismatch, 104 not deterministic, 130 interrupted.";
 
 /// Options that every command understands.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
     /// Say only errors and results
@@ -48,7 +48,7 @@ pub struct GlobalArgs {
     pub json: bool,
 
     /// Set a configuration key for this command; see `ampoule config show`
-    #[arg(long = "option", global = true, num_args = 2, value_names = ["KEY", "VALUE"], action = ArgAction::Append)]
+    #[arg(long = "option", global = true, num_args = 2, value_names = ["KEY", "VALUE"], action = ArgAction::Append, add = crate::candidates::settings())]
     pub options: Vec<String>,
 
     /// Where the store lies

@@ -5,6 +5,7 @@
 //! looks like logic here belongs to a crate below.
 
 mod args;
+mod candidates;
 mod ci;
 mod commands;
 mod compare;
@@ -26,11 +27,13 @@ mod world;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 fn main() -> ExitCode {
     // The same program, started again by itself, is what makes sandboxes.
     ampoule_realise::sandbox::serve_if_asked();
+    // A shell that asks what may come next gets its answer, and that is all.
+    clap_complete::CompleteEnv::with_factory(args::Cli::command).var(candidates::VARIABLE).complete();
     let args = args::Cli::parse();
     let ui = ui::Ui::new(args.global.color_choice(), args.global.verbosity(), args.global.json);
     match commands::run(args, ui) {

@@ -25,7 +25,7 @@ use crate::world::{Keeps, ProjectWorld, WorldOptions};
 #[command(next_help_heading = "Evaluation")]
 pub struct ExpressionArgs {
     /// Files or directories with a `default.img`; `-` reads standard input [default: .]
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", add = crate::candidates::sources())]
     pub files: Vec<String>,
 
     /// An expression instead of a file
@@ -33,7 +33,7 @@ pub struct ExpressionArgs {
     pub expressions: Vec<String>,
 
     /// The attribute path to take: `a.b.0`
-    #[arg(short = 'A', long = "attr", value_name = "PATH")]
+    #[arg(short = 'A', long = "attr", value_name = "PATH", add = crate::candidates::attributes())]
     pub attributes: Vec<String>,
 
     /// An argument for a file that is a function: an expression
@@ -263,6 +263,25 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// The names in the set that an attribute path leads to in the first entry, for who completes; nothing if there is
+    /// no set, or it cannot be computed.
+    pub fn attribute_names(&self, path: &str) -> Option<Vec<String>> {
+        let names = |ev: &mut Evaluator| -> EvalResult<Vec<String>> {
+            let arguments = NamedArguments { set: Some(self.argument_set(ev)?) };
+            let Some(entry) = self.entries.first() else { return Ok(Vec::new()) };
+            let value = match entry {
+                Entry::File(path) => ev.eval_file(path)?,
+                Entry::Text { name, base_dir, text } => ev.eval_text(name, base_dir, text)?,
+            };
+            let value = self.call_with_packages(ev, value, &arguments)?;
+            let value = if path.is_empty() { value } else { ev.select_path(value, path, &arguments)? };
+            let value = ev.auto_call(value, &arguments)?;
+            let sorted = ev.force_sorted(value)?;
+            Ok(sorted.iter().map(|(name, _)| name.to_string()).collect())
+        };
+        ampoule_eval::run(self.settings.clone(), self.world.clone(), |ev| names(ev).ok()).ok()?
     }
 
     /// The set of `--arg` and `--argstr`; expressions are evaluated when they are used.

@@ -25,7 +25,7 @@ use crate::world::{Keeps, ProjectWorld};
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct TargetArgs {
     /// The attribute of a file: `a.b.0`
-    #[arg(short = 'A', long = "attr", value_name = "PATH")]
+    #[arg(short = 'A', long = "attr", value_name = "PATH", add = crate::candidates::attributes())]
     pub attribute: Option<String>,
 
     /// Look at how it is built instead of what it holds

@@ -27,6 +27,7 @@ Examples:
         #[arg(long)]
         origin: bool,
         /// Only this setting
+        #[arg(add = crate::candidates::settings())]
         key: Option<String>,
     },
 }

@@ -21,6 +21,7 @@ Examples:
   ampoule doc --search sort list      everything that speaks of both words")]
 pub struct Args {
     /// A name, or words to look for [default: list everything]
+    #[arg(add = crate::candidates::functions())]
     words: Vec<String>,
 
     /// Look for words, even if there is something of that name

@@ -11,6 +11,7 @@ Examples:
   ampoule explain                     all codes")]
 pub struct Args {
     /// The code, as the error shows it
+    #[arg(add = crate::candidates::codes())]
     code: Option<String>,
 }
 

@@ -6,10 +6,18 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use ampoule_lang::near::near_name;
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use include_dir::{Dir, include_dir};
 
 use crate::error::{CliError, ExitStatus, IoContext};
 use crate::ui::Ui;
+
+/// Names of templates, for the shell's completion.
+fn names() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        TEMPLATES.dirs().map(|dir| CompletionCandidate::new(Template(dir).name())).collect()
+    })
+}
 
 static TEMPLATES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/cli/templates");
 
@@ -32,7 +40,7 @@ pub struct Args {
     dir: PathBuf,
 
     /// Which template: hello, debian, flask, rust or static-c
-    #[arg(short, long, default_value = "hello", value_name = "NAME")]
+    #[arg(short, long, default_value = "hello", value_name = "NAME", add = names())]
     template: String,
 
     /// List the templates

@@ -38,7 +38,7 @@ pub struct Args {
     check: bool,
 
     /// Take newer versions: of these packages, or of all
-    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "security")]
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "security", add = crate::candidates::locked_packages())]
     update: Option<Vec<String>>,
 
     /// Change nothing; list the packages of which the security archive has a newer version

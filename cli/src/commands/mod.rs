@@ -77,7 +77,7 @@ pub fn run(args: Cli, ui: Ui) -> Result<ExitStatus, (Ui, CliError)> {
         Command::Store(args) => store::run(&args, &global, &ui),
         Command::Copy(args) => copy::run(&args, &global, &ui),
         Command::Config(args) => config::run(&args, &global, &ui),
-        Command::Completions(args) => completions::run(&args),
+        Command::Completions(args) => completions::run(&args, &ui),
         Command::Man(args) => man::run(&args),
     };
     result.map_err(|error| (ui, error))
