@@ -287,6 +287,10 @@ impl Images {
             return Ok((Some(plan), opened));
         }
         let (path, name) = split_name(text);
+        if crate::target::is_source(Path::new(text)) {
+            return Err(CliError::usage(format!("`{text}` describes an image, and is none"))
+                .hint(format!("run `ampoule realise {text}`, and name its `result`")));
+        }
         if !path.exists() {
             return Err(CliError::usage(format!("there is no `{text}`"))
                 .hint("give a realised image, a layout directory, an archive, or `docker://…`"));

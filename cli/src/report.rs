@@ -99,6 +99,12 @@ pub fn show(diagnostics: &[Diagnostic], sources: &SourceMap, ui: &Ui) {
             let position = source.position(label.at.span.start);
             (source.name().to_owned(), position)
         });
+        // A mark can point at files of the checkout alone, and names them from its top.
+        let top = std::env::var("GITHUB_WORKSPACE").or_else(|_| std::env::var("PWD")).unwrap_or_default();
+        let at = at.filter(|(name, _)| name.starts_with('/')).map(|(name, at)| {
+            let below = std::path::Path::new(&name).strip_prefix(&top).ok().and_then(|below| below.to_str());
+            (below.map_or(name.clone(), str::to_owned), at)
+        });
         let at = at.as_ref().map(|(name, at)| (name.as_str(), at.line_number, at.column_number));
         if let Some(mark) = ci.annotate(&diagnostic.message, at) {
             let _ = writeln!(err, "{mark}");

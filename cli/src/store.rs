@@ -30,6 +30,7 @@ impl From<StoreError> for CliError {
         match &error {
             _ if is_full => told.hint("make room: `ampoule store gc` works on a full disk"),
             StoreError::Damaged { .. } => told.hint("run `ampoule store verify --repair`"),
+            StoreError::Path(_) => told.hint("name a store path, or a link to one such as `result`"),
             StoreError::StillAlive { .. } => told.hint("look at `ampoule store roots`"),
             _ => told,
         }

@@ -154,7 +154,7 @@ impl DerivationSource for Looking<'_> {
 }
 
 /// Whether a path is a file of the language, or a directory with one that stands for it.
-fn is_source(path: &Path) -> bool {
+pub fn is_source(path: &Path) -> bool {
     let ends = path.extension().is_some_and(|ending| ending == "img" || ending == "nix");
     if path.is_dir() {
         return path.join("default.img").is_file() || path.join("default.nix").is_file();

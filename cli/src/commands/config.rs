@@ -37,8 +37,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let config = global.config()?;
     let wanted: Vec<_> = KEYS.iter().filter(|k| key.as_deref().is_none_or(|name| name == k.name)).collect();
     if wanted.is_empty() {
-        return Err(CliError::usage(format!("there is no setting `{}`", key.as_deref().unwrap_or_default()))
-            .hint("run `ampoule config show` for all settings"));
+        return Err(crate::config::unknown_key(key.as_deref().unwrap_or_default(), "to show"));
     }
     if ui.json() {
         let entries: serde_json::Map<String, serde_json::Value> = wanted

@@ -51,10 +51,15 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     // Files that are derivations already are realised as they are.
     let (given, files): (Vec<String>, Vec<String>) =
         args.expression.files.iter().cloned().partition(|file| file.ends_with(".drv"));
-    let expression = ExpressionArgs { files, ..args.expression.clone() };
+    let mut expression = ExpressionArgs { files, ..args.expression.clone() };
+    let only_given = !given.is_empty() && expression.files.is_empty() && expression.expressions.is_empty();
+    if only_given {
+        // Stands for no file at all: without it `default.img` would be meant.
+        expression.expressions.push("null".to_owned());
+    }
     let mut session = Session::new(&expression, &config, Keeps::Sources, options.clone())?;
     session.settings.interrupt = stop.interrupt.clone();
-    if !given.is_empty() && expression.files.is_empty() && expression.expressions.is_empty() {
+    if only_given {
         session.entries.clear();
     }
     let found: Vec<Vec<FoundDerivation>> =
@@ -63,6 +68,9 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let mut wanted = wanted_of(store, found.into_iter().flatten())?;
     for file in &given {
         wanted.push(Wanted { drv: store.parse_any(file)?, outputs: BTreeSet::new() });
+    }
+    if wanted.is_empty() {
+        ui.note("nothing to build: there is no derivation in it");
     }
     let events = crate::progress::sink(ui, &config);
     let dry_run = DryRun::new(ui, &events);

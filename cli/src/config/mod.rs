@@ -231,6 +231,16 @@ impl Config {
                 self.settings.insert(key.name, (setting, Origin::Env(name)));
             }
         }
+        // Others may use the prefix for themselves; what is nearly one of ours is a typing error.
+        let known: Vec<String> = KEYS.iter().map(Key::env_name).collect();
+        for name in vars.keys().filter(|name| !known.contains(name)) {
+            if let Some(near) = near_name(name, known.iter().map(String::as_str)) {
+                return Err(CliError::usage(format!(
+                    "no setting belongs to the environment variable {name}"
+                ))
+                .hint(format!("did you mean {near}?")));
+            }
+        }
         Ok(())
     }
 }
@@ -256,7 +266,7 @@ fn resolve_path(path: &str, dir: &Path) -> String {
     full.to_string_lossy().into_owned()
 }
 
-fn unknown_key(name: &str, place: &str) -> CliError {
+pub fn unknown_key(name: &str, place: &str) -> CliError {
     let error = CliError::usage(format!("there is no setting `{name}` ({place})"));
     match near_name(name, KEYS.iter().map(|key| key.name)) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
@@ -336,6 +346,11 @@ mod tests {
         config.read_environment([("AMPOULE_BUILD_JOBS".to_owned(), "5".to_owned())].into_iter()).unwrap();
         assert_eq!(config.number("build.jobs"), 5);
         assert_eq!(config.origin("build.jobs").to_string(), "environment variable AMPOULE_BUILD_JOBS");
+        let misspelt =
+            config.read_environment([("AMPOULE_BUILD_JOBBS".to_owned(), "5".to_owned())].into_iter());
+        assert_eq!(misspelt.unwrap_err().hints, ["did you mean AMPOULE_BUILD_JOBS?"]);
+        let theirs = [("AMPOULE_VERSION".to_owned(), "5".to_owned())];
+        config.read_environment(theirs.into_iter()).unwrap();
         assert_eq!(config.number("fetch.jobs"), 16);
         assert_eq!(config.mirrors().next().unwrap().1, ["file:///m"]);
     }
