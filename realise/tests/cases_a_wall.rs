@@ -478,3 +478,28 @@ fn a_build_sees_nothing_of_the_one_before() {
     assert_eq!(std::fs::read_to_string(lab.build(&third)).expect("a file"), fresh);
     assert_eq!(std::fs::read_to_string(lab.build(&second)).expect("a file"), fresh);
 }
+
+#[test]
+fn a_build_that_left_nothing_hands_its_directories_on() {
+    let mut lab = lab!();
+    lab.options.jobs = 1;
+    let first = lab.drv("first", "sleep 0.2; echo > $out");
+    let second = lab.drv_with("second", "sleep 0.2; echo > $out", &[&first]);
+    let third = lab.drv_with("third", "sleep 0.2; echo > $out", &[&second]);
+    let tmp = lab.store.root().path().join("tmp");
+    let seen = std::thread::scope(|scope| {
+        let build = scope.spawn(|| lab.build(&third));
+        let mut seen = std::collections::BTreeSet::new();
+        while !build.is_finished() {
+            let below = |dir: &std::path::Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
+            for session in below(&tmp) {
+                seen.extend(
+                    below(&session.path()).map(|e| e.path()).filter(|dir| dir.join("build").is_dir()),
+                );
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        seen
+    });
+    assert_eq!(seen.len(), 1, "three builds, one place: {seen:?}");
+}

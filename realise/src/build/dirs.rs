@@ -7,11 +7,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use ampoule_store::Staging;
-use rustix::fs::{IFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, IFlags, Mode, OFlags};
 
 use super::job::{disk, give_away};
 use crate::error::Failure;
-use crate::sandbox::Identity;
+use crate::sandbox::{BindKind, Identity, SandboxSpec};
 
 /// Three empty directories in a staging directory.
 #[derive(Debug)]
@@ -60,6 +60,17 @@ impl BuildDirs {
         };
         let fresh = [look(&store)?, look(&build)?, look(&tmp)?];
         Ok(Self { staging, store, build, tmp, fresh })
+    }
+
+    /// Takes away the places at which inputs were mounted: the mounts went with their namespace.
+    pub(crate) fn remove_mount_points(&self, spec: &SandboxSpec) {
+        for bind in spec.binds.iter().filter(|bind| bind.target.parent() == Some(&spec.store_dir)) {
+            let Some(name) = bind.target.file_name() else { continue };
+            let is_dir = matches!(bind.kind, BindKind::Directory);
+            let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            // What cannot be removed is seen by `are_as_new`.
+            rustix::fs::unlinkat(&self.store, name, flags).ok();
+        }
     }
 
     /// Whether nothing is in them, and nothing can be told from when they were made. No process of the

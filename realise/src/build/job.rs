@@ -88,7 +88,8 @@ impl<'a> Shared<'a> {
         }
     }
 
-    fn give_back(&self, dirs: BuildDirs) {
+    fn give_back(&self, dirs: BuildDirs, spec: &SandboxSpec) {
+        dirs.remove_mount_points(spec);
         if dirs.are_as_new() {
             self.idle_dirs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(dirs);
         }
@@ -347,7 +348,7 @@ impl Job<'_> {
             }),
         };
         if outcome.is_ok() && !prepared.spec.host_network && prepared.private.is_none() {
-            shared.give_back(dirs);
+            shared.give_back(dirs, &prepared.spec);
             return outcome;
         }
         outcome.map_err(|mut failure| {

@@ -61,9 +61,13 @@ impl Finished<'_> {
             let found = rustix::fs::statat(self.dir, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
             if found.is_err() {
                 let path = self.shown(&self.resolved.targets[output]);
+                let is_structured = self.resolved.derivation.environment.contains_key(&b"__json"[..]);
+                let variable = if is_structured { &format!("{{outputs[{output}]}}") } else { output };
                 return Err(build_failed(format!(
                     "builder failed to produce output path for output `{output}` at `{path}`"
-                )));
+                ))
+                .hint(format!("let the builder write to `${variable}`"))
+                .hint(format!("run `ampoule debug {}` for a shell in the same sandbox", self.drv)));
             }
         }
         let mut staged = BTreeMap::new();
