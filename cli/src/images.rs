@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use ampoule_image::blobs::BlobCache;
+use ampoule_image::blobs::{BlobCache, Collected};
 use ampoule_image::build::{ObjectFacts, Objects, build_image_object};
 use ampoule_image::compress::Compression;
 use ampoule_image::layout::Layout;
@@ -183,6 +183,17 @@ pub struct Images {
 /// Where the blob cache of a store lies.
 pub fn cache_dir(root: &StoreRoot) -> PathBuf {
     root.path().join("image-cache")
+}
+
+/// Deletes the layers of images whose objects are gone, unless somebody works with them.
+///
+/// # Errors
+/// If a file cannot be read or removed.
+pub fn collect(root: &StoreRoot) -> Result<Option<Collected>, CliError> {
+    if !cache_dir(root).is_dir() {
+        return Ok(None);
+    }
+    BlobCache::open(cache_dir(root)).and_then(|cache| cache.collect()).map_err(|e| cli_error(&e))
 }
 
 impl Images {

@@ -4,28 +4,45 @@
 //! blobs/sha256/HEX     a blob, complete if and only if it is there
 //! locations/HEX.json   which repositories of which registries have the blob
 //! layers/KEY.json      what a layer with this key is: diff-id, digest, sizes
-//! ```
 //! plans/HEX            from which image object the image with this digest was made
+//! ```
 //!
 //! A key names everything that decides a layer's bytes (store paths, options, the
 //! compressor and its version), so finding one walks nothing. A record without its
 //! blob is still worth something: a registry that has the blob is all a push needs.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
 
 use crate::digest::Digest;
 use crate::error::{ImageError, Result};
 use crate::layer::LayerBlob;
 use crate::oci;
+use crate::plan::Plan;
 use crate::registry::Locations;
 
 /// A directory of blobs and layer records, shared by any number of processes.
 #[derive(Clone, Debug)]
 pub struct BlobCache {
     root: PathBuf,
+    /// Locked shared as long as somebody works with the cache, so that nothing is
+    /// collected meanwhile.
+    lock: Arc<File>,
+}
+
+/// What [`BlobCache::collect`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// How many files went.
+    pub files: u64,
+    /// How many bytes that was. Layouts that share a blob still hold it.
+    pub bytes: u64,
 }
 
 impl BlobCache {
@@ -41,7 +58,66 @@ impl BlobCache {
                 fs::create_dir_all(&dir).map_err(|e| ImageError::io("create", &dir, e))?;
             }
         }
-        Ok(Self { root })
+        let path = root.join("lock");
+        let fail = |e| ImageError::io("lock", &path, e);
+        // Who may only read may still hold the lock.
+        let writable = File::options().create(true).append(true).open(&path);
+        let lock = writable.or_else(|_| File::open(&path)).map_err(fail)?;
+        flock(&lock, FlockOperation::LockShared).map_err(|e| fail(e.into()))?;
+        Ok(Self { root, lock: Arc::new(lock) })
+    }
+
+    /// Deletes blobs that no image whose object is still there is made of, and what
+    /// processes that were killed left behind. `None` if another process works with the
+    /// cache. Records stay: they are small, and a push of what a registry has
+    /// needs no more.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`].
+    pub fn collect(&self) -> Result<Option<Collected>> {
+        if flock(&self.lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            // The attempt may have cost the shared lock.
+            let _ = flock(&self.lock, FlockOperation::LockShared);
+            return Ok(None);
+        }
+        let collected = self.collect_locked();
+        let _ = flock(&self.lock, FlockOperation::LockShared);
+        collected.map(Some)
+    }
+
+    fn collect_locked(&self) -> Result<Collected> {
+        let mut live = BTreeSet::new();
+        let mut collected = Collected::default();
+        for (name, path) in self.list("plans")? {
+            let object = Digest::from_hex(&name).and_then(|image| self.plan_of(&image));
+            let Some(plan) = object.and_then(|object| Plan::read(&object).ok()) else {
+                collected.remove(&path)?;
+                continue;
+            };
+            for platform in &plan.platforms {
+                let keys = platform.layers.iter().map(|layer| platform.layer_key(layer, plan.compression));
+                live.extend(keys.filter_map(|key| self.layer(&key)).map(|layer| layer.digest.to_hex()));
+            }
+        }
+        for (name, path) in self.list("blobs/sha256")? {
+            if !live.contains(&name) {
+                collected.remove(&path)?;
+            }
+        }
+        for (_, path) in self.list("tmp")?.into_iter().filter(|(_, path)| path.is_file()) {
+            collected.remove(&path)?;
+        }
+        Ok(collected)
+    }
+
+    fn list(&self, dir: &str) -> Result<Vec<(String, PathBuf)>> {
+        let dir = self.root.join(dir);
+        let fail = |e| ImageError::io("read", &dir, e);
+        let entry = |entry: std::io::Result<fs::DirEntry>| {
+            let entry = entry.map_err(fail)?;
+            Ok((entry.file_name().to_string_lossy().into_owned(), entry.path()))
+        };
+        fs::read_dir(&dir).map_err(fail)?.map(entry).collect()
     }
 
     /// Returns where the cache lies.
@@ -176,6 +252,16 @@ impl BlobCache {
         let mut blob = self.start()?;
         blob.file.write_all(bytes).map_err(|e| ImageError::io("write", path, e))?;
         persist(blob.file, path)
+    }
+}
+
+impl Collected {
+    fn remove(&mut self, path: &Path) -> Result<()> {
+        let fail = |e| ImageError::io("remove", path, e);
+        let bytes = fs::symlink_metadata(path).map_err(fail)?.len();
+        fs::remove_file(path).map_err(fail)?;
+        (self.files, self.bytes) = (self.files + 1, self.bytes + bytes);
+        Ok(())
     }
 }
 

@@ -189,3 +189,38 @@ fn a_blob_cut_short_is_made_again() {
     assert!(again.manifests[0].layers[0].made);
     assert_eq!(again.top.digest, first.top.digest);
 }
+
+#[test]
+fn collecting_keeps_what_images_that_are_there_are_made_of() {
+    let mut store = TestStore::new();
+    let (_dir, cache) = cache();
+    let kept = small(&mut store);
+    let mut gone = kept.clone();
+    gone["files"]["/etc/other"] = "other".into();
+    let project = |asked: &serde_json::Value| {
+        let (out, plan, _) = store.plan(asked).unwrap();
+        let own = out.path().join("object");
+        let image = store.project(asked, &cache).unwrap();
+        cache.note_plan(&image.top.digest, &own).unwrap();
+        assert_eq!(plan.name, image.name);
+        (out, image)
+    };
+    let (_own, first) = project(&kept);
+    let (other, second) = project(&gone);
+    drop(other);
+    fs::write(cache.root().join("tmp/blob-of-a-killed-process"), "x").unwrap();
+    // Somebody else is at work.
+    let busy = BlobCache::open(cache.root()).unwrap();
+    assert_eq!(cache.collect().unwrap(), None);
+    drop(busy);
+    let collected = cache.collect().unwrap().expect("nobody else is at work");
+    // The layer that only the second has, its plan, and the killed process's file.
+    assert_eq!(collected.files, 3, "{collected:?}");
+    let has = |image: &ampoule_image::project::Image| {
+        let layers = image.manifests[0].layers.iter();
+        layers.filter(|layer| cache.has(&layer.blob.digest, layer.blob.size_bytes)).count()
+    };
+    assert_eq!((has(&first), has(&second)), (3, 2));
+    assert_eq!(store.project(&gone, &cache).unwrap().top.digest, second.top.digest);
+    assert!(cache.collect().unwrap().is_some(), "and again");
+}

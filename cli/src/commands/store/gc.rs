@@ -74,6 +74,8 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         keep_derivations: !args.no_keep_derivations,
         only: None,
     })?;
+    // Layers of images whose objects went; made again if somebody wants them.
+    let layers = if args.dry_run { None } else { crate::images::collect(store.root())? };
     for (root, why) in &report.stale_roots {
         ui.warn(&format!("root `{}` {why}", root.display()));
     }
@@ -102,6 +104,9 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     } else {
         format!("{count} objects deleted, {} freed; {kept} are left", super::size(report.freed_bytes))
     });
+    if let Some(layers) = layers.filter(|layers| layers.bytes > 0) {
+        ui.note(&format!("{} of image layers deleted", super::size(layers.bytes)));
+    }
     Ok(ExitStatus::Success)
 }
 
