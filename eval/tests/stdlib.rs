@@ -66,12 +66,11 @@ fn defined_name(line: &str) -> Option<&str> {
         return None;
     }
     if let Some(inherited) = rest.strip_prefix("inherit ") {
-        return inherited
-            .trim_start_matches(|c| c != ')')
-            .trim_start_matches(") ")
-            .trim_end_matches(';')
-            .split(' ')
-            .next();
+        let names = match inherited.strip_prefix('(') {
+            Some(source) => source.split_once(") ")?.1,
+            None => inherited,
+        };
+        return names.trim_end_matches(';').split(' ').next();
     }
     let (name, _) = rest.split_once(" =")?;
     let name = name.trim_matches('"');
