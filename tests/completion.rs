@@ -71,16 +71,52 @@ fn completion_gives_up() {
 }
 
 #[test]
-fn other_shells_can_read_their_scripts() {
+fn fish_completes_the_same() {
     let shell = Shell::new();
-    for (program, args) in [("zsh", vec!["-n"]), ("fish", vec!["--no-execute"])] {
-        let script =
-            shell.command("ampoule").args(["completions", program]).output().expect("it runs").stdout;
-        assert!(String::from_utf8_lossy(&script).contains("AMPOULE_COMPLETE"));
-        fs::write(shell.0.path().join(program), script).expect("a file");
-        match shell.command(program).args(args).arg(program).status() {
-            Ok(status) => assert!(status.success(), "{program} does not read its script"),
-            Err(_) => println!("skipped: {program} is not installed"),
-        }
+    let script = "ampoule completions fish | source; complete -C \"$argv[1]\"";
+    for (line, expected) in [
+        ("ampoule realise -A al", &["alpha", "alps"][..]),
+        ("ampoule realise -A alps.", &["alps.one", "alps.two"]),
+        ("ampoule realise di", &["diverges.img"]),
+        ("ampoule instan", &["instantiate"]),
+        ("ampoule doc lib.filterAttrsR", &["lib.filterAttrsRecursive"]),
+    ] {
+        let Ok(output) = shell.command("fish").args(["-c", script, line]).output() else {
+            return println!("skipped: fish is not installed");
+        };
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let found: Vec<&str> = text.lines().filter_map(|line| line.split('\t').next()).collect();
+        assert_eq!(found, expected, "{line:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// zsh completes at its prompt only: through a pseudo-terminal.
+#[test]
+fn zsh_completes_the_same() {
+    let shell = Shell::new();
+    if shell.command("zsh").arg("--version").output().is_err() {
+        return println!("skipped: zsh is not installed");
+    }
+    let mut command = shell.command("zsh");
+    command.args(["-f", "-i"]).env("TERM", "dumb");
+    let options = rexpect::reader::Options::new().timeout_ms(Some(20_000));
+    let mut zsh = rexpect::session::spawn_with_options(command, options).expect("a pseudo-terminal");
+    // ^X prints the line as zsh has it, and drops it. The mark is put together by the shell, so that the echo of what is typed
+    // is not taken for it.
+    for line in [
+        "show() { print -r -- \"<$BUFFER>\"; BUFFER= }; zle -N show; bindkey '^X' show; autoload -U compinit; compinit -u -D",
+        "source <(ampoule completions zsh); echo rea''dy",
+    ] {
+        zsh.send_line(line).expect("it is typed");
+    }
+    zsh.exp_string("ready").expect("zsh reads its script");
+    for (typed, expected) in [
+        ("ampoule instan\t", "<ampoule instantiate >"),
+        ("ampoule realise -A alph\t", "<ampoule realise -A alpha >"),
+        ("ampoule realise -A alps.t\t", "<ampoule realise -A alps.two >"),
+        ("ampoule realise di\t", "<ampoule realise diverges.img >"),
+    ] {
+        zsh.send(typed).and_then(|_| zsh.send_control('x')).expect("it is typed");
+        zsh.exp_string(expected).unwrap_or_else(|e| panic!("{typed:?}: {e}"));
     }
 }
