@@ -4,7 +4,6 @@
 # and a second run with nothing changed must fetch, build and write nothing. Needs the Debian archive that apt uses.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD
 fail() { echo "first-command: $*" >&2; exit 1; }
 
 cargo build --release --quiet
@@ -14,19 +13,21 @@ trap 'chmod -R u+rwX "$work" && rm -rf "$work"' EXIT
 install -m 755 target/release/ampoule "$work/ampoule"
 cp -r examples "$work/examples"
 
-# realise UID HOME DIR UMASK LOCALE -- prints stdout; stderr goes to HOME/log
-realise() {
+# ampoule_as UID HOME DIR UMASK LOCALE ARGUMENT… -- prints stdout; stderr goes to HOME/log
+ampoule_as() {
   local uid=$1 home=$2 dir=$3 mask=$4 locale=$5
+  shift 5
   mkdir -p "$home" "$dir"
   local run=(env -i PATH="$PATH" HOME="$home" LC_ALL="$locale"
     ${AMPOULE_MIRROR_DEBIAN+AMPOULE_MIRROR_DEBIAN="$AMPOULE_MIRROR_DEBIAN"}
-    sh -c 'umask "$1"; cd "$2"; shift 2; exec "$@"' sh "$mask" "$dir" "$work/ampoule" realise "$work/examples/hello.img")
+    sh -c 'umask "$1"; cd "$2"; shift 2; exec "$@"' sh "$mask" "$dir" "$work/ampoule" "$@")
   if [ "$(id -u)" = 0 ] && [ "$uid" != 0 ]; then
     chown "$uid:$uid" "$home" "$dir"
     run=(setpriv --reuid "$uid" --regid "$uid" --clear-groups "${run[@]}")
   fi
-  "${run[@]}" 2>"$home/log" || { cat "$home/log" >&2; fail "as uid $uid in $dir: exit $?"; }
+  "${run[@]}" 2>"$home/log" || { cat "$home/log" >&2; fail "as uid $uid in $dir: \`$*\` failed"; }
 }
+realise() { ampoule_as "$@" realise "$work/examples/hello.img"; }
 
 digest_of() { grep -oE 'sha256:[0-9a-f]{64}' <<<"$1" | head -1; }
 
@@ -42,6 +43,13 @@ if grep -qE '^(fetch|build|layer)' "$work/home-a/log"; then cat "$work/home-a/lo
 
 elsewhere=$(realise "$other" "$work/home-b" "$work/some where/else" 077 C.UTF-8)
 [ "$(digest_of "$elsewhere")" = "$digest" ] || fail "another user, directory, umask and locale gave another digest"
+
+# A project from a template, by the same newcomer.
+for template in hello static-c; do
+  ampoule_as 54321 "$work/home-a" "$work/dir-a" 022 C init --template "$template" "$template" >/dev/null
+  made=$(ampoule_as 54321 "$work/home-a" "$work/dir-a/$template" 022 C realise)
+  [ -n "$(digest_of "$made")" ] || fail "the template $template gave no image: $made"
+done
 
 layout=$(readlink -f "$work/dir-a/result")
 [ -f "$layout/oci-layout" ] || fail "$layout is no OCI layout"
