@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ampoule_store::human_size;
+
 use crate::digest::Digest;
 
 /// A store object to be placed.
@@ -67,7 +69,7 @@ pub fn group(objects: &[GroupObject], named: &BTreeSet<String>, budget: usize) -
                 why: format!(
                     "{} small objects, {}, placed by their names so that one change touches one layer",
                     members.len(),
-                    human(size)
+                    human_size(size)
                 ),
                 members,
             }
@@ -105,7 +107,7 @@ fn choose_singles(objects: &[GroupObject], named: &BTreeSet<String>, room: usize
         }
         let size = objects[i].size_bytes;
         singles.entry(i).or_insert_with(|| {
-            format!("alone: large, {} of {} ({} %)", human(size), human(total), size * 100 / total)
+            format!("alone: large, {} of {} ({} %)", human_size(size), human_size(total), size * 100 / total)
         });
     }
     singles
@@ -151,16 +153,6 @@ fn stem(path: &str) -> &str {
 pub fn short_name(path: &str) -> &str {
     let base = path.rsplit('/').next().unwrap_or(path);
     if base.len() > 33 && base.as_bytes()[32] == b'-' { &base[33..] } else { base }
-}
-
-/// Returns a size as people read it.
-pub fn human(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
-    }
 }
 
 #[cfg(test)]

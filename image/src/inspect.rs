@@ -68,7 +68,7 @@ pub fn explain(platform: &crate::plan::PlatformPlan) -> Vec<LayerExplanation> {
             Part::Slice { package, version, size, paths, .. } => {
                 let name = if package.is_empty() { "what no package brought" } else { package };
                 let version = version.as_ref().map(|v| format!(" {v}")).unwrap_or_default();
-                vec![format!("{name}{version} ({paths} paths, {})", crate::group::human(*size))]
+                vec![format!("{name}{version} ({paths} paths, {})", ampoule_store::human_size(*size))]
             }
             Part::Files { entries } => entries.iter().map(|file| format!("/{}", file.path)).collect(),
         }

@@ -18,6 +18,7 @@ mod error;
 mod export;
 mod gc;
 mod hash;
+mod human;
 mod info;
 mod layout;
 mod lock;
@@ -44,6 +45,7 @@ pub use derivation::{
 pub use error::{StoreError, StoreResult};
 pub use gc::{GcOptions, GcReport};
 pub use hash::{Hash, HashAlgo, HashError, HashFormat, Hasher, base64_decode, base64_encode};
+pub use human::human_size;
 pub use info::{ObjectInfo, Tier};
 pub use layout::{STORE_VERSION, StoreRoot};
 pub use lock::OutputLock;

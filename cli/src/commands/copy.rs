@@ -80,7 +80,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         let (copied, present) = (report.copied.len(), report.present.len());
         ui.note(&format!(
             "{copied} objects copied, {}; {present} were there",
-            super::store::size(report.nar_bytes)
+            ampoule_store::human_size(report.nar_bytes)
         ));
     }
     crate::store::keep_below_quota(&store, &config, ui)?;

@@ -17,6 +17,13 @@ pub struct Args {
 
 pub fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, CliError> {
     let Some(code) = &args.code else {
+        if ui.json() {
+            let rows: Vec<_> = ampoule_lang::codes::pages()
+                .map(|page| serde_json::json!({ "code": page.code.to_string(), "title": page.title }))
+                .collect();
+            ui.print_json(&rows)?;
+            return Ok(ExitStatus::Success);
+        }
         for page in ampoule_lang::codes::pages() {
             ui.print(format!("{}  {}", page.code, page.title))?;
         }
@@ -26,6 +33,12 @@ pub fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, CliError> {
         CliError::usage(format!("there is no error code `{code}`"))
             .hint("run `ampoule explain` for all codes")
     })?;
-    ui.print(page.text)?;
+    if ui.json() {
+        ui.print_json(
+            &serde_json::json!({ "code": page.code.to_string(), "title": page.title, "text": page.text }),
+        )?;
+    } else {
+        ui.print(page.text)?;
+    }
     Ok(ExitStatus::Success)
 }

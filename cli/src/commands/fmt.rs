@@ -39,6 +39,7 @@ pub fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, CliError> {
         collect(Path::new(name), &mut files)?;
     }
     let mut wrong = false;
+    let mut changed = Vec::new();
     for file in files {
         let text = std::fs::read(&file).while_doing(|| format!("cannot read `{}`", file.display()))?;
         let Some(formatted) = format(&file.to_string_lossy(), &text, ui) else {
@@ -50,11 +51,18 @@ pub fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, CliError> {
         }
         if args.check {
             wrong = true;
-            ui.print(format!("{}", file.display()))?;
+            if !ui.json() {
+                ui.print(format!("{}", file.display()))?;
+            }
         } else {
             replace(&file, formatted.as_bytes())?;
             ui.detail(&format!("formatted {}", file.display()));
         }
+        changed.push(file.to_string_lossy().into_owned());
+    }
+    if ui.json() {
+        let key = if args.check { "unformatted" } else { "formatted" };
+        ui.print_json(&serde_json::json!({ key: changed }))?;
     }
     Ok(if wrong { ExitStatus::Evaluation } else { ExitStatus::Success })
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use ampoule_image::blobs::BlobCache;
 use ampoule_image::compress::Compression;
-use ampoule_image::group::human;
 use ampoule_image::inspect::{self, ImageDiff, TreeNode};
 use ampoule_image::load::{self, Engine};
 use ampoule_image::oci::Platform;
@@ -14,6 +13,7 @@ use ampoule_image::registry::{
     Attached, Attachment, PushReport, PushedHow, Registry, attach, pull_layout, push,
 };
 use ampoule_image::{rootfs, why};
+use ampoule_store::human_size;
 use clap::{Subcommand, ValueEnum};
 
 use crate::args::GlobalArgs;
@@ -201,7 +201,7 @@ impl Context<'_> {
                 "\n{}  {}  {layers} layers, {}",
                 manifest.platform,
                 manifest.digest,
-                human(size)
+                human_size(size)
             ))?;
             let run = &config.config;
             let mut lines: Vec<(&str, String)> = vec![
@@ -249,7 +249,7 @@ impl Context<'_> {
                 self.ui.print(format!(
                     "{:>3}  {:>9}  {digest}  {}",
                     n + 1,
-                    human(layer.blob.size_bytes),
+                    human_size(layer.blob.size_bytes),
                     layer.name
                 ))?;
                 let why =
@@ -272,7 +272,7 @@ impl Context<'_> {
         if self.ui.json() {
             return self.ui.print_json(&tree);
         }
-        self.ui.print(format!("{:>9}  /", human(tree.size_bytes)))?;
+        self.ui.print(format!("{:>9}  /", human_size(tree.size_bytes)))?;
         self.branch(&tree, 1, depth)
     }
 
@@ -284,7 +284,7 @@ impl Context<'_> {
             let link = below.link.as_ref().map(|to| format!(" -> {to}")).unwrap_or_default();
             let slash = if below.below.is_empty() { "" } else { "/" };
             let indent = "  ".repeat(level);
-            self.ui.print(format!("{:>9}  {indent}{name}{slash}{link}", human(below.size_bytes)))?;
+            self.ui.print(format!("{:>9}  {indent}{name}{slash}{link}", human_size(below.size_bytes)))?;
             self.branch(below, level + 1, depth)?;
         }
         Ok(())
@@ -307,8 +307,8 @@ impl Context<'_> {
         let (x, y) = diff.compressed_bytes;
         self.ui.print(format!(
             "{} -> {} compressed, {} layers shared",
-            human(x),
-            human(y),
+            human_size(x),
+            human_size(y),
             diff.shared_layers
         ))?;
         for (name, before, after) in &diff.config {
@@ -451,7 +451,7 @@ impl Context<'_> {
             format!(
                 "{} blobs sent ({}), {} mounted, {} there already",
                 count(|how| *how == PushedHow::Uploaded),
-                human(report.sent_bytes),
+                human_size(report.sent_bytes),
                 count(|how| matches!(how, PushedHow::Mounted { .. })),
                 count(|how| *how == PushedHow::Present)
             )
@@ -467,7 +467,7 @@ impl Context<'_> {
         if self.ui.json() {
             return self.ui.print_json(&report);
         }
-        self.ui.note(&format!("{} received", human(report.received_bytes)));
+        self.ui.note(&format!("{} received", human_size(report.received_bytes)));
         self.ui.print(report.digest.to_string())
     }
 

@@ -1,6 +1,6 @@
 //! `ampoule log`: what a build printed.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
 use ampoule_realise::LogDir;
@@ -26,7 +26,7 @@ pub struct Args {
     follow: bool,
 }
 
-pub fn run(args: &Args, global: &GlobalArgs, _: &Ui) -> Result<ExitStatus, CliError> {
+pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
     let store = crate::store::open_for(global)?;
     let path = store.parse_any(&args.path)?;
     let drv = derivation_of(&store, path)?;
@@ -46,11 +46,25 @@ pub fn run(args: &Args, global: &GlobalArgs, _: &Ui) -> Result<ExitStatus, CliEr
         let mut rest = Vec::new();
         text.read_to_end(&mut rest).while_doing(|| "cannot use a temporary file".to_owned())?;
         printed += rest.len() as u64;
-        let mut out = std::io::stdout().lock();
-        if out.write_all(&rest).and_then(|()| out.flush()).is_err() || !args.follow || !runs(&store, &drv)? {
+        let more = args.follow && runs(&store, &drv)?;
+        if ui.json() {
+            // The end of a line that is being written comes with the next round.
+            let whole = if more {
+                rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
+            } else {
+                rest.len()
+            };
+            printed -= (rest.len() - whole) as u64;
+            for line in rest[..whole].split_inclusive(|byte| *byte == b'\n') {
+                let line = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
+                ui.print_json(&serde_json::json!({ "derivation": store.dir().print(&drv), "line": line }))?;
+            }
+        } else {
+            ui.print_raw(&rest)?;
+        }
+        if !more {
             return Ok(ExitStatus::Success);
         }
-        drop(out);
         std::thread::sleep(Duration::from_millis(300));
     }
 }

@@ -35,6 +35,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let dir = std::env::current_dir().while_doing(|| "cannot tell the working directory".to_owned())?;
     let sources = SourceMap::new();
     let mut wrong = false;
+    let mut answers = Vec::new();
     let mut texts = Vec::new();
     for text in &args.expressions {
         texts.push(("«string»".to_owned(), dir.clone(), text.clone().into_bytes()));
@@ -47,15 +48,26 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         match ampoule_lang::parse_and_check(&source, options) {
             Ok(parsed) => {
                 crate::report::show(&parsed.warnings, &sources, ui);
-                if args.print {
-                    ui.print(ampoule_lang::print::to_nix(&parsed.ast, &source))?;
+                let tree = args.print.then(|| ampoule_lang::print::to_nix(&parsed.ast, &source));
+                match tree {
+                    tree if ui.json() => answers.push(serde_json::json!({
+                        "file": source.name(),
+                        "valid": true,
+                        "tree": tree.map(|tree| String::from_utf8_lossy(&tree).into_owned()),
+                    })),
+                    Some(tree) => ui.print(tree)?,
+                    None => {}
                 }
             }
             Err(diagnostics) => {
                 wrong = true;
+                answers.push(serde_json::json!({ "file": source.name(), "valid": false }));
                 crate::report::show(&diagnostics, &sources, ui);
             }
         }
+    }
+    if ui.json() {
+        ui.print_json(&answers)?;
     }
     Ok(if wrong { ExitStatus::Evaluation } else { ExitStatus::Success })
 }

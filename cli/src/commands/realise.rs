@@ -162,7 +162,7 @@ fn pour(store: &Store, path: &StorePath, own: &Path, links: &mut Links, ui: &Ui)
     let (_, image) = images.project(own, None, Need::Blobs)?;
     let report = image.report();
     for layer in report.manifests.iter().flat_map(|manifest| &manifest.layers).filter(|layer| layer.made) {
-        ui.note(&format!("layer {}: {}", layer.name, crate::progress::bytes(layer.blob.size_bytes)));
+        ui.note(&format!("layer {}: {}", layer.name, ampoule_store::human_size(layer.blob.size_bytes)));
     }
     for note in &report.notes {
         ui.note(&format!("note: {note}"));

@@ -1,13 +1,12 @@
 //! `ampoule tree`: what a result holds, or how it is built, as a tree.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use ampoule_realise::DerivationSource;
-use ampoule_store::{ObjectInfo, StorePath};
+use ampoule_store::{ObjectInfo, StoreDir, StorePath, human_size};
 
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus};
-use crate::progress::bytes;
 use crate::target::{Looking, Target, TargetArgs};
 use crate::ui::Ui;
 
@@ -67,10 +66,15 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
                 .hint("`ampoule image tree` shows the files of any image"));
         }
     };
-    let mut drawing =
-        Drawing { make: &*make, most: args.depth.unwrap_or(usize::MAX), seen: HashSet::new(), ui };
+    let mut drawing = Drawing {
+        make: &*make,
+        most: args.depth.unwrap_or(usize::MAX),
+        seen: HashSet::new(),
+        ui,
+        dir: looking.store().dir(),
+    };
     if ui.json() {
-        let tree = drawing.json(&top, 0)?;
+        let tree = drawing.json(&top)?;
         ui.print_json(&tree)?;
     } else {
         drawing.draw(&top)?;
@@ -89,10 +93,10 @@ fn object(
     let mut json = serde_json::Map::new();
     json.insert("path".into(), path.clone().into());
     json.insert("narSize".into(), info.nar_size_bytes.into());
-    let mut text = format!("{path}  {}", bytes(info.nar_size_bytes));
+    let mut text = format!("{path}  {}", human_size(info.nar_size_bytes));
     if let Some(total) = total {
         json.insert("closureSize".into(), total.into());
-        text.push_str(&format!(" of {} in {} objects", bytes(total), infos.len()));
+        text.push_str(&format!(" of {} in {} objects", human_size(total), infos.len()));
     }
     let below = info.references.iter().filter(|path| *path != at).cloned().collect();
     Node { text, json, below }
@@ -112,7 +116,7 @@ fn derivation(looking: &Looking<'_>, at: &StorePath) -> Result<Node, CliError> {
     json.insert("builder".into(), found.builder.to_string().into());
     json.insert("isThere".into(), sizes.is_some().into());
     json.insert("narSize".into(), sizes.into());
-    let state = sizes.map_or_else(|| "not there".to_owned(), bytes);
+    let state = sizes.map_or_else(|| "not there".to_owned(), human_size);
     Ok(Node {
         text: format!("{path}  {state}"),
         json,
@@ -133,6 +137,7 @@ struct Drawing<'a> {
     most: usize,
     seen: HashSet<StorePath>,
     ui: &'a Ui,
+    dir: &'a StoreDir,
 }
 
 impl Drawing<'_> {
@@ -168,18 +173,23 @@ impl Drawing<'_> {
         Ok(())
     }
 
-    /// The same as JSON; an object that came before has `"seen": true` and nothing below it.
-    fn json(&mut self, at: &StorePath, level: usize) -> Result<serde_json::Value, CliError> {
-        let mut node = self.node(at)?;
-        if !self.seen.insert(at.clone()) {
-            node.json.insert("seen".into(), true.into());
-            return Ok(node.json.into());
+    /// All that is drawn, nearest first, each once and with the paths of what is below it: flat, since a chain of builds
+    /// may be deeper than readers of JSON go.
+    fn json(&mut self, top: &StorePath) -> Result<serde_json::Value, CliError> {
+        let mut objects = Vec::new();
+        let mut todo = VecDeque::from([(top.clone(), 0)]);
+        while let Some((at, level)) = todo.pop_front() {
+            if !self.seen.insert(at.clone()) {
+                continue;
+            }
+            let mut node = self.node(&at)?;
+            node.json
+                .insert("references".into(), node.below.iter().map(|below| self.dir.print(below)).collect());
+            objects.push(serde_json::Value::from(node.json));
+            if level < self.most {
+                todo.extend(node.below.into_iter().map(|below| (below, level + 1)));
+            }
         }
-        if level < self.most {
-            let below: Result<Vec<_>, _> =
-                node.below.iter().map(|below| self.json(below, level + 1)).collect();
-            node.json.insert("references".into(), below?.into());
-        }
-        Ok(node.json.into())
+        Ok(objects.into())
     }
 }

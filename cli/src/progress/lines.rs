@@ -5,9 +5,9 @@ use std::io::Write;
 use std::sync::Mutex;
 
 use ampoule_realise::{Activity, Event, EventSink};
-use ampoule_store::StorePath;
+use ampoule_store::{StorePath, human_size};
 
-use super::{bytes, duration, failure_lines};
+use super::{duration, failure_lines};
 use crate::ci::Ci;
 use crate::ui::Ui;
 
@@ -63,7 +63,7 @@ impl EventSink for Lines<'_> {
                     return;
                 }
                 let known: u64 = fetch.iter().chain(&substitute).filter_map(|one| one.size_bytes).sum();
-                let size = if known > 0 { format!(" ({})", bytes(known)) } else { String::new() };
+                let size = if known > 0 { format!(" ({})", human_size(known)) } else { String::new() };
                 let copies = if substitute.is_empty() {
                     String::new()
                 } else {

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ampoule_realise::{Event, EventSink, Failure, FileDifference, Planned};
-use ampoule_store::StorePath;
+use ampoule_store::{StorePath, human_size};
 
 use crate::ci::Ci;
 use crate::config::Config;
@@ -117,13 +117,13 @@ fn plan_part(lines: &mut Vec<String>, verb: &str, planned: &[Planned]) {
     let unknown = planned.len() - known.len();
     let size = match (known.iter().sum::<u64>(), unknown) {
         _ if known.is_empty() => String::new(),
-        (sum, 0) => format!(", {}", bytes(sum)),
-        (sum, unknown) => format!(", {} and {unknown} of unknown size", bytes(sum)),
+        (sum, 0) => format!(", {}", human_size(sum)),
+        (sum, unknown) => format!(", {} and {unknown} of unknown size", human_size(sum)),
     };
     lines.push(format!("{} to {verb}{size}:", planned.len()));
     lines.extend(planned.iter().map(|one| {
         let from = one.url.as_ref().map_or(String::new(), |url| format!("  {url}"));
-        let size = one.size_bytes.map_or(String::new(), |size| format!("  {}", bytes(size)));
+        let size = one.size_bytes.map_or(String::new(), |size| format!("  {}", human_size(size)));
         let name = if one.url.is_some() { &one.name } else { one.drv.as_str() };
         format!("  {name}{from}{size}")
     }));
@@ -161,18 +161,6 @@ fn difference_lines(output: &StorePath, files: &[FileDifference], kept: Option<&
     lines
 }
 
-/// Bytes for people: `1.4 MB`.
-pub fn bytes(count: u64) -> String {
-    let units = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = count as f64;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < units.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", units[unit]) }
-}
-
 /// Time for people: `320 ms`, `1.4 s`, `2 min 05 s`.
 pub fn duration(ms: u64) -> String {
     match ms {
@@ -189,10 +177,6 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         let check = |found: String, expected: &str| assert_eq!(found, expected);
-        check(bytes(999), "999 B");
-        check(bytes(1000), "1.0 kB");
-        check(bytes(1_449_000), "1.4 MB");
-        check(bytes(999_999), "1.0 MB");
         check(duration(999), "999 ms");
         check(duration(1400), "1.4 s");
         check(duration(125_000), "2 min 05 s");

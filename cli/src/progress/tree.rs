@@ -5,11 +5,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use ampoule_realise::{Activity, Event, EventSink};
-use ampoule_store::StorePath;
+use ampoule_store::{StorePath, human_size};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::failure_lines;
 use super::lines::verb;
-use super::{bytes, failure_lines};
 use crate::ui::Ui;
 
 /// Draws on stderr while something runs, and leaves nothing behind but failures.
@@ -82,7 +82,7 @@ impl EventSink for Tree<'_> {
                     let head = self.bars.add(ProgressBar::new_spinner());
                     head.set_style(self.style("{spinner} {wide_msg}"));
                     let known: u64 = fetch.iter().chain(&substitute).filter_map(|one| one.size_bytes).sum();
-                    let size = if known > 0 { format!(" ({})", bytes(known)) } else { String::new() };
+                    let size = if known > 0 { format!(" ({})", human_size(known)) } else { String::new() };
                     let fetches = fetch.len() + substitute.len();
                     head.set_message(format!("{} to build, {fetches} to fetch{size}", build.len()));
                     head.enable_steady_tick(TICK);
@@ -98,8 +98,8 @@ impl EventSink for Tree<'_> {
             Event::Progress { drv, done_bytes, total_bytes } => {
                 if let Some(bar) = state.running.get(&drv) {
                     bar.set_message(match total_bytes {
-                        Some(total) => format!("{} of {}", bytes(done_bytes), bytes(total)),
-                        None => bytes(done_bytes),
+                        Some(total) => format!("{} of {}", human_size(done_bytes), human_size(total)),
+                        None => human_size(done_bytes),
                     });
                 }
             }

@@ -193,8 +193,10 @@ fn inspect(repl: &Repl<'_>, state: &mut State<'_>, text: &str) -> Result<(), Wro
         let Some(path) = output.path() else { continue };
         match store.info(path).map_err(CliError::from)? {
             Some(info) => {
-                repl.ui
-                    .print(format!("  {name} is there: {}", crate::progress::bytes(info.nar_size_bytes)))?;
+                repl.ui.print(format!(
+                    "  {name} is there: {}",
+                    ampoule_store::human_size(info.nar_size_bytes)
+                ))?;
                 let real = store.real_path(path);
                 if real.join(PLAN_FILE).is_file() {
                     let images = Images::of(store.clone())?;

@@ -1,6 +1,6 @@
 //! `ampoule store delete`: these objects go, if nothing needs them.
 
-use ampoule_store::GcOptions;
+use ampoule_store::{GcOptions, human_size};
 
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus};
@@ -19,6 +19,6 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let only = super::parse_paths(&store, &args.paths)?;
     let report = store.gc(&GcOptions { only: Some(only), ..GcOptions::default() })?;
     super::print_paths(&store, &report.dead, ui)?;
-    ui.note(&format!("{} freed", super::size(report.freed_bytes)));
+    ui.note(&format!("{} freed", human_size(report.freed_bytes)));
     Ok(ExitStatus::Success)
 }

@@ -1,5 +1,7 @@
 //! `ampoule store du`: what makes a closure large.
 
+use ampoule_store::human_size;
+
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus};
 use crate::ui::Ui;
@@ -33,9 +35,9 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     }
     ui.print(format!("{:>11} {:>11} {:>11}", "alone", "closure", "itself"))?;
     for cost in &costs {
-        let sizes = [cost.added_size_bytes, cost.closure_size_bytes, cost.nar_size_bytes].map(super::size);
+        let sizes = [cost.added_size_bytes, cost.closure_size_bytes, cost.nar_size_bytes].map(human_size);
         ui.print(format!("{:>11} {:>11} {:>11}  {}", sizes[0], sizes[1], sizes[2], cost.path))?;
     }
-    ui.print(format!("{:>11} in all, {} objects", super::size(total), costs.len()))?;
+    ui.print(format!("{:>11} in all, {} objects", human_size(total), costs.len()))?;
     Ok(ExitStatus::Success)
 }

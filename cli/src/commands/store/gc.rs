@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ampoule_store::GcOptions;
+use ampoule_store::{GcOptions, human_size};
 
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus};
@@ -100,12 +100,12 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     }
     let (count, kept) = (report.dead.len(), report.kept);
     ui.note(&if args.dry_run {
-        format!("{count} objects would go, {}; {kept} are needed", super::size(report.dead_nar_bytes))
+        format!("{count} objects would go, {}; {kept} are needed", human_size(report.dead_nar_bytes))
     } else {
-        format!("{count} objects deleted, {} freed; {kept} are left", super::size(report.freed_bytes))
+        format!("{count} objects deleted, {} freed; {kept} are left", human_size(report.freed_bytes))
     });
     if let Some(layers) = layers.filter(|layers| layers.bytes > 0) {
-        ui.note(&format!("{} of image layers deleted", super::size(layers.bytes)));
+        ui.note(&format!("{} of image layers deleted", human_size(layers.bytes)));
     }
     Ok(ExitStatus::Success)
 }

@@ -94,18 +94,6 @@ pub fn info_json(store: &Store, info: &ObjectInfo) -> serde_json::Value {
     })
 }
 
-/// Bytes as people read them.
-pub fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TiB")
-}
-
 /// Prints paths, one a line, or as a JSON array.
 fn print_paths<'a>(
     store: &Store,

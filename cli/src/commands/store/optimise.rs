@@ -1,5 +1,7 @@
 //! `ampoule store optimise`: files with the same contents share a place.
 
+use ampoule_store::human_size;
+
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus};
 use crate::ui::Ui;
@@ -16,7 +18,7 @@ pub fn run(_: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliErro
             "skippedFiles": report.skipped_files,
         }))?;
     } else {
-        ui.note(&format!("{} files linked, {} saved", report.linked_files, super::size(report.saved_bytes)));
+        ui.note(&format!("{} files linked, {} saved", report.linked_files, human_size(report.saved_bytes)));
     }
     Ok(ExitStatus::Success)
 }

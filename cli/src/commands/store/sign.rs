@@ -40,6 +40,9 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         }
         store.add_signatures(path, [key.sign(store.dir(), &info)])?;
     }
+    if ui.json() {
+        super::print_paths(&store, &paths, ui)?;
+    }
     ui.note(&format!("{} objects signed by `{}`", paths.len(), key.name()));
     Ok(ExitStatus::Success)
 }
