@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -166,41 +167,22 @@ fn image_tag(spec: &ImageSpec) -> Result<String> {
 fn created(spec: &ImageSpec) -> Result<String> {
     match &spec.created {
         None | Some(Value::Null) => Ok(plan::DEFAULT_CREATED.to_owned()),
-        Some(Value::Number(n)) => {
-            let seconds = n.as_i64().filter(|n| *n >= 0);
-            seconds
-                .map(rfc3339)
-                .ok_or_else(|| ImageError::invalid(format!("`created` is {n}: seconds since the epoch")))
-        }
-        Some(Value::String(text)) if looks_like_rfc3339(text) => Ok(text.clone()),
-        Some(other) => Err(ImageError::invalid(format!(
-            "`created` is {other}: expected a time like \"2026-01-31T12:00:00Z\" or seconds since the epoch"
-        ))),
+        Some(value) => time(value).ok_or_else(|| {
+            ImageError::invalid(format!(
+                "`created` is {value}: expected a time like \"2026-01-31T12:00:00Z\" or seconds since the epoch"
+            ))
+        }),
     }
 }
 
-fn looks_like_rfc3339(text: &str) -> bool {
-    let shape = b"dddd-dd-ddTdd:dd:dd";
-    let bytes = text.as_bytes();
-    bytes.len() >= 20
-        && shape.iter().zip(bytes).all(|(s, b)| if *s == b'd' { b.is_ascii_digit() } else { s == b })
-        && (bytes.last() == Some(&b'Z') || bytes[19..].iter().any(|b| matches!(b, b'+' | b'-')))
-}
-
-/// Writes seconds since the epoch as a date: the civil calendar from day counts.
-fn rfc3339(seconds: i64) -> String {
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let day_of_era = z.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (h, m, s) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
+/// A time as RFC 3339 in UTC, from such a text or from seconds since the epoch.
+fn time(value: &Value) -> Option<String> {
+    let time = match value {
+        Value::Number(seconds) => Timestamp::from_second(seconds.as_i64().filter(|n| *n >= 0)?).ok()?,
+        Value::String(text) => text.parse::<Timestamp>().ok()?,
+        _ => return None,
+    };
+    Some(time.to_string())
 }
 
 /// The other half of a composed tree.
@@ -974,14 +956,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_are_dates() {
-        for (seconds, date) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (1_735_689_599, "2024-12-31T23:59:59Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
+    fn times_are_in_utc() {
+        for (given, expected) in [
+            (Value::from(0), Some("1970-01-01T00:00:00Z")),
+            (Value::from(951_782_400), Some("2000-02-29T00:00:00Z")),
+            (Value::from("2026-01-31T12:00:00Z"), Some("2026-01-31T12:00:00Z")),
+            (Value::from("2026-01-31T12:00:00.5+02:00"), Some("2026-01-31T10:00:00.5Z")),
+            (Value::from("2026-02-31T12:00:00Z"), None),
+            (Value::from("2026-01-31"), None),
+            (Value::from(-1), None),
+            (Value::from(1.5), None),
+            (Value::from(true), None),
         ] {
-            assert_eq!(rfc3339(seconds), date);
+            assert_eq!(time(&given).as_deref(), expected, "{given}");
         }
     }
 

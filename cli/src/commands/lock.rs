@@ -1,7 +1,6 @@
 //! `ampoule lock`: from the names in `ampoule.toml` to exact bytes in `ampoule.lock`.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ampoule_net::{Client, ClientConfig, Request};
 use ampoule_packages::debian::Keyring;
@@ -313,44 +312,6 @@ impl Archive for MirrorArchive {
     }
 
     fn now(&self) -> Option<String> {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
-        Some(snapshot_time(seconds))
-    }
-}
-
-/// Seconds since 1970 as `20250517T083200Z`.
-fn snapshot_time(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil_date(days as i64);
-    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
-}
-
-/// The date of a day counted from 1970-01-01, by the 400-year cycle of the calendar that begins on 0000-03-01.
-fn civil_date(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_written_as_snapshot_services_write_them() {
-        for (seconds, expected) in [
-            (0, "19700101T000000Z"),
-            (951_782_399, "20000228T235959Z"),
-            (951_782_400, "20000229T000000Z"),
-            (1_747_470_720, "20250517T083200Z"),
-        ] {
-            assert_eq!(snapshot_time(seconds), expected);
-        }
+        Some(jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string())
     }
 }
