@@ -13,7 +13,9 @@ use ampoule_image::oci::Platform;
 use ampoule_image::open::{self, OpenImage};
 use ampoule_image::plan::{ObjectSource, PLAN_FILE, Plan};
 use ampoule_image::project::{Image, Need, Projector};
-use ampoule_image::registry::{CredentialSources, Reference, Registry, RegistrySettings, pull_layout};
+use ampoule_image::registry::{
+    CredentialSources, Reference, Registry, RegistrySettings, open_remote, pull, pull_layout,
+};
 use ampoule_image::slices::SliceLists;
 use ampoule_image::store_objects::StoreObjects;
 use ampoule_image::{Digest, ImageError};
@@ -25,7 +27,7 @@ use ampoule_realise::builtin::{
 use ampoule_store::{Store, StoreRoot, StoreSettings};
 
 use crate::config::Config;
-use crate::error::{CliError, ExitStatus};
+use crate::error::{CliError, ExitStatus, IoContext as _};
 
 /// `builtin:image`: the image's small store object.
 pub struct ImageBuilder;
@@ -185,7 +187,33 @@ pub fn cache_dir(root: &StoreRoot) -> PathBuf {
     root.path().join("image-cache")
 }
 
-/// Deletes the layers of images whose objects are gone, unless somebody works with them.
+/// Where layouts of images lie, by digest, so that the same image is written once.
+pub fn layouts_dir(root: &StoreRoot) -> PathBuf {
+    root.path().join("layouts")
+}
+
+/// In the directory of layouts: a link to each `result` that leads to one of them.
+const RESULTS: &str = "results";
+
+/// Remembers that `link` leads to a layout, which is kept as long as it does.
+///
+/// # Errors
+/// If that cannot be written down.
+pub fn note_result(root: &StoreRoot, link: &Path) -> Result<(), CliError> {
+    let link = std::path::absolute(link).while_doing(|| format!("cannot find `{}`", link.display()))?;
+    let dir = layouts_dir(root).join(RESULTS);
+    std::fs::create_dir_all(&dir).while_doing(|| format!("cannot make `{}`", dir.display()))?;
+    let name = dir.join(Digest::of(link.as_os_str().as_encoded_bytes()).to_hex());
+    match std::os::unix::fs::symlink(&link, &name) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(e).while_doing(|| format!("cannot make the link `{}`", name.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Deletes the layers and layouts of images whose objects are gone and to which no
+/// `result` leads, unless somebody works with them.
 ///
 /// # Errors
 /// If a file cannot be read or removed.
@@ -193,7 +221,38 @@ pub fn collect(root: &StoreRoot) -> Result<Option<Collected>, CliError> {
     if !cache_dir(root).is_dir() {
         return Ok(None);
     }
-    BlobCache::open(cache_dir(root)).and_then(|cache| cache.collect()).map_err(|e| cli_error(&e))
+    let cache = BlobCache::open(cache_dir(root)).map_err(|e| cli_error(&e))?;
+    let layouts = layouts_dir(root);
+    let collected = cache.collect(&|live| collect_layouts(&layouts, live)).map_err(|e| cli_error(&e))?;
+    Ok(collected)
+}
+
+/// Deletes the layouts that are not of an image of `live` and to which no link leads.
+fn collect_layouts(layouts: &Path, live: &dyn Fn(&Digest) -> bool) -> std::io::Result<()> {
+    let list = |dir: &Path| -> std::io::Result<Vec<PathBuf>> {
+        match std::fs::read_dir(dir) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(e),
+        }
+    };
+    let mut led_to = Vec::new();
+    for note in list(&layouts.join(RESULTS))? {
+        let layout = std::fs::read_link(&note).and_then(std::fs::read_link);
+        match layout.ok().filter(|layout| layout.starts_with(layouts)) {
+            Some(layout) => led_to.push(layout),
+            None => std::fs::remove_file(&note)?,
+        }
+    }
+    for layout in list(layouts)? {
+        let name = layout.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let digest = name.strip_prefix("sha256-").and_then(|rest| Digest::from_hex(rest.get(..64)?));
+        let is_dead = digest.is_some_and(|digest| !live(&digest)) && !led_to.contains(&layout);
+        if is_dead {
+            std::fs::remove_dir_all(&layout)?;
+        }
+    }
+    Ok(())
 }
 
 impl Images {
@@ -272,8 +331,23 @@ impl Images {
         Ok((plan, image))
     }
 
+    /// Brings all of an image into the blob cache, whatever `text` means.
+    ///
+    /// # Errors
+    /// As [`Self::open_image`].
+    pub fn whole_image(&self, text: &str, plain_http: &[String]) -> Result<Image, CliError> {
+        let failed = |e: ImageError| cli_error(&e);
+        if let Some(rest) = text.strip_prefix("docker://") {
+            let registry = connect(rest, plain_http)?;
+            // All its layers at once, where opening it would fetch them one by one.
+            pull(&registry, &self.cache, None).map_err(failed)?;
+        }
+        let (_, opened) = self.open_image(text, plain_http)?;
+        opened.into_cache(&self.cache).map_err(failed)
+    }
+
     /// Opens whatever `text` means: an image object, a layout, an archive, or
-    /// `docker://…`, which is pulled.
+    /// `docker://…`, of which layers are fetched when they are read.
     ///
     /// # Errors
     /// If it is none of these.
@@ -285,12 +359,7 @@ impl Images {
         let failed = |e: ImageError| cli_error(&e);
         if let Some(rest) = text.strip_prefix("docker://") {
             let registry = connect(rest, plain_http)?;
-            let dir = tempfile::tempdir_in(self.cache.root()).map_err(|e| CliError::failed(e.to_string()))?;
-            let layout = dir.path().join("layout");
-            pull_layout(&registry, &self.cache, None, &layout, true).map_err(failed)?;
-            let opened = open::open(&layout, None).map_err(failed)?;
-            let image = opened.into_cache(&self.cache).map_err(failed)?;
-            return open::projected(image, &self.cache).map(|opened| (None, opened)).map_err(failed);
+            return open_remote(registry, &self.cache).map(|opened| (None, opened)).map_err(failed);
         }
         if let Some(own) = self.image_object(text) {
             let (plan, image) = self.project(&own, None, Need::Blobs)?;

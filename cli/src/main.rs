@@ -14,6 +14,7 @@ mod error;
 mod images;
 mod manual;
 mod progress;
+mod provenance;
 mod realising;
 #[cfg(test)]
 mod reference;

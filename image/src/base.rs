@@ -93,9 +93,53 @@ pub fn read_manifest(bytes: &[u8], came_as: Option<&str>) -> Result<Manifest> {
         return fail(format!("{} layers, at most {MAX_LAYERS} can be mounted", manifest.layers.len()));
     }
     if let Some(odd) = manifest.layers.iter().find(|layer| !media::is_layer(&layer.media_type)) {
-        return fail(format!("`{}` is not the type of a layer", odd.media_type));
+        let kind = &odd.media_type;
+        let foreign = kind.contains(".foreign.") || kind.contains(".nondistributable.");
+        return fail(if foreign {
+            format!("`{kind}` is a layer that is kept elsewhere, and is not fetched from there")
+        } else {
+            format!("`{kind}` is not the type of a layer")
+        });
     }
     Ok(manifest)
+}
+
+/// Whether an index names an image here, and not an attestation or the like.
+pub fn is_image(descriptor: &Descriptor) -> bool {
+    let of_an_image = |kind: &str| matches!(kind, media::CONFIG | media::DOCKER_CONFIG);
+    media::is_manifest(&descriptor.media_type)
+        && descriptor.platform.as_ref().is_none_or(|platform| platform.architecture != "unknown")
+        && descriptor.artifact_type.as_deref().is_none_or(of_an_image)
+}
+
+/// The error for a document of another type than an image's.
+pub fn not_an_image(media_type: &str) -> ImageError {
+    let old = media_type.contains(".manifest.v1+");
+    ImageError::malformed(
+        "image manifest",
+        match media_type {
+            "" => "it came without a type".to_owned(),
+            kind if old => format!(
+                "`{kind}` is Docker's first format, which nobody writes any more: push the image anew"
+            ),
+            kind => format!("`{kind}` is not the type of an image"),
+        },
+    )
+}
+
+/// Reads the `index.json` of a layout or archive, which may name indexes.
+///
+/// # Errors
+/// [`ImageError::Malformed`].
+pub fn read_top_index(bytes: &[u8]) -> Result<oci::Index> {
+    let index: oci::Index = oci::from_json("index.json", bytes)?;
+    if index.schema_version != 2 {
+        return Err(ImageError::malformed(
+            "index.json",
+            format!("schema version {}, expected 2", index.schema_version),
+        ));
+    }
+    Ok(index)
 }
 
 /// Reads an index, and refuses what is something else in disguise, or an index

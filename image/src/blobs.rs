@@ -45,6 +45,9 @@ pub struct Collected {
     pub bytes: u64,
 }
 
+/// What is cleaned up beside the cache; it is given whether an image is left.
+pub type Beside<'a> = dyn Fn(&dyn Fn(&Digest) -> bool) -> std::io::Result<()> + 'a;
+
 impl BlobCache {
     /// Opens the cache at `root`, and makes it if it is not there.
     ///
@@ -72,15 +75,21 @@ impl BlobCache {
     /// cache. Records stay: they are small, and a push of what a registry has
     /// needs no more.
     ///
+    /// `beside` is called when the images that are left are known, while nobody else works
+    /// with the cache, and deletes what was made of the others elsewhere.
+    ///
     /// # Errors
     /// [`ImageError::Io`].
-    pub fn collect(&self) -> Result<Option<Collected>> {
+    pub fn collect(&self, beside: &Beside<'_>) -> Result<Option<Collected>> {
         if flock(&self.lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             // The attempt may have cost the shared lock.
             let _ = flock(&self.lock, FlockOperation::LockShared);
             return Ok(None);
         }
-        let collected = self.collect_locked();
+        let collected = self.collect_locked().and_then(|collected| {
+            let done = beside(&|image| self.plan_of(image).is_some());
+            done.map(|()| collected).map_err(|e| ImageError::io("clean up beside", &self.root, e))
+        });
         let _ = flock(&self.lock, FlockOperation::LockShared);
         collected.map(Some)
     }

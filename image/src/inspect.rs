@@ -104,7 +104,7 @@ pub struct TreeNode {
 pub fn tree(fs: &RootFs) -> TreeNode {
     let mut root = TreeNode::default();
     for (path, entry) in &fs.entries {
-        let size = if entry.kind == Kind::File { entry.size_bytes } else { 0 };
+        let size = entry.own_bytes();
         let files = u64::from(entry.kind != Kind::Directory);
         let mut at = &mut root;
         (at.size_bytes, at.files) = (at.size_bytes + size, at.files + files);
@@ -196,7 +196,7 @@ pub fn diff(before: &OpenImage, after: &OpenImage) -> Result<ImageDiff> {
         return Ok(out);
     }
     let (old, new) = (rootfs::read(before, a)?, rootfs::read(after, b)?);
-    let total = |fs: &RootFs| fs.entries.values().map(|e| e.size_bytes).sum();
+    let total = |fs: &RootFs| fs.entries.values().map(RootEntry::own_bytes).sum();
     out.size_bytes = (total(&old), total(&new));
     out.packages = diff_packages(&old, &new);
     let paths: BTreeSet<&Vec<u8>> = old.entries.keys().chain(new.entries.keys()).collect();
@@ -248,7 +248,7 @@ fn diff_packages(old: &RootFs, new: &RootFs) -> Vec<PackageChange> {
     let size = |fs: &RootFs, name: &str| -> i64 {
         let own = fs.owners.iter().filter(|(_, owner)| *owner == name);
         own.filter_map(|(path, _)| fs.entries.get(path))
-            .map(|e| i64::try_from(e.size_bytes).unwrap_or(i64::MAX))
+            .map(|e| i64::try_from(e.own_bytes()).unwrap_or(i64::MAX))
             .sum()
     };
     names

@@ -15,6 +15,9 @@ pub const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The annotation by which a layout names an image.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// Indexes, manifests and configurations are never larger.
+pub const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
+
 /// A blob that a layout or archive holds.
 #[derive(Clone, Debug)]
 pub struct BlobRef {
@@ -63,7 +66,13 @@ pub fn write_layout_with(out: &Path, index: &[u8], blobs: &[BlobRef], share: boo
     let sha256 = dir.join("blobs/sha256");
     fs::create_dir_all(&sha256).map_err(|e| ImageError::io("create", &sha256, e))?;
     for blob in blobs {
-        link_or_copy(&blob.path, &sha256.join(blob.digest.to_hex()), share)?;
+        let to = sha256.join(blob.digest.to_hex());
+        link_or_copy(&blob.path, &to, share)?;
+        let found = fs::metadata(&to).map_err(|e| ImageError::io("read", &to, e))?.len();
+        if found != blob.size_bytes {
+            let what = format!("blob `{}`", blob.digest);
+            return Err(ImageError::SizeMismatch { what, expected: blob.size_bytes, found });
+        }
     }
     for (name, bytes) in [("oci-layout", OCI_LAYOUT), ("index.json", index)] {
         let path = dir.join(name);
@@ -124,6 +133,16 @@ fn replace(made: tempfile::TempDir, out: &Path) -> Result<()> {
     }
 }
 
+/// Reads a document of a layout; what is no file, or larger than any document, is refused.
+fn read_document(path: &Path) -> Result<Vec<u8>> {
+    let meta = fs::metadata(path).map_err(|e| ImageError::io("read", path, e))?;
+    if !meta.is_file() || meta.len() > MAX_DOCUMENT_BYTES {
+        let why = if meta.is_file() { format!("{} bytes long", meta.len()) } else { "not a file".to_owned() };
+        return Err(ImageError::malformed(format!("`{}`", path.display()), why));
+    }
+    fs::read(path).map_err(|e| ImageError::io("read", path, e))
+}
+
 /// A layout directory that somebody wrote.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -138,7 +157,7 @@ impl Layout {
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         let path = root.join("oci-layout");
-        let bytes = fs::read(&path).map_err(|e| ImageError::io("read", &path, e))?;
+        let bytes = read_document(&path)?;
         let version: serde_json::Value = oci::from_json("oci-layout", &bytes)?;
         let version = version.get("imageLayoutVersion").and_then(|v| v.as_str()).unwrap_or_default();
         if !version.starts_with("1.") {
@@ -160,9 +179,15 @@ impl Layout {
     /// # Errors
     /// [`ImageError::Io`], [`ImageError::Malformed`].
     pub fn index(&self) -> Result<Index> {
-        let path = self.root.join("index.json");
-        let bytes = fs::read(&path).map_err(|e| ImageError::io("read", &path, e))?;
-        oci::from_json("index.json", &bytes)
+        crate::base::read_top_index(&self.index_bytes()?)
+    }
+
+    /// Returns the bytes of `index.json`.
+    ///
+    /// # Errors
+    /// [`ImageError::Io`], [`ImageError::Malformed`] if there are too many.
+    pub fn index_bytes(&self) -> Result<Vec<u8>> {
+        read_document(&self.root.join("index.json"))
     }
 
     /// Returns where a blob lies.

@@ -32,6 +32,7 @@ pub mod oci;
 pub mod open;
 pub mod plan;
 pub mod project;
+pub mod provenance;
 pub mod python;
 pub mod registry;
 pub mod rootfs;

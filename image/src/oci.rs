@@ -66,7 +66,7 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// Words about it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// The kind of an artifact, in a list of referrers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,8 +96,10 @@ impl Descriptor {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Platform {
     /// `amd64`, `arm64`, …
+    #[serde(default)]
     pub architecture: String,
     /// `linux`.
+    #[serde(default)]
     pub os: String,
     /// `v7`, `v8`, where there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -164,9 +166,10 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The manifests.
+    #[serde(deserialize_with = "or_null")]
     pub manifests: Vec<Descriptor>,
     /// Words about it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -197,12 +200,13 @@ pub struct Manifest {
     /// The configuration.
     pub config: Descriptor,
     /// The layers, lowest first.
+    #[serde(deserialize_with = "or_null")]
     pub layers: Vec<Descriptor>,
     /// What this manifest speaks of, if it is an attachment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Words about it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -238,13 +242,16 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
     /// How to run it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     pub config: RunConfig,
     /// The layers before compression.
     pub rootfs: RootFs,
     /// One line a layer.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
+    /// What others say beyond this; kept.
+    #[serde(flatten)]
+    pub other: BTreeMap<String, serde_json::Value>,
 }
 
 /// How to run an image.
@@ -252,7 +259,7 @@ pub struct Config {
 #[serde(rename_all = "PascalCase")]
 pub struct RunConfig {
     /// `user`, `uid`, `user:group`, `uid:gid`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "String::is_empty")]
     pub user: String,
     /// `80/tcp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -273,7 +280,7 @@ pub struct RunConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volumes: Option<BTreeMap<String, Empty>>,
     /// The directory in which it runs.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "or_null", skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
     /// Words about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -295,6 +302,7 @@ pub struct Empty {}
 #[serde(rename_all = "PascalCase")]
 pub struct Healthcheck {
     /// `[ "CMD" … ]`, `[ "CMD-SHELL" … ]` or `[ "NONE" ]`.
+    #[serde(default, deserialize_with = "or_null")]
     pub test: Vec<String>,
     /// Time between two checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -320,6 +328,7 @@ pub struct RootFs {
     #[serde(rename = "type")]
     pub kind: String,
     /// The tars' digests.
+    #[serde(default, deserialize_with = "or_null")]
     pub diff_ids: Vec<DiffId>,
 }
 
@@ -346,6 +355,13 @@ pub struct History {
 /// Writes a document: compact, in the order of its fields.
 pub fn to_json<T: Serialize>(document: &T) -> Vec<u8> {
     serde_json::to_vec(document).expect("documents hold strings, numbers and maps with string keys only")
+}
+
+/// Reads `null` as nothing: it is how programs in Go write a list or map without members.
+fn or_null<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Reads a document.

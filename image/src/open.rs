@@ -1,7 +1,7 @@
 //! Images that are there: layouts, archives, what was just projected. One shape for
 //! all, so that `inspect`, `diff`, `export` and `load` need not ask where from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -13,21 +13,26 @@ use crate::blobs::BlobCache;
 use crate::digest::{DiffId, Digest, Sha256};
 use crate::error::{ImageError, Result};
 use crate::layer::LayerBlob;
-use crate::layout::{Layout, REF_NAME};
-use crate::oci::{self, Config, Descriptor, Index, Manifest, media};
-use crate::project::{Image, ImageLayer, ImageManifest};
+use crate::layout::{BlobRef, Layout, MAX_DOCUMENT_BYTES, REF_NAME};
+use crate::oci::{self, Config, Descriptor, Manifest, media};
+use crate::project::{Companion, Image, ImageLayer, ImageManifest};
 use crate::tar_read::TarReader;
 
 /// Finds blobs.
 pub trait Blobs: Sync {
-    /// Opens a blob; not checked yet.
+    /// Opens a blob that is announced with this size; not checked yet.
     ///
     /// # Errors
     /// [`ImageError::Io`], [`ImageError::Invalid`] if it is not there.
-    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>>;
+    fn open(&self, digest: &Digest, size_bytes: u64) -> Result<Box<dyn Read + Send>>;
 
     /// Returns where a blob is a file of its own, if it is.
     fn path(&self, digest: &Digest) -> Option<PathBuf>;
+
+    /// Whether the blob can be opened.
+    fn has(&self, digest: &Digest) -> bool {
+        self.path(digest).is_some_and(|path| path.is_file())
+    }
 }
 
 /// An image with the blobs that it is made of.
@@ -48,24 +53,62 @@ pub struct OpenImage {
 pub fn open(path: &Path, name: Option<&str>) -> Result<OpenImage> {
     if path.is_dir() {
         let layout = Layout::open(path)?;
-        let top = layout.find(name)?;
+        let top = find_top(path, layout.index_bytes()?, name)?;
         return read(top, Box::new(layout));
     }
     let archive = Archive::open(path)?;
     if archive.members.contains_key("index.json") {
-        let index: Index = oci::from_json("index.json", &archive.member("index.json", 4 << 20)?)?;
-        let fits = |d: &&Descriptor| name.is_none_or(|n| d.annotations.get(REF_NAME).is_some_and(|r| r == n));
-        let found: Vec<&Descriptor> = index.manifests.iter().filter(fits).collect();
-        let [top] = found[..] else {
-            let count = index.manifests.len();
-            return Err(ImageError::invalid(format!(
-                "`{}` has {count} images: name one by its tag",
-                path.display()
-            )));
-        };
-        return read(top.clone(), Box::new(archive));
+        let top = find_top(path, archive.member("index.json", MAX_DOCUMENT_BYTES)?, name)?;
+        return read(top, Box::new(archive));
     }
     read_docker(archive, name)
+}
+
+/// What an image's documents begin with.
+pub(crate) struct Top {
+    pub(crate) descriptor: Descriptor,
+    /// Its bytes, where they are no blob.
+    pub(crate) bytes: Option<Vec<u8>>,
+}
+
+/// Finds the image called `name`, or the only one, in `index.json`. Manifests of one
+/// image for several platforms, side by side without an index of their own, are one.
+fn find_top(what: &Path, bytes: Vec<u8>, name: Option<&str>) -> Result<Top> {
+    let index = base::read_top_index(&bytes)?;
+    let called = |d: &&Descriptor, name: &str| {
+        d.annotations.get(REF_NAME).is_some_and(|n| n == name) || d.digest.to_string() == name
+    };
+    let found: Vec<&Descriptor> =
+        index.manifests.iter().filter(|d| name.is_none_or(|name| called(d, name))).collect();
+    if let [only] = found[..] {
+        return Ok(Top { descriptor: only.clone(), bytes: None });
+    }
+    let platforms: BTreeSet<_> = found.iter().filter_map(|d| d.platform.as_ref()).collect();
+    let names: BTreeSet<&String> =
+        index.manifests.iter().filter_map(|d| d.annotations.get(REF_NAME)).collect();
+    if found.len() > 1
+        && found.len() == index.manifests.len()
+        && platforms.len() == found.len()
+        && names.len() <= 1
+        && found.iter().all(|d| media::is_manifest(&d.media_type))
+    {
+        let mut descriptor = Descriptor::of(media::INDEX, &bytes);
+        descriptor.annotations.extend(names.into_iter().map(|name| (REF_NAME.to_owned(), name.clone())));
+        return Ok(Top { descriptor, bytes: Some(bytes) });
+    }
+    let shown: Vec<&str> = names.into_iter().map(String::as_str).collect();
+    Err(ImageError::invalid(match (name, &found[..]) {
+        (Some(name), []) => {
+            format!("`{}` has no image `{name}`: it has `{}`", what.display(), shown.join("`, `"))
+        }
+        (None, []) => format!("`{}` has no image", what.display()),
+        (_, several) => format!(
+            "`{}` has {} images: name one, as `PATH:TAG` (`{}`)",
+            what.display(),
+            several.len(),
+            shown.join("`, `")
+        ),
+    }))
 }
 
 /// Opens an image that was just projected.
@@ -92,7 +135,7 @@ struct CacheBlobs {
 }
 
 impl Blobs for CacheBlobs {
-    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>> {
+    fn open(&self, digest: &Digest, _size_bytes: u64) -> Result<Box<dyn Read + Send>> {
         let path = self.path(digest).expect("the cache has a place for every digest");
         Ok(Box::new(File::open(&path).map_err(|e| ImageError::io("read", &path, e))?))
     }
@@ -103,7 +146,7 @@ impl Blobs for CacheBlobs {
 }
 
 impl Blobs for Layout {
-    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>> {
+    fn open(&self, digest: &Digest, _size_bytes: u64) -> Result<Box<dyn Read + Send>> {
         let path = self.blob_path(digest);
         Ok(Box::new(File::open(&path).map_err(|e| ImageError::io("read", &path, e))?))
     }
@@ -136,6 +179,7 @@ impl Archive {
         let mut reader = TarReader::new(file);
         while let Some(entry) = reader.next_entry().map_err(|e| e.of(path))? {
             let name = String::from_utf8_lossy(&entry.path).into_owned();
+            let name = name.trim_start_matches("./").to_owned();
             match entry.kind {
                 crate::tar_read::Kind::File => {
                     members.insert(name, (reader.offset(), entry.size));
@@ -150,12 +194,17 @@ impl Archive {
         // Docker's older archives write a layer that was there before as a link to it.
         for (name, target) in links {
             let target = String::from_utf8_lossy(&target).into_owned();
-            let target = target.trim_start_matches("../").to_owned();
+            let target = target.trim_start_matches("./").trim_start_matches("../").to_owned();
             if let Some(place) = members.get(&target).copied() {
                 members.insert(name, place);
             }
         }
         Ok(Self { path: path.to_owned(), members, named: BTreeMap::new() })
+    }
+
+    fn member_of(&self, digest: &Digest) -> String {
+        let blob = || format!("blobs/sha256/{}", digest.to_hex());
+        self.named.get(digest).cloned().unwrap_or_else(blob)
     }
 
     fn open_member(&self, name: &str) -> Result<(std::io::Take<File>, u64)> {
@@ -180,18 +229,18 @@ impl Archive {
 }
 
 impl Blobs for Archive {
-    fn open(&self, digest: &Digest) -> Result<Box<dyn Read + Send>> {
-        let blob = format!("blobs/sha256/{}", digest.to_hex());
-        let name = self.named.get(digest).unwrap_or(&blob);
-        Ok(Box::new(self.open_member(name)?.0))
+    fn open(&self, digest: &Digest, _size_bytes: u64) -> Result<Box<dyn Read + Send>> {
+        Ok(Box::new(self.open_member(&self.member_of(digest))?.0))
     }
 
     fn path(&self, _digest: &Digest) -> Option<PathBuf> {
         None
     }
-}
 
-const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
+    fn has(&self, digest: &Digest) -> bool {
+        self.members.contains_key(&self.member_of(digest))
+    }
+}
 
 /// Reads a blob whole and checks it.
 pub(crate) fn document(blobs: &dyn Blobs, descriptor: &Descriptor) -> Result<Vec<u8>> {
@@ -200,7 +249,7 @@ pub(crate) fn document(blobs: &dyn Blobs, descriptor: &Descriptor) -> Result<Vec
         return Err(ImageError::malformed(what(), format!("a document of {} bytes", descriptor.size)));
     }
     let mut bytes = Vec::new();
-    let mut reader = blobs.open(&descriptor.digest)?.take(descriptor.size + 1);
+    let mut reader = blobs.open(&descriptor.digest, descriptor.size)?.take(descriptor.size + 1);
     reader.read_to_end(&mut bytes).map_err(|e| ImageError::io("read", what(), e))?;
     if bytes.len() as u64 != descriptor.size {
         let found = bytes.len() as u64;
@@ -213,8 +262,9 @@ pub(crate) fn document(blobs: &dyn Blobs, descriptor: &Descriptor) -> Result<Vec
     Ok(bytes)
 }
 
-fn read(top: Descriptor, blobs: Box<dyn Blobs>) -> Result<OpenImage> {
-    let bytes = document(&*blobs, &top)?;
+pub(crate) fn read(top: Top, blobs: Box<dyn Blobs>) -> Result<OpenImage> {
+    let Top { descriptor: top, bytes } = top;
+    let bytes = bytes.map_or_else(|| document(&*blobs, &top), Ok)?;
     let tag = top.annotations.get(REF_NAME).cloned().unwrap_or_else(|| "latest".to_owned());
     let name = top.annotations.get("io.containerd.image.name").cloned();
     let name = name.map(|n| n.rsplit_once(':').map_or(n.clone(), |(name, _)| name.to_owned()));
@@ -224,27 +274,51 @@ fn read(top: Descriptor, blobs: Box<dyn Blobs>) -> Result<OpenImage> {
         top: top.clone(),
         manifests: Vec::new(),
         index: None,
+        companions: Vec::new(),
         notes: Vec::new(),
     };
     let mut configs = Vec::new();
     if media::is_index(&top.media_type) {
         let index = base::read_index(&bytes, Some(&top.media_type))?;
-        for descriptor in index.manifests.iter().filter(|d| media::is_manifest(&d.media_type)) {
+        // Who saves one platform of several keeps the index, which names them all.
+        let (here, elsewhere): (Vec<&Descriptor>, Vec<&Descriptor>) =
+            index.manifests.iter().partition(|d| blobs.has(&d.digest));
+        for descriptor in here {
             let bytes = document(&*blobs, descriptor)?;
-            let (manifest, config) = read_one(descriptor.clone(), bytes, &*blobs)?;
-            image.manifests.push(manifest);
-            configs.push(config);
+            if base::is_image(descriptor) {
+                let (manifest, config) = read_one(descriptor.clone(), bytes, &*blobs)?;
+                image.manifests.push(manifest);
+                configs.push(config);
+            } else {
+                image.companions.push(companion(descriptor, bytes, &*blobs)?);
+            }
+        }
+        if image.manifests.is_empty() && !elsewhere.is_empty() {
+            return Err(ImageError::invalid("none of the manifests that the image's index names is here"));
         }
         image.index = Some(bytes);
-    } else {
+    } else if media::is_manifest(&top.media_type) {
         let (manifest, config) = read_one(top, bytes, &*blobs)?;
         image.manifests.push(manifest);
         configs.push(config);
+    } else {
+        return Err(base::not_an_image(&top.media_type));
     }
     if image.manifests.is_empty() {
         return Err(ImageError::malformed("image index", "no manifest that we can read"));
     }
     Ok(OpenImage { image, configs, blobs })
+}
+
+/// Reads what an index names beside images.
+fn companion(descriptor: &Descriptor, bytes: Vec<u8>, blobs: &dyn Blobs) -> Result<Companion> {
+    let manifest: Manifest = oci::from_json(&format!("manifest `{}`", descriptor.digest), &bytes)?;
+    let named = std::iter::once(&manifest.config).chain(&manifest.layers).map(|d| BlobRef {
+        digest: d.digest,
+        size_bytes: d.size,
+        path: blobs.path(&d.digest).unwrap_or_default(),
+    });
+    Ok(Companion { descriptor: descriptor.clone(), bytes, blobs: named.collect() })
 }
 
 fn read_one(
@@ -319,7 +393,8 @@ fn read_docker(mut archive: Archive, name: Option<&str>) -> Result<OpenImage> {
             archive.path.display()
         )));
     }
-    let lines: Vec<Line> = oci::from_json("manifest.json", &archive.member("manifest.json", 4 << 20)?)?;
+    let lines: Vec<Line> =
+        oci::from_json("manifest.json", &archive.member("manifest.json", MAX_DOCUMENT_BYTES)?)?;
     let fits = |line: &&Line| name.is_none_or(|name| line.repo_tags.iter().flatten().any(|tag| tag == name));
     let found: Vec<&Line> = lines.iter().filter(fits).collect();
     let [line] = found[..] else {
@@ -362,6 +437,7 @@ fn read_docker(mut archive: Archive, name: Option<&str>) -> Result<OpenImage> {
         top,
         manifests: vec![one],
         index: None,
+        companions: Vec::new(),
         notes: Vec::new(),
     };
     Ok(OpenImage { image, configs: vec![config], blobs: Box::new(archive) })
@@ -392,14 +468,17 @@ impl OpenImage {
     /// # Errors
     /// [`ImageError::DigestMismatch`], [`ImageError::SizeMismatch`], [`ImageError::Io`].
     pub fn into_cache(mut self, cache: &BlobCache) -> Result<Image> {
-        for manifest in &mut self.image.manifests {
-            for layer in &mut manifest.layers {
-                let digest = layer.blob.digest;
-                if !cache.has(&digest, layer.blob.size_bytes) {
-                    copy_blob(&*self.blobs, &digest, layer.blob.size_bytes, cache)?;
-                }
-                layer.path = cache.blob_path(&digest);
+        let take = |digest: &Digest, size_bytes: u64| -> Result<PathBuf> {
+            if !cache.has(digest, size_bytes) {
+                copy_blob(&*self.blobs, digest, size_bytes, cache)?;
             }
+            Ok(cache.blob_path(digest))
+        };
+        for layer in self.image.manifests.iter_mut().flat_map(|manifest| &mut manifest.layers) {
+            layer.path = take(&layer.blob.digest, layer.blob.size_bytes)?;
+        }
+        for blob in self.image.companions.iter_mut().flat_map(|companion| &mut companion.blobs) {
+            blob.path = take(&blob.digest, blob.size_bytes)?;
         }
         Ok(self.image)
     }
@@ -409,7 +488,10 @@ impl OpenImage {
     /// # Errors
     /// [`ImageError::Io`].
     pub fn open_layer(&self, layer: &ImageLayer) -> Result<Box<dyn Read + Send>> {
-        decompress(self.blobs.open(&layer.blob.digest)?, &layer.blob.media_type)
+        let blob = self.blobs.open(&layer.blob.digest, layer.blob.size_bytes)?;
+        let tar = decompress(blob, &layer.blob.media_type)?;
+        let most = MAX_PLAIN_BYTES.saturating_add(layer.blob.size_bytes.saturating_mul(MAX_RATIO));
+        Ok(Box::new(Limited { inner: tar, left: most, size_bytes: layer.blob.size_bytes }))
     }
 
     /// Returns the layer's diff-id as it is, read through.
@@ -420,6 +502,31 @@ impl OpenImage {
         let reader = self.open_layer(layer)?;
         let (digest, _) = digest_of(reader).map_err(|e| ImageError::io("read", &layer.path, e))?;
         Ok(DiffId(digest))
+    }
+}
+
+/// A layer may always be so large, and otherwise so many times what it is compressed: more
+/// than gzip can do, which is why only a bomb of zstd comes near.
+const MAX_PLAIN_BYTES: u64 = 1 << 30;
+const MAX_RATIO: u64 = 1100;
+
+/// A layer's tar, cut off where it can only be a bomb.
+struct Limited {
+    inner: Box<dyn Read + Send>,
+    left: u64,
+    size_bytes: u64,
+}
+
+impl Read for Limited {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
+            std::io::Error::other(format!(
+                "its {} bytes unfold to more than {MAX_RATIO} times as many: this is no layer",
+                self.size_bytes
+            ))
+        })?;
+        Ok(n)
     }
 }
 
@@ -445,7 +552,7 @@ pub fn decompress(reader: Box<dyn Read + Send>, media_type: &str) -> Result<Box<
 fn copy_blob(blobs: &dyn Blobs, digest: &Digest, size: u64, cache: &BlobCache) -> Result<()> {
     use std::io::Write as _;
     let what = || format!("blob `{digest}`");
-    let mut reader = blobs.open(digest)?.take(size + 1);
+    let mut reader = blobs.open(digest, size)?.take(size.saturating_add(1));
     let blob = cache.start()?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

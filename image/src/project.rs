@@ -55,6 +55,8 @@ pub struct Image {
     pub manifests: Vec<ImageManifest>,
     /// The index of several platforms.
     pub index: Option<Vec<u8>>,
+    /// What the index names beside images.
+    pub companions: Vec<Companion>,
     /// What the plan wants people to know.
     pub notes: Vec<String>,
 }
@@ -72,6 +74,18 @@ pub struct ImageManifest {
     pub config_bytes: Vec<u8>,
     /// The layers, lowest first.
     pub layers: Vec<ImageLayer>,
+}
+
+/// A manifest of an index that is no image but speaks of one: an attestation, as
+/// `docker buildx` adds them. Handed on as it is.
+#[derive(Clone, Debug)]
+pub struct Companion {
+    /// Its descriptor.
+    pub descriptor: Descriptor,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What it names.
+    pub blobs: Vec<BlobRef>,
 }
 
 /// One layer of an image.
@@ -174,6 +188,7 @@ impl Projector<'_> {
             top,
             manifests,
             index: index.map(|(_, bytes)| bytes),
+            companions: Vec::new(),
             notes: plan.notes.clone(),
         })
     }
@@ -397,6 +412,7 @@ impl Projector<'_> {
                 diff_ids: layers.iter().map(|layer| layer.blob.diff_id).collect(),
             },
             history,
+            other: BTreeMap::new(),
         };
         let config_bytes = oci::to_json(&config);
         let config = Descriptor::of(types(plan.format).config, &config_bytes);
@@ -592,9 +608,13 @@ impl Image {
             document(&manifest.bytes)?;
             document(&manifest.config_bytes)?;
         }
+        for companion in &self.companions {
+            document(&companion.bytes)?;
+        }
         if let Some(index) = &self.index {
             document(index)?;
         }
+        blobs.extend(self.companions.iter().flat_map(|c| &c.blobs).map(|blob| (blob.digest, blob.clone())));
         for layer in self.manifests.iter().flat_map(|m| &m.layers) {
             let (digest, size_bytes) = (layer.blob.digest, layer.blob.size_bytes);
             blobs.insert(digest, BlobRef { digest, size_bytes, path: layer.path.clone() });

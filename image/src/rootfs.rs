@@ -1,9 +1,10 @@
 //! The files of an image as a container sees them: layers laid over each other.
 //!
 //! Deletions (`.wh.NAME`, `.wh..wh..opq`) act on lower layers only, by name: they never
-//! leave the root and follow no link, since nothing here is a file system.
+//! leave the root and follow no link, since nothing here is a file system. A hard link is
+//! settled when it is met: what it names may be deleted above, and the file stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -12,9 +13,9 @@ use crate::dpkg::Dpkg;
 use crate::entry::{Entry, EntryKind, FileSource};
 use crate::error::{ImageError, Result};
 use crate::open::OpenImage;
-use crate::project::ImageManifest;
+use crate::project::{ImageLayer, ImageManifest};
 use crate::tar;
-use crate::tar_read::{Kind, TarReader};
+use crate::tar_read::{Kind, TarEntry, TarReader};
 use crate::view::View;
 
 /// A file of an image.
@@ -36,6 +37,17 @@ pub struct RootEntry {
     pub link: Vec<u8>,
     /// Which layer brought it, counted from 0.
     pub layer: usize,
+    /// Of a file: the layer that has its bytes, and which of its entries that is.
+    pub body: Option<(usize, usize)>,
+    /// Whether another name before this one has the same body: a hard link.
+    pub is_alias: bool,
+}
+
+impl RootEntry {
+    /// Returns what the entry adds to the size of the image's files.
+    pub fn own_bytes(&self) -> u64 {
+        if self.kind == Kind::File && !self.is_alias { self.size_bytes } else { 0 }
+    }
 }
 
 /// All files of an image.
@@ -51,6 +63,12 @@ pub struct RootFs {
 
 /// Package records are read; anything else only hashed.
 const MAX_RECORD_BYTES: u64 = 16 << 20;
+const MAX_RECORDS_BYTES: u64 = 128 << 20;
+
+/// No image has more names, and no system call takes a longer one; a small layer may
+/// unfold to any number of both.
+const MAX_ENTRIES: usize = 4_000_000;
+const MAX_PATH_BYTES: usize = 4096;
 
 /// Reads all layers of one of the image's manifests.
 ///
@@ -60,14 +78,22 @@ const MAX_RECORD_BYTES: u64 = 16 << 20;
 pub fn read(image: &OpenImage, manifest: &ImageManifest) -> Result<RootFs> {
     let mut fs = RootFs::default();
     let mut records = Vec::new();
+    let mut record_bytes = 0;
     for (number, layer) in manifest.layers.iter().enumerate() {
-        let what = Path::new(&layer.name);
-        let mut hashing = Hashing { inner: image.open_layer(layer)?, hasher: Sha256::new() };
-        let mut reader = TarReader::new(&mut hashing);
         let mut added = Vec::new();
-        while let Some(found) = reader.next_entry().map_err(|e| e.of(what))? {
+        each_entry(image, layer, &mut |entry_number, found, reader| {
             let path = clean(&found.path)?;
-            let is_record = path.starts_with(b"var/lib/dpkg/") && found.size <= MAX_RECORD_BYTES;
+            if path.len() > MAX_PATH_BYTES || found.link.len() > MAX_PATH_BYTES {
+                let why = format!("a name in it is longer than {MAX_PATH_BYTES} bytes");
+                return Err(ImageError::malformed(format!("layer `{}`", layer.name), why));
+            }
+            if fs.entries.len() + added.len() >= MAX_ENTRIES {
+                let why = format!("more than {MAX_ENTRIES} names");
+                return Err(ImageError::malformed(format!("layer `{}`", layer.name), why));
+            }
+            let is_record = path.starts_with(b"var/lib/dpkg/")
+                && found.size <= MAX_RECORD_BYTES
+                && record_bytes + found.size <= MAX_RECORDS_BYTES;
             let mut entry = RootEntry {
                 kind: found.kind,
                 mode: found.mode,
@@ -77,13 +103,15 @@ pub fn read(image: &OpenImage, manifest: &ImageManifest) -> Result<RootFs> {
                 digest: None,
                 link: found.link,
                 layer: number,
+                body: (found.kind == Kind::File).then_some((number, entry_number)),
+                is_alias: false,
             };
             if found.kind == Kind::File {
                 let mut kept = Vec::new();
                 let mut hasher = Sha256::new();
                 let mut buffer = [0; 1 << 16];
                 loop {
-                    let n = reader.read(&mut buffer).map_err(|e| ImageError::io("read", what, e))?;
+                    let n = reader.read(&mut buffer).map_err(|e| ImageError::io("read", &layer.name, e))?;
                     if n == 0 {
                         break;
                     }
@@ -94,21 +122,41 @@ pub fn read(image: &OpenImage, manifest: &ImageManifest) -> Result<RootFs> {
                 }
                 entry.digest = Some(hasher.finish());
                 if is_record {
+                    record_bytes += found.size;
                     records.push((path.clone(), kept));
                 }
             }
             added.push((path, entry));
-        }
-        std::io::copy(&mut hashing, &mut std::io::sink()).map_err(|e| ImageError::io("read", what, e))?;
-        let found = hashing.hasher.finish();
-        if found != layer.blob.diff_id.0 {
-            let what = format!("layer `{}`", layer.name);
-            return Err(ImageError::DigestMismatch { what, expected: layer.blob.diff_id.0, found });
-        }
+            Ok(())
+        })?;
         fs.lay(added)?;
     }
+    fs.mark_aliases();
     fs.read_records(records)?;
     Ok(fs)
+}
+
+/// What is done with an entry of a layer: its number, its header, its body.
+type Visit<'a> = dyn FnMut(usize, TarEntry, &mut dyn Read) -> Result<()> + 'a;
+
+/// Goes through a layer once, and checks at the end that it was the one that the
+/// configuration names.
+fn each_entry(image: &OpenImage, layer: &ImageLayer, visit: &mut Visit<'_>) -> Result<()> {
+    let what = Path::new(&layer.name);
+    let mut hashing = Hashing { inner: image.open_layer(layer)?, hasher: Sha256::new() };
+    let mut reader = TarReader::new(&mut hashing);
+    let mut number = 0;
+    while let Some(found) = reader.next_entry().map_err(|e| e.of(what))? {
+        visit(number, found, &mut reader)?;
+        number += 1;
+    }
+    std::io::copy(&mut hashing, &mut std::io::sink()).map_err(|e| ImageError::io("read", what, e))?;
+    let found = hashing.hasher.finish();
+    if found != layer.blob.diff_id.0 {
+        let what = format!("layer `{}`", layer.name);
+        return Err(ImageError::DigestMismatch { what, expected: layer.blob.diff_id.0, found });
+    }
+    Ok(())
 }
 
 struct Hashing {
@@ -146,7 +194,7 @@ impl RootFs {
         for (path, _) in &added {
             let (dir, name) = split(path);
             let Some(hidden) = name.strip_prefix(b".wh.") else { continue };
-            let dir = self.through_links(dir);
+            let dir = self.through_links(dir)?;
             if hidden == b".wh..opq" {
                 self.remove_below(&dir);
             } else if hidden.is_empty() || hidden == b"." || hidden == b".." {
@@ -159,21 +207,49 @@ impl RootFs {
                 self.remove(&join(&dir, hidden));
             }
         }
-        for (path, entry) in added {
+        for (path, mut entry) in added {
             let (dir, name) = split(&path);
             if name.starts_with(b".wh.") || path.is_empty() {
                 continue;
             }
-            let path = join(&self.through_links(dir), name);
+            if entry.kind == Kind::HardLink {
+                entry = self.settle_link(&path, &entry)?;
+            }
+            let path = join(&self.through_links(dir)?, name);
             match self.entries.get(&path).map(|e| e.kind) {
                 // A directory over a directory only changes its attributes.
                 Some(Kind::Directory) if entry.kind == Kind::Directory => {}
-                Some(_) => self.remove(&path),
-                None => {}
+                _ if entry.kind == Kind::Directory => drop(self.entries.remove(&path)),
+                _ => self.remove(&path),
             }
             self.entries.insert(path, entry);
         }
         Ok(())
+    }
+
+    /// Returns what a hard link is: another name of a file that is there.
+    fn settle_link(&self, path: &[u8], link: &RootEntry) -> Result<RootEntry> {
+        let target = clean(&link.link)?;
+        let (dir, name) = split(&target);
+        let found = self.entries.get(&join(&self.through_links(dir)?, name));
+        let found = found.filter(|entry| entry.kind != Kind::Directory).ok_or_else(|| {
+            let shown = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+            let why = format!(
+                "`{}` is a hard link to `{}`, which is no file there",
+                shown(path),
+                shown(&link.link)
+            );
+            ImageError::malformed("layer", why)
+        })?;
+        Ok(RootEntry { layer: link.layer, ..found.clone() })
+    }
+
+    /// Says of files with several names which of them is the first.
+    fn mark_aliases(&mut self) {
+        let mut seen = BTreeSet::new();
+        for entry in self.entries.values_mut() {
+            entry.is_alias = entry.body.is_some_and(|body| !seen.insert(body));
+        }
     }
 
     fn remove(&mut self, path: &[u8]) {
@@ -182,12 +258,23 @@ impl RootFs {
     }
 
     fn remove_below(&mut self, dir: &[u8]) {
-        let prefix = if dir.is_empty() { Vec::new() } else { [dir, b"/"].concat() };
-        self.entries.retain(|path, _| !path.starts_with(&prefix) || path == dir);
+        if dir.is_empty() {
+            return self.entries.clear();
+        }
+        let prefix = [dir, b"/"].concat();
+        let below = self.entries.range(prefix.clone()..).map(|(path, _)| path);
+        let below: Vec<Vec<u8>> = below.take_while(|path| path.starts_with(&prefix)).cloned().collect();
+        for path in below {
+            self.entries.remove(&path);
+        }
     }
 
     /// Follows links on the way to a directory, inside the root.
-    fn through_links(&self, dir: &[u8]) -> Vec<u8> {
+    fn through_links(&self, dir: &[u8]) -> Result<Vec<u8>> {
+        let fail = |why: &str| {
+            let shown = String::from_utf8_lossy(dir);
+            Err(ImageError::malformed("layer", format!("it has names in `{shown}`, {why}")))
+        };
         let mut todo: Vec<Vec<u8>> = dir.split(|&b| b == b'/').rev().map(<[u8]>::to_vec).collect();
         let mut at: Vec<u8> = Vec::new();
         let mut left = 40;
@@ -202,17 +289,23 @@ impl RootFs {
             }
             let next = join(&at, &name);
             match self.entries.get(&next) {
-                Some(entry) if entry.kind == Kind::Symlink && left > 0 => {
+                Some(entry) if entry.kind == Kind::Symlink => {
+                    if left == 0 {
+                        return fail("whose links lead in a circle");
+                    }
                     left -= 1;
                     if entry.link.first() == Some(&b'/') {
                         at.clear();
                     }
                     todo.extend(entry.link.split(|&b| b == b'/').rev().map(<[u8]>::to_vec));
                 }
+                Some(entry) if entry.kind != Kind::Directory => {
+                    return fail("which is a file and no directory");
+                }
                 _ => at = next,
             }
         }
-        at
+        Ok(at)
     }
 
     fn read_records(&mut self, records: Vec<(Vec<u8>, Vec<u8>)>) -> Result<()> {
@@ -256,11 +349,12 @@ fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 
-/// Writes all files of an image as one tar, as `docker export` does.
+/// Writes all files of an image as one tar, as `docker export` does. Returns the paths of
+/// devices and the like, which are left out.
 ///
 /// # Errors
 /// As [`read`], and those of writing.
-pub fn export(image: &OpenImage, manifest: &ImageManifest, out: &mut dyn Write) -> Result<()> {
+pub fn export(image: &OpenImage, manifest: &ImageManifest, out: &mut dyn Write) -> Result<Vec<String>> {
     let fs = read(image, manifest)?;
     let fail = |e| ImageError::io("write", "the tar", e);
     let mut header = Vec::new();
@@ -284,37 +378,34 @@ pub fn export(image: &OpenImage, manifest: &ImageManifest, out: &mut dyn Write) 
     for (path, entry) in fs.entries.iter().filter(|(_, e)| e.kind == Kind::Directory) {
         put(&plain(path, entry, EntryKind::Directory), &mut std::io::empty(), out)?;
     }
+    let bodies = fs.entries.iter().filter(|(_, entry)| !entry.is_alias);
+    let bodies: BTreeMap<(usize, usize), (&Vec<u8>, &RootEntry)> =
+        bodies.filter_map(|(path, entry)| Some((entry.body?, (path, entry)))).collect();
     for (number, layer) in manifest.layers.iter().enumerate() {
-        let what = Path::new(&layer.name);
-        let mut reader = TarReader::new(image.open_layer(layer)?);
-        while let Some(found) = reader.next_entry().map_err(|e| e.of(what))? {
-            let cleaned = clean(&found.path)?;
-            let (parent, base) = split(&cleaned);
-            let path = join(&fs.through_links(parent), base);
-            let Some(entry) = fs.entries.get(&path).filter(|e| e.layer == number && e.kind == Kind::File)
-            else {
-                continue;
-            };
-            if found.kind != Kind::File {
-                continue;
-            }
-            let source = FileSource::Bytes([].into());
-            put(
-                &plain(&path, entry, EntryKind::File { source, size: found.size }),
-                &mut (&mut reader).take(found.size),
-                out,
-            )?;
-        }
+        each_entry(image, layer, &mut |entry_number, found, reader| {
+            let Some((path, entry)) = bodies.get(&(number, entry_number)) else { return Ok(()) };
+            let kind = EntryKind::File { source: FileSource::Bytes([].into()), size: found.size };
+            put(&plain(path, entry, kind), &mut reader.take(found.size), out)
+        })?;
     }
+    let mut left_out = Vec::new();
     for (path, entry) in &fs.entries {
         let kind = match entry.kind {
             Kind::Symlink => EntryKind::Symlink(entry.link.clone().into()),
-            Kind::HardLink => EntryKind::HardLink(clean(&entry.link)?.into()),
+            Kind::File if entry.is_alias => {
+                let first = entry.body.and_then(|body| bodies.get(&body)).expect("an alias has a first name");
+                EntryKind::HardLink(first.0.clone().into())
+            }
+            Kind::Special => {
+                left_out.push(format!("/{}", String::from_utf8_lossy(path)));
+                continue;
+            }
             _ => continue,
         };
         put(&plain(path, entry, kind), &mut std::io::empty(), out)?;
     }
-    out.write_all(&[0; 2 * tar::BLOCK_BYTES]).map_err(fail)
+    out.write_all(&[0; 2 * tar::BLOCK_BYTES]).map_err(fail)?;
+    Ok(left_out)
 }
 
 #[cfg(test)]
@@ -323,7 +414,19 @@ mod tests {
 
     fn entry(kind: Kind, link: &str) -> RootEntry {
         let link = link.as_bytes().to_vec();
-        RootEntry { kind, mode: 0o644, uid: 0, gid: 0, size_bytes: 0, digest: None, link, layer: 0 }
+        let (body, is_alias) = (None, false);
+        RootEntry {
+            kind,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size_bytes: 0,
+            digest: None,
+            link,
+            layer: 0,
+            body,
+            is_alias,
+        }
     }
 
     fn laid(layers: &[&[(&str, Kind, &str)]]) -> Result<Vec<String>> {
@@ -362,5 +465,32 @@ mod tests {
         use Kind::{Directory, File};
         let all = laid(&[&[("a", Directory, ""), ("a/x", File, "")], &[("a", File, "")]]).unwrap();
         assert_eq!(all, ["a"]);
+        // Also over one that nobody named.
+        let all = laid(&[&[("a/x", File, ""), ("a", File, "")]]).unwrap();
+        assert_eq!(all, ["a"]);
+    }
+
+    #[test]
+    fn a_hard_link_outlives_the_name_that_it_was_made_from() {
+        use Kind::{Directory, File, HardLink, Symlink};
+        let below: &[_] = &[("a", File, ""), ("d", Directory, ""), ("d/b", HardLink, "a")];
+        assert_eq!(laid(&[below, &[(".wh.a", File, "")]]).unwrap(), ["d", "d/b"]);
+        for (link, why) in [("../a", "leaves the root"), ("c", "no file there"), ("d", "no file there")] {
+            let error =
+                laid(&[&[("a", File, ""), ("d", Directory, "")], &[("x", HardLink, link)]]).unwrap_err();
+            assert!(error.to_string().contains(why), "{link}: {error}");
+        }
+        // Through a link it stays inside: there is no `etc/passwd` here.
+        let escape = laid(&[&[("l", Symlink, "/etc")], &[("x", HardLink, "l/passwd")]]).unwrap_err();
+        assert!(escape.to_string().contains("no file there"), "{escape}");
+    }
+
+    #[test]
+    fn names_below_what_is_no_directory_are_refused() {
+        use Kind::{File, Symlink};
+        let error = laid(&[&[("a", File, ""), ("a/x", File, "")]]).unwrap_err();
+        assert!(error.to_string().contains("no directory"), "{error}");
+        let error = laid(&[&[("a", Symlink, "b"), ("b", Symlink, "a"), ("a/x", File, "")]]).unwrap_err();
+        assert!(error.to_string().contains("circle"), "{error}");
     }
 }

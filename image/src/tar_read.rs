@@ -205,6 +205,9 @@ impl Pax {
                 b"size" => {
                     self.size = Some(number(value).ok_or(TarError::Broken("a PAX size that is no number"))?)
                 }
+                _ if key.starts_with(b"GNU.sparse.") => {
+                    return Err(TarError::Broken("a sparse file, which layers do not have"));
+                }
                 b"uid" => self.uid = number(value),
                 b"gid" => self.gid = number(value),
                 _ => {}
@@ -256,7 +259,8 @@ fn read_header(block: &[u8; BLOCK_BYTES]) -> Result<TarEntry, TarError> {
         b'2' => Kind::Symlink,
         b'3' | b'4' | b'6' => Kind::Special,
         b'x' | b'g' | b'L' | b'K' => Kind::File,
-        _ => Kind::Special,
+        // GNU's sparse files, volumes and the like: what follows them is not told by the size.
+        _ => return Err(TarError::Broken("an entry of a kind that layers do not have")),
     };
     Ok(TarEntry {
         kind,

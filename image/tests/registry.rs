@@ -11,7 +11,7 @@ use std::time::Duration;
 use ampoule_image::blobs::BlobCache;
 use ampoule_image::project::Image;
 use ampoule_image::registry::{
-    Attachment, PushedHow, Registry, RegistrySettings, attach, pull, pull_layout, push,
+    Attachment, PushedHow, Registry, RegistrySettings, attach, open_remote, pull, pull_layout, push,
 };
 use ampoule_image::{Digest, ImageError};
 use ampoule_loopback::{Answer, Asked, Piece, Server};
@@ -140,7 +140,8 @@ fn bills_of_materials_are_attached() {
     let name = format!("{}/team/app:v1", server.host);
     let registry = registry(&name, RegistrySettings::default());
     push(&registry, &image, &cache, &never).unwrap();
-    let bill = |kind, text: &'static [u8]| Attachment { kind, name: "bill.json", bytes: text };
+    let bill =
+        |kind, text: &'static [u8]| Attachment { kind, name: "bill.json", bytes: text, annotations: &[] };
     let spdx = bill("application/spdx+json", b"{\"spdxVersion\":\"SPDX-2.3\"}");
     let first = attach(&registry, &cache, &image.top, &spdx).unwrap();
     let other = bill("application/vnd.cyclonedx+json", b"{}");
@@ -525,4 +526,328 @@ fn http_is_for_loopback_and_for_named_hosts_only() {
     let (_dir, cache) = cache();
     let error = pull(&registry, &cache, None).err().unwrap().to_string();
     assert!(error.contains("https://192.0.2.1"), "{error}");
+}
+
+/// Answers always alike.
+type Answers = fn() -> Answer;
+
+/// What is left of a pull that failed: nothing that a later one could take for whole.
+fn nothing_is_left(cache: &BlobCache, out: &Path) {
+    assert!(!out.exists(), "a layout was left");
+    for dir in ["tmp", "locations"] {
+        let left: Vec<_> = std::fs::read_dir(cache.root().join(dir)).unwrap().collect();
+        assert!(left.is_empty(), "{dir}: {left:?}");
+    }
+    for blob in std::fs::read_dir(cache.root().join("blobs/sha256")).unwrap() {
+        let path = blob.unwrap().path();
+        let named = path.file_name().unwrap().to_string_lossy().into_owned();
+        assert_eq!(
+            Digest::of(&std::fs::read(&path).unwrap()).to_hex(),
+            named,
+            "a blob is not what it is called"
+        );
+    }
+}
+
+fn hasty() -> Client {
+    Client::new(ClientConfig {
+        backoff: Duration::from_millis(5),
+        max_wait: Duration::from_millis(20),
+        head_timeout: Duration::from_millis(400),
+        stall_timeout: Duration::from_millis(400),
+        ..ClientConfig::default()
+    })
+}
+
+#[test]
+fn servers_that_cut_stall_or_flood_are_told_and_leave_nothing() {
+    let config = config();
+    let document = manifest(&config, &layer(Digest::of(b"layer"), 5));
+    let trouble: [(&str, &str, Answers); 6] = [
+        ("cut", "blobs/", || Answer::ok("").header("Content-Length", "5").piece(b"la").piece(Piece::Reset)),
+        ("silent", "blobs/", || Answer::ok("").header("Content-Length", "5").piece(b"la").piece(Piece::Hang)),
+        ("never answers", "manifests/", || Answer::raw().piece(Piece::Hang)),
+        ("no HTTP", "manifests/", || Answer::raw().piece(b"SSH-2.0-OpenSSH_9.2\r\n")),
+        ("a giant head", "manifests/", || Answer::ok("{}").header("X-Long", "x".repeat(2 << 20))),
+        ("a giant manifest", "manifests/", || {
+            Answer::ok(vec![b' '; 5 << 20]).header("Content-Type", MANIFEST)
+        }),
+    ];
+    for (what, at, answer) in trouble {
+        let whole = serving(document.clone(), MANIFEST, vec![config.clone(), b"layer".to_vec()]);
+        let of_layer = Digest::of(b"layer").to_hex();
+        let server = fake(move |asked| {
+            let is_it = asked.path.contains(at) && (at != "blobs/" || asked.path.contains(&of_layer));
+            if is_it { answer() } else { whole(asked) }
+        });
+        let (dir, cache) = cache();
+        let reference = format!("{}/a/b:x", host(&server)).parse().unwrap();
+        let registry = Registry::new(hasty(), RegistrySettings::default(), reference).unwrap();
+        let out = dir.path().join("out");
+        let start = std::time::Instant::now();
+        let error = pull_layout(&registry, &cache, None, &out, true).unwrap_err().to_string();
+        assert!(error.starts_with("cannot pull"), "{what}: {error}");
+        assert!(error.len() < 2000, "{what}: {error}");
+        assert!(start.elapsed() < Duration::from_secs(10), "{what} took {:?}", start.elapsed());
+        // The configuration came before the layer, and is whole.
+        if at == "manifests/" {
+            nothing_is_left(&cache, &out);
+        } else {
+            let _ = std::fs::remove_dir_all(cache.root().join("locations"));
+            std::fs::create_dir(cache.root().join("locations")).unwrap();
+            nothing_is_left(&cache, &out);
+        }
+    }
+}
+
+#[test]
+fn documents_of_other_kinds_are_named() {
+    for (kind, words) in [
+        ("application/vnd.docker.distribution.manifest.v1+prettyjws", "first format"),
+        ("application/vnd.docker.distribution.manifest.v1+json", "first format"),
+        ("text/html", "`text/html` is not the type of an image"),
+        ("", "without a type"),
+    ] {
+        let error = pull_error(":x", serving(b"{}".to_vec(), kind, Vec::new()));
+        assert!(error.contains(words), "{kind}: {error}");
+    }
+    let foreign = r#"{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000","size":5,"urls":["http://127.0.0.1:9/layer"]}"#;
+    let error = pull_error(":x", serving(manifest(&config(), foreign), MANIFEST, vec![config()]));
+    assert!(error.contains("kept elsewhere"), "{error}");
+}
+
+/// An attestation beside the image, as `docker buildx` pushes it, is pulled and pushed on.
+#[test]
+fn what_an_index_names_beside_images_goes_along() {
+    let (config, statement) = (config(), b"{}".to_vec());
+    let image = manifest(&config, &layer(Digest::of(b"layer"), 5));
+    let beside =
+        manifest(&config, &layer(Digest::of(&statement), 2).replace("image.layer.v1.tar", "in-toto"));
+    let of = |bytes: &[u8], architecture: &str| {
+        let (digest, size) = (Digest::of(bytes), bytes.len());
+        format!(
+            r#"{{"mediaType":"{MANIFEST}","digest":"{digest}","size":{size},"platform":{{"architecture":"{architecture}","os":"linux"}}}}"#
+        )
+    };
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{},{}]}}"#,
+        of(&image, "amd64"),
+        of(&beside, "unknown")
+    )
+    .into_bytes();
+    let top = Digest::of(&index);
+    let all = [image, beside, index.clone()];
+    let blobs = serving(Vec::new(), MANIFEST, vec![config, statement.clone(), b"layer".to_vec()]);
+    let server = fake(move |asked| {
+        let wanted = asked.path.rsplit('/').next().unwrap_or_default();
+        match all.iter().find(|document| Digest::of(document).to_string() == wanted) {
+            _ if !asked.path.contains("/manifests/") => blobs(asked),
+            Some(document) => Answer::ok(document).header("Content-Type", MANIFEST),
+            None => Answer::ok(&index).header("Content-Type", INDEX),
+        }
+    });
+    let (dir, cache) = cache();
+    let registry =
+        |server: &Server| registry(&format!("{}/a/b:x", host(server)), RegistrySettings::default());
+    let out = dir.path().join("out");
+    pull_layout(&registry(&server), &cache, None, &out, true).unwrap();
+    let opened = ampoule_image::open::open(&out, None).unwrap();
+    assert_eq!((opened.image.manifests.len(), opened.image.companions.len()), (1, 1));
+    let whole = opened.into_cache(&cache).unwrap();
+    assert_eq!(whole.top.digest, top);
+    if let Some(real) = RealRegistry::start("") {
+        let name = format!("{}/a/b:x", real.host);
+        push(&self::registry(&name, RegistrySettings::default()), &whole, &cache, &never).unwrap();
+        let (_dir, fresh) = support::cache();
+        let back = pull(&self::registry(&name, RegistrySettings::default()), &fresh, None).unwrap();
+        assert_eq!(back.top.digest, top);
+        assert!(fresh.has(&Digest::of(&statement), 2));
+    }
+}
+
+/// Looking at an image in a registry does not fetch its layers; reading one does.
+#[test]
+fn an_image_is_opened_where_it_is() {
+    let Some(server) = RealRegistry::start("") else { return };
+    let (_dir, ours) = cache();
+    let image = image(&ours);
+    let name = format!("{}/team/app:v1", server.host);
+    push(&registry(&name, RegistrySettings::default()), &image, &ours, &never).unwrap();
+    let (_dir, fresh) = support::cache();
+    let opened = open_remote(registry(&name, RegistrySettings::default()), &fresh).unwrap();
+    assert_eq!(opened.image.top.digest, image.top.digest);
+    let layers = &opened.image.manifests[0].layers;
+    let here = || layers.iter().filter(|l| fresh.has(&l.blob.digest, l.blob.size_bytes)).count();
+    assert_eq!(here(), 0);
+    ampoule_image::rootfs::read(&opened, &opened.image.manifests[0]).unwrap();
+    assert_eq!(here(), layers.len());
+}
+
+#[test]
+fn who_never_lets_us_in_is_not_asked_forever() {
+    let tokens = fake(|_| Answer::ok(r#"{"token":"t"}"#));
+    let realm = tokens.url("/token");
+    let server = fake(move |_| {
+        Answer::status(401).header("WWW-Authenticate", format!(r#"Bearer realm="{realm}",service="s""#))
+    });
+    let (_dir, cache) = cache();
+    let registry = registry(&format!("{}/a/b:x", host(&server)), RegistrySettings::default());
+    let error = pull(&registry, &cache, None).err().unwrap().to_string();
+    assert!(error.contains("does not take our credentials"), "{error}");
+    assert!(server.asked().len() <= 4 && tokens.asked().len() <= 2);
+
+    // A token server that asks for a token, that answers nonsense, and that sends in a circle.
+    let answers: [(&str, Answers); 3] = [
+        ("token server does not take", || Answer::status(401)),
+        ("has no token", || Answer::ok("<html>")),
+        ("redirect", || Answer::redirect(302, "/token")),
+    ];
+    for (words, answer) in answers {
+        let tokens = fake(move |_| answer());
+        let realm = tokens.url("/token");
+        let server = fake(move |_| {
+            Answer::status(401).header("WWW-Authenticate", format!(r#"Bearer realm="{realm}""#))
+        });
+        let registry = self::registry(&format!("{}/a/b:x", host(&server)), RegistrySettings::default());
+        let error = pull(&registry, &cache, None).err().unwrap().to_string();
+        assert!(error.contains(words), "{words}: {error}");
+    }
+}
+
+#[test]
+fn passwords_go_to_no_server_without_tls_and_to_no_other_scheme() {
+    let dir = tempfile::tempdir().unwrap();
+    for realm in [
+        "ftp://127.0.0.1/token",
+        "file:///etc/passwd",
+        "http://192.0.2.1/token",
+        "javascript:x",
+        "/token",
+        "",
+    ] {
+        let server = fake(move |_| {
+            Answer::status(401).header("WWW-Authenticate", format!(r#"Bearer realm="{realm}",service="s""#))
+        });
+        for settings in
+            [RegistrySettings::default(), write_config(dir.path(), &host(&server), "am9lOnNlY3JldA==")]
+        {
+            let (_dir, cache) = cache();
+            let registry = registry(&format!("{}/a/b:x", host(&server)), settings);
+            let error = pull(&registry, &cache, None).err().unwrap().to_string();
+            let told = ["without TLS", "is reached by", "token server", "asks who we are"];
+            assert!(told.iter().any(|words| error.contains(words)), "{realm}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+    // A registry with TLS that names a token server without.
+    let tokens = fake(|_| Answer::ok(r#"{"token":"t"}"#));
+    let realm = tokens.url("/token");
+    let (server, pem) = Server::start_tls(move |_| {
+        Answer::status(401).header("WWW-Authenticate", format!(r#"Bearer realm="{realm}""#))
+    });
+    let client =
+        Client::new(ClientConfig { extra_roots_pem: vec![pem.into_bytes()], ..ClientConfig::default() });
+    let name = server.url("").trim_start_matches("https://").trim_end_matches('/').to_owned();
+    let settings = write_config(dir.path(), &name, "am9lOnNlY3JldA==");
+    let (_dir, cache) = cache();
+    let registry = Registry::new(client, settings, format!("{name}/a/b:x").parse().unwrap()).unwrap();
+    let error = pull(&registry, &cache, None).err().unwrap().to_string();
+    assert!(error.contains("without TLS"), "{error}");
+    assert!(tokens.asked().is_empty());
+}
+
+/// A refresh token is the body of a request, which a redirect would take along.
+#[test]
+fn an_identity_token_follows_no_redirect() {
+    let other = fake(|_| Answer::ok(r#"{"token":"t"}"#));
+    let elsewhere = other.url("/token");
+    let tokens = fake(move |_| Answer::redirect(307, &elsewhere));
+    let realm = tokens.url("/token");
+    let server = fake(move |_| {
+        Answer::status(401).header("WWW-Authenticate", format!(r#"Bearer realm="{realm}",service="s""#))
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.json");
+    std::fs::write(&path, format!(r#"{{"auths":{{"{}":{{"identitytoken":"s3cret"}}}}}}"#, host(&server)))
+        .unwrap();
+    let mut settings = RegistrySettings::default();
+    settings.credentials.files = vec![path];
+    let (_dir, cache) = cache();
+    let registry = registry(&format!("{}/a/b:x", host(&server)), settings);
+    let error = pull(&registry, &cache, None).err().unwrap().to_string();
+    assert!(!error.contains("s3cret"), "{error}");
+    assert_eq!(tokens.asked()[0].method, "POST");
+    assert!(other.asked().is_empty(), "the token went to another host");
+}
+
+/// Uploads go where the registry says, without our credentials if that is somewhere else.
+#[test]
+fn upload_addresses_are_looked_at() {
+    let (_dir, cache) = cache();
+    let image = image(&cache);
+    let to = |location: Option<String>| {
+        let server = fake(move |asked| match (asked.method.as_str(), &location) {
+            ("HEAD", _) => Answer::status(404),
+            ("POST", Some(to)) => Answer::status(202).header("Location", to),
+            ("POST", None) => Answer::status(202),
+            _ => Answer::ok("{}"),
+        });
+        let registry = registry(&format!("{}/a/b:x", host(&server)), RegistrySettings::default());
+        push(&registry, &image, &cache, &never).unwrap_err().to_string()
+    };
+    assert!(to(None).contains("does not say at which address"), "{}", to(None));
+    assert!(to(Some("ftp://127.0.0.1/x".to_owned())).contains("scheme `ftp`"));
+
+    let other = fake(|_| Answer::status(201));
+    let elsewhere = other.url("/upload");
+    let server = fake(move |asked| match asked.method.as_str() {
+        _ if asked.header("authorization").is_none() => {
+            Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\"")
+        }
+        "HEAD" => Answer::status(404),
+        "POST" => Answer::status(202).header("Location", &elsewhere),
+        _ => Answer::status(201),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let settings = write_config(dir.path(), &host(&server), "am9lOnNlY3JldA==");
+    push(&registry(&format!("{}/a/b:x", host(&server)), settings), &image, &cache, &never).unwrap();
+    let asked = other.asked();
+    assert!(!asked.is_empty() && asked.iter().all(|asked| asked.header("authorization").is_none()));
+}
+
+/// A mount that the registry turns down becomes an upload.
+#[test]
+fn a_mount_that_is_refused_is_an_upload() {
+    let mounts = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = mounts.clone();
+    let server = taking_mounts(move |asked| {
+        let is_mount = asked.method == "POST" && asked.path.contains("mount=");
+        if is_mount {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        is_mount.then(|| Answer::status(403))
+    });
+    let (_dir, cache) = cache();
+    let image = image(&cache);
+    for blob in image.blobs(&cache).unwrap() {
+        cache.note_location(&blob.digest, &host(&server), "closed/app");
+    }
+    let settings =
+        RegistrySettings { parallel: std::num::NonZeroUsize::new(1), ..RegistrySettings::default() };
+    let report =
+        push(&registry(&format!("{}/a/b:x", host(&server)), settings), &image, &cache, &never).unwrap();
+    assert!(mounts.load(Ordering::Relaxed) > 0);
+    assert!(report.blobs.iter().all(|blob| blob.how == PushedHow::Uploaded), "{:?}", report.blobs);
+}
+
+/// As [`taking`], with requests answered by `first` before.
+fn taking_mounts(first: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static) -> Server {
+    fake(move |asked| {
+        first(asked).unwrap_or_else(|| match asked.method.as_str() {
+            "HEAD" => Answer::status(404),
+            "POST" => Answer::status(202).header("Location", "/v2/a/b/blobs/uploads/1"),
+            "GET" => Answer::ok("{}"),
+            _ => Answer::status(201),
+        })
+    })
 }

@@ -211,9 +211,9 @@ fn collecting_keeps_what_images_that_are_there_are_made_of() {
     fs::write(cache.root().join("tmp/blob-of-a-killed-process"), "x").unwrap();
     // Somebody else is at work.
     let busy = BlobCache::open(cache.root()).unwrap();
-    assert_eq!(cache.collect().unwrap(), None);
+    assert_eq!(cache.collect(&|_| Ok(())).unwrap(), None);
     drop(busy);
-    let collected = cache.collect().unwrap().expect("nobody else is at work");
+    let collected = cache.collect(&|_| Ok(())).unwrap().expect("nobody else is at work");
     // The layer that only the second has, its plan, and the killed process's file.
     assert_eq!(collected.files, 3, "{collected:?}");
     let has = |image: &ampoule_image::project::Image| {
@@ -222,5 +222,5 @@ fn collecting_keeps_what_images_that_are_there_are_made_of() {
     };
     assert_eq!((has(&first), has(&second)), (3, 2));
     assert_eq!(store.project(&gone, &cache).unwrap().top.digest, second.top.digest);
-    assert!(cache.collect().unwrap().is_some(), "and again");
+    assert!(cache.collect(&|_| Ok(())).unwrap().is_some(), "and again");
 }

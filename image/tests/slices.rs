@@ -88,7 +88,8 @@ fn the_files_do_not_depend_on_the_layers() {
         let opened = open::projected(image, &cache).unwrap();
         let fs = rootfs::read(&opened, &opened.image.manifests[0]).unwrap();
         let mut entries = fs.entries.clone();
-        entries.values_mut().for_each(|entry| entry.layer = 0);
+        // In which layer a body lies is what differs.
+        entries.values_mut().for_each(|e| (e.layer, e.body, e.is_alias) = (0, None, false));
         let shared = &entries[&b"usr/share/shared".to_vec()];
         assert_eq!((shared.mode, shared.gid), (0o2775, 7), "with {layers} layers");
         assert!(entries.contains_key(b"var/empty".as_slice()) && entries.contains_key(b"bin".as_slice()));

@@ -1,6 +1,7 @@
 //! `ampoule image`: what is in an image, and where it goes.
 
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ampoule_image::blobs::BlobCache;
@@ -8,7 +9,8 @@ use ampoule_image::compress::Compression;
 use ampoule_image::inspect::{self, ImageDiff, TreeNode};
 use ampoule_image::load::{self, Engine};
 use ampoule_image::oci::Platform;
-use ampoule_image::project::{Image, Need};
+use ampoule_image::project::{Image, ImageManifest, Need};
+use ampoule_image::provenance::{DOCUMENT, PREDICATE};
 use ampoule_image::registry::{
     Attached, Attachment, PushReport, PushedHow, Registry, attach, pull_layout, push,
 };
@@ -19,6 +21,7 @@ use clap::{Subcommand, ValueEnum};
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus};
 use crate::images::{Images, cli_error, connect};
+use crate::provenance;
 use crate::ui::Ui;
 
 /// Look into images, compare them, and hand them on
@@ -57,12 +60,14 @@ enum Action {
     Diff { before: String, after: String },
     /// Say which path brought a file, and why
     Why { image: String, file: String },
-    /// Write an image as a layout directory, an archive, or a tar of its files
+    /// Write an image as a layout directory, an archive, or a tar of its files; or what is known of it
     #[command(after_help = "\
 Examples:
   ampoule image export result out/                    an OCI layout
   ampoule image export result app.tar                 loads in docker, podman, containerd, kind
-  ampoule image export result --format rootfs - | tar -t")]
+  ampoule image export result --format rootfs - | tar -t
+  ampoule image export result --format spdx bill.json
+  ampoule image export result --format provenance -   what it was made from, to be signed")]
     Export {
         image: String,
         /// Where to; `-` is standard output
@@ -91,6 +96,9 @@ REGISTRY_AUTH_FILE, ~/.docker/config.json (with its helpers), podman's auth.json
         /// Attach the bills of materials (SPDX and CycloneDX) as referrers
         #[arg(long)]
         sbom: bool,
+        /// Attach what the image was made from (an in-toto statement of SLSA provenance) as a referrer
+        #[arg(long)]
+        provenance: bool,
     },
     /// Pull an image into a layout directory, every byte checked
     Pull {
@@ -120,6 +128,12 @@ enum ExportFormat {
     Archive,
     /// The files, as a container sees them
     Rootfs,
+    /// The bill of materials in SPDX
+    Spdx,
+    /// The bill of materials in CycloneDX
+    Cyclonedx,
+    /// What it was made from: an in-toto statement of SLSA provenance
+    Provenance,
 }
 
 pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
@@ -136,7 +150,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             let compression = compression.map_err(|e| CliError::usage(e.to_string()))?;
             cx.export(image, out, *format, compression, parse_platform(platform.as_deref())?.as_ref())
         }
-        Action::Push { image, reference, sbom } => cx.push(image, reference, *sbom),
+        Action::Push { image, reference, sbom, provenance } => cx.push(image, reference, *sbom, *provenance),
         Action::Pull { reference, out, platform } => {
             cx.pull(reference, out, parse_platform(platform.as_deref())?.as_ref())
         }
@@ -382,10 +396,26 @@ impl Context<'_> {
             return Err(CliError::usage("a layout is a directory: it cannot go to standard output"));
         }
         let cache = &self.images.cache;
+        let spoken_of = matches!(
+            format,
+            ExportFormat::Rootfs | ExportFormat::Spdx | ExportFormat::Cyclonedx | ExportFormat::Provenance
+        );
+        if spoken_of && compression.is_some() {
+            return Err(CliError::usage("`--compression` is for layouts and archives"));
+        }
         if format == ExportFormat::Rootfs {
             let (_, opened) = self.images.open_image(image, self.plain_http)?;
-            let manifest = opened.image.manifest_for(platform);
-            return with_output(out, |to| rootfs::export(&opened, manifest, to).map_err(failed));
+            let manifest = manifest_of(&opened.image, platform)?;
+            let left_out = with_output(out, |to| rootfs::export(&opened, manifest, to).map_err(failed))?;
+            left_out.iter().for_each(|path| self.ui.warn(&format!("`{path}` is a device, and was left out")));
+            return Ok(());
+        }
+        if spoken_of {
+            let document = self.document(image, format, platform)?;
+            let write = |to: &mut dyn std::io::Write| {
+                to.write_all(&document).map_err(|e| CliError::failed(format!("cannot write `{out}`: {e}")))
+            };
+            return with_output(out, write);
         }
         let image = self.whole(image, compression)?;
         match (format, out) {
@@ -405,6 +435,28 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Returns a document that speaks of a realised image.
+    fn document(
+        &self,
+        image: &str,
+        format: ExportFormat,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<u8>, CliError> {
+        let own = self.images.image_object(image).ok_or_else(|| {
+            CliError::usage(format!(
+                "`{image}` was not made here: its bills and its provenance are not known"
+            ))
+        })?;
+        let (_, image) = self.images.project(&own, None, Need::Records)?;
+        let name = match format {
+            ExportFormat::Provenance => return provenance::statement(&self.images.store, &own, &image),
+            ExportFormat::Cyclonedx => "cyclonedx.json",
+            _ => "spdx.json",
+        };
+        let manifest = manifest_of(&image, platform)?;
+        bill(&own, &image, manifest, name).map_err(failed)
+    }
+
     /// Brings all of an image into the blob cache.
     fn whole(&self, image: &str, compression: Option<Compression>) -> Result<Image, CliError> {
         if let Some(own) = self.images.image_object(image) {
@@ -413,25 +465,36 @@ impl Context<'_> {
         if compression.is_some() {
             return Err(CliError::usage("only a realised image can be compressed anew"));
         }
-        let (_, opened) = self.images.open_image(image, self.plain_http)?;
-        opened.into_cache(&self.images.cache).map_err(failed)
+        self.images.whole_image(image, self.plain_http)
     }
 
-    fn push(&self, image: &str, reference: &str, sbom: bool) -> Result<(), CliError> {
+    fn push(&self, image: &str, reference: &str, sbom: bool, provenance: bool) -> Result<(), CliError> {
         let registry = connect(reference.trim_start_matches("docker://"), self.plain_http)?;
         let cache = &self.images.cache;
         let own = self.images.image_object(image);
-        if sbom && own.is_none() {
-            return Err(CliError::usage("only a realised image has bills of materials to attach"));
+        if (sbom || provenance) && own.is_none() {
+            return Err(CliError::usage(format!(
+                "`{image}` was not made here: there is nothing to attach to it"
+            )));
         }
         let mut attached = Vec::new();
         let report = match own {
             Some(own) => {
                 let (plan, image) = self.images.project(&own, None, Need::Records)?;
                 let make = || self.images.projector(&own, None).project(&plan, Need::Blobs).map(drop);
+                // Made before anything is sent: an image without its statement was not asked for.
+                let statement = provenance
+                    .then(|| provenance::statement(&self.images.store, &own, &image))
+                    .transpose()?;
                 let report = push(&registry, &image, cache, &make);
                 if sbom && report.is_ok() {
                     attached = attach_bills(&registry, cache, &own, &image).map_err(failed)?;
+                }
+                if let Some(bytes) = statement.filter(|_| report.is_ok()) {
+                    let (name, kind) = DOCUMENT;
+                    let annotations = &[("in-toto.io/predicate-type", PREDICATE)];
+                    let attachment = Attachment { kind, name, bytes: &bytes, annotations };
+                    attached.push(attach(&registry, cache, &image.top, &attachment).map_err(failed)?);
                 }
                 report
             }
@@ -509,34 +572,63 @@ fn attach_bills(
 ) -> ampoule_image::Result<Vec<Attached>> {
     let mut attached = Vec::new();
     for manifest in &image.manifests {
-        let dir = ampoule_image::sbom::directory(
-            manifest.descriptor.platform.as_ref().filter(|_| image.manifests.len() > 1),
-        );
         for (name, kind) in ampoule_image::sbom::DOCUMENTS {
-            let path = own.join(&dir).join(name);
-            let bytes = std::fs::read(&path).map_err(|e| ampoule_image::ImageError::io("read", &path, e))?;
-            let attachment = Attachment { kind, name, bytes: &bytes };
+            let bytes = bill(own, image, manifest, name)?;
+            let attachment = Attachment { kind, name, bytes: &bytes, annotations: &[] };
             attached.push(attach(registry, cache, &manifest.descriptor, &attachment)?);
         }
     }
     Ok(attached)
 }
 
+/// Reads a bill of materials of the image object at `own`.
+fn bill(own: &Path, image: &Image, manifest: &ImageManifest, name: &str) -> ampoule_image::Result<Vec<u8>> {
+    let platform = manifest.descriptor.platform.as_ref().filter(|_| image.manifests.len() > 1);
+    let path = own.join(ampoule_image::sbom::directory(platform)).join(name);
+    std::fs::read(&path).map_err(|e| ampoule_image::ImageError::io("read", &path, e))
+}
+
+/// Returns the manifest for `platform`, or the first if none is named.
+fn manifest_of<'a>(image: &'a Image, platform: Option<&Platform>) -> Result<&'a ImageManifest, CliError> {
+    let there =
+        |m: &ImageManifest| m.descriptor.platform.as_ref().map(ToString::to_string).unwrap_or_default();
+    if let Some(platform) = platform
+        && !image.manifests.iter().any(|m| m.descriptor.platform.as_ref() == Some(platform))
+    {
+        let all: Vec<String> = image.manifests.iter().map(there).collect();
+        return Err(CliError::usage(format!("the image has no `{platform}`: it has `{}`", all.join("`, `"))));
+    }
+    Ok(image.manifest_for(platform))
+}
+
 fn joined<V>(names: Option<&std::collections::BTreeMap<String, V>>) -> String {
     names.map(|names| names.keys().cloned().collect::<Vec<_>>().join(" ")).unwrap_or_default()
 }
 
-fn with_output(
+/// Writes to a file that is there whole or not at all, or to standard output.
+fn with_output<T>(
     out: &str,
-    write: impl FnOnce(&mut dyn std::io::Write) -> Result<(), CliError>,
-) -> Result<(), CliError> {
+    write: impl FnOnce(&mut dyn std::io::Write) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let fail = |e: std::io::Error| CliError::failed(format!("cannot write `{out}`: {e}"));
-    if out == "-" {
-        let mut stdout = std::io::stdout().lock();
-        write(&mut stdout)?;
-        return stdout.flush().map_err(fail);
+    let path = Path::new(out);
+    let is_pipe = path.metadata().is_ok_and(|meta| !meta.is_file());
+    if out == "-" || is_pipe {
+        let mut to: Box<dyn std::io::Write> = if out == "-" {
+            Box::new(std::io::stdout().lock())
+        } else {
+            Box::new(std::fs::File::create(out).map_err(fail)?)
+        };
+        let done = write(&mut to)?;
+        to.flush().map_err(fail)?;
+        return Ok(done);
     }
-    let mut file = std::io::BufWriter::new(std::fs::File::create(out).map_err(fail)?);
-    write(&mut file)?;
-    file.flush().map_err(fail)
+    let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::Builder::new().prefix(".ampoule-").tempfile_in(parent).map_err(fail)?;
+    let mut to = std::io::BufWriter::new(file);
+    let done = write(&mut to)?;
+    let file = to.into_inner().map_err(|e| fail(e.into_error()))?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(fail)?;
+    file.persist(path).map_err(|e| fail(e.error))?;
+    Ok(done)
 }

@@ -169,10 +169,10 @@ fn pour(store: &Store, path: &StorePath, own: &Path, links: &mut Links, ui: &Ui)
     }
     // Layouts lie beside the store, named by digest, so that the same image is written once.
     let digits = report.digest.to_string().replace(':', "-");
-    let layout = store.root().path().join("layouts").join(format!("{digits}-{}", tag_dir(&report.reference)));
+    let layouts = crate::images::layouts_dir(store.root());
+    let layout = layouts.join(format!("{digits}-{}", tag_dir(&report.reference)));
     if !layout.join("index.json").is_file() {
-        let parent = layout.parent().expect("it was joined to one");
-        std::fs::create_dir_all(parent).while_doing(|| format!("cannot make `{}`", parent.display()))?;
+        std::fs::create_dir_all(&layouts).while_doing(|| format!("cannot make `{}`", layouts.display()))?;
         image.write_layout(&images.cache, &layout).map_err(|e| crate::images::cli_error(&e))?;
     }
     // What was realised last under a name is kept, as an image's tag keeps it elsewhere.
@@ -180,6 +180,7 @@ fn pour(store: &Store, path: &StorePath, own: &Path, links: &mut Links, ui: &Ui)
     let link = links.next("out");
     if let Some(link) = &link {
         link_to(link, &layout, store)?;
+        crate::images::note_result(store.root(), link)?;
     }
     let shown = link.as_deref().unwrap_or(&layout);
     if ui.json() {

@@ -30,6 +30,8 @@ pub struct Attachment<'a> {
     pub name: &'a str,
     /// The document.
     pub bytes: &'a [u8],
+    /// Words about it.
+    pub annotations: &'a [(&'a str, &'a str)],
 }
 
 /// What was attached.
@@ -57,6 +59,8 @@ pub fn attach(
 ) -> Result<Attached> {
     let mut document = Descriptor::of(attachment.kind, attachment.bytes);
     document.annotations.insert(TITLE.to_owned(), attachment.name.to_owned());
+    let words = attachment.annotations.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    document.annotations.extend(words.clone());
     let config = Descriptor::of(EMPTY, b"{}");
     let mut blobs = Vec::new();
     for bytes in [attachment.bytes, b"{}"] {
@@ -67,6 +71,7 @@ pub fn attach(
     let manifest = Manifest {
         artifact_type: Some(attachment.kind.to_owned()),
         subject: Some(Descriptor::new(&subject.media_type, subject.digest, subject.size)),
+        annotations: words.collect(),
         ..Manifest::new(config, vec![document])
     };
     let bytes = oci::to_json(&manifest);

@@ -10,6 +10,7 @@ use ampoule_net::{
 };
 use serde::Deserialize;
 
+use crate::base;
 use crate::digest::Digest;
 use crate::error::{ImageError, Result};
 use crate::oci::media;
@@ -203,11 +204,14 @@ impl Registry {
         let mut url =
             Url::parse(realm).map_err(|e| fail(&self.reference, format!("its token server: {e}")))?;
         // A password over http would be a present to everybody on the way.
-        let safe = url.scheme() == "https"
-            || self.is_own(&url)
-            || (self.base.scheme() == "http" && is_loopback(&url));
+        let on_loopback = self.base.scheme() == "http" && url.scheme() == "http" && is_loopback(&url);
+        let safe = url.scheme() == "https" || self.is_own(&url) || on_loopback;
         if !safe && credential.is_some() {
             return Err(self.refused(doing, "the registry wants our password sent to a server without TLS"));
+        }
+        if !safe {
+            let why = format!("the registry names a token server that is reached by `{}`", url.scheme());
+            return Err(self.refused(doing, &why));
         }
         let own_scope = format!("repository:{}:pull,push", self.reference.repository);
         let scope = scope.unwrap_or(&own_scope);
@@ -223,6 +227,8 @@ impl Registry {
                 Request::for_url(Method::POST, url)
                     .map(|r| r.header(CONTENT_TYPE, "application/x-www-form-urlencoded"))
                     .map(|r| r.body(Body::bytes(form.query().unwrap_or_default())))
+                    // The body is a secret, and a redirect would take it along.
+                    .map(Request::without_redirects)
             }
             other => {
                 if let Some(service) = service {
@@ -304,7 +310,7 @@ impl Registry {
             return Err(ImageError::DigestMismatch { what: what(), expected, found: digest });
         }
         if !media::is_index(&media_type) && !media::is_manifest(&media_type) {
-            return Err(ImageError::malformed(what(), format!("it came as `{media_type}`")));
+            return Err(base::not_an_image(&media_type));
         }
         Ok(FetchedManifest { bytes, media_type, digest })
     }
@@ -316,11 +322,19 @@ impl Registry {
 
     /// Returns the URL that an answer's `Location` means.
     pub(crate) fn location(&self, response: &Response) -> Result<Url> {
-        let text = response.header(LOCATION).unwrap_or_default();
+        let text = response.header(LOCATION).ok_or_else(|| {
+            fail(&self.reference, "it takes an upload, and does not say at which address".to_owned())
+        })?;
         let url = response
             .url()
             .join(text)
             .map_err(|e| fail(&self.reference, format!("its upload address: {e}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(fail(
+                &self.reference,
+                format!("its upload address has the scheme `{}`", url.scheme()),
+            ));
+        }
         // An https registry that sends the upload to http means itself, behind a proxy.
         let mut url = url;
         if self.base.scheme() == "https" && url.scheme() == "http" {

@@ -27,7 +27,7 @@ pub use attach::{Attached, Attachment, attach};
 pub use auth::Challenge;
 pub use client::{Registry, RegistrySettings};
 pub use docker_config::{Credential, CredentialSources};
-pub use pull::{PullReport, Pulled, pull, pull_layout};
+pub use pull::{PullReport, Pulled, open_remote, pull, pull_layout};
 pub use push::{PushReport, PushedBlob, PushedHow, push};
 pub use reference::Reference;
 

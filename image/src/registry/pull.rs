@@ -1,20 +1,22 @@
 //! Pulling: an image into the blob cache, and as a layout; every byte checked.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::Path;
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use ampoule_net::{Download, Method, NetErrorKind, Sink};
 use serde::Serialize;
 
-use crate::base::{self, MAX_LAYERS};
+use crate::base::{self, MAX_LAYERS, is_image};
 use crate::blobs::{BlobCache, NewBlob};
 use crate::digest::{Digest, Sha256};
 use crate::error::{ImageError, Result};
 use crate::layout::{self, BlobRef, REF_NAME};
 use crate::oci::{self, Config, Descriptor, Index, Manifest, Platform};
-use crate::registry::client::{MAX_MANIFEST_BYTES, Registry, error};
+use crate::open::{self, Blobs, OpenImage, Top};
+use crate::registry::client::{FetchedManifest, MAX_MANIFEST_BYTES, Registry, error};
 
 /// An image that lies in the blob cache.
 pub struct Pulled {
@@ -57,28 +59,19 @@ pub fn pull(registry: &Registry, cache: &BlobCache, platform: Option<&Platform>)
         let index = base::read_index(&fetched.bytes, Some(&fetched.media_type))?;
         let wanted: Vec<Descriptor> = match platform {
             Some(platform) => vec![base::choose(&index, platform)?.clone()],
-            // Attestations and the like are no images.
-            None => index.manifests.iter().filter(|d| is_image(d)).cloned().collect(),
+            None => {
+                index.manifests.iter().filter(|d| oci::media::is_manifest(&d.media_type)).cloned().collect()
+            }
         };
-        if wanted.len() > MAX_LAYERS {
-            return Err(ImageError::malformed("image index", format!("{} platforms", wanted.len())));
-        }
+        check_count(&wanted)?;
         for descriptor in wanted {
-            let one = registry.get_manifest(&descriptor.digest.to_string())?;
-            if one.bytes.len() as u64 != descriptor.size {
-                return Err(ImageError::SizeMismatch {
-                    what: format!("manifest `{}`", descriptor.digest),
-                    expected: descriptor.size,
-                    found: one.bytes.len() as u64,
-                });
+            let one = named_manifest(registry, &descriptor)?;
+            if is_image(&descriptor) {
+                let manifest = pull.image(&one.bytes, &one.media_type)?;
+                manifests.push((descriptor, manifest));
+            } else {
+                pull.companion(&one.bytes)?;
             }
-            if one.media_type != descriptor.media_type {
-                let why =
-                    format!("the index says `{}`, it came as `{}`", descriptor.media_type, one.media_type);
-                return Err(ImageError::malformed(format!("manifest `{}`", descriptor.digest), why));
-            }
-            let manifest = pull.image(&one.bytes, &one.media_type)?;
-            manifests.push((descriptor, manifest));
         }
         pull.document(&fetched.bytes)?;
     } else {
@@ -126,9 +119,73 @@ pub fn pull_layout(
     })
 }
 
-fn is_image(descriptor: &Descriptor) -> bool {
-    oci::media::is_manifest(&descriptor.media_type)
-        && descriptor.platform.as_ref().is_none_or(|platform| platform.architecture != "unknown")
+fn check_count(manifests: &[Descriptor]) -> Result<()> {
+    if manifests.len() > MAX_LAYERS {
+        return Err(ImageError::malformed("image index", format!("{} platforms", manifests.len())));
+    }
+    Ok(())
+}
+
+/// Fetches a manifest that an index names, which must be as the index says.
+fn named_manifest(registry: &Registry, descriptor: &Descriptor) -> Result<FetchedManifest> {
+    let one = registry.get_manifest(&descriptor.digest.to_string())?;
+    if one.bytes.len() as u64 != descriptor.size {
+        return Err(ImageError::SizeMismatch {
+            what: format!("manifest `{}`", descriptor.digest),
+            expected: descriptor.size,
+            found: one.bytes.len() as u64,
+        });
+    }
+    if one.media_type != descriptor.media_type {
+        let why = format!("the index says `{}`, it came as `{}`", descriptor.media_type, one.media_type);
+        return Err(ImageError::malformed(format!("manifest `{}`", descriptor.digest), why));
+    }
+    Ok(one)
+}
+
+/// Opens an image where it is: manifests and configurations are fetched now, a layer when
+/// somebody reads it.
+///
+/// # Errors
+/// As [`pull`].
+pub fn open_remote(registry: Registry, cache: &BlobCache) -> Result<OpenImage> {
+    let fetched = registry.get_manifest(&registry.reference.selector())?;
+    if oci::media::is_index(&fetched.media_type) {
+        let index = base::read_index(&fetched.bytes, Some(&fetched.media_type))?;
+        check_count(&index.manifests)?;
+        for descriptor in index.manifests.iter().filter(|d| is_image(d)) {
+            cache.put(&named_manifest(&registry, descriptor)?.bytes)?;
+        }
+    }
+    let reference = &registry.reference;
+    let mut descriptor = Descriptor::of(&fetched.media_type, &fetched.bytes);
+    if let Some(tag) = &reference.tag {
+        descriptor.annotations.insert(REF_NAME.to_owned(), tag.clone());
+    }
+    let name = format!("{}/{}:latest", reference.host, reference.repository);
+    descriptor.annotations.insert("io.containerd.image.name".to_owned(), name);
+    let blobs = Remote { cache: cache.clone(), registry };
+    open::read(Top { descriptor, bytes: Some(fetched.bytes) }, Box::new(blobs))
+}
+
+/// A registry's blobs, through the cache.
+struct Remote {
+    cache: BlobCache,
+    registry: Registry,
+}
+
+impl Blobs for Remote {
+    fn open(&self, digest: &Digest, size_bytes: u64) -> Result<Box<dyn Read + Send>> {
+        let path = self.cache.blob_path(digest);
+        if !self.cache.has(digest, size_bytes) {
+            fetch(&self.registry, &self.cache, digest, size_bytes)?;
+        }
+        Ok(Box::new(File::open(&path).map_err(|e| ImageError::io("read", &path, e))?))
+    }
+
+    fn path(&self, digest: &Digest) -> Option<PathBuf> {
+        Some(self.cache.blob_path(digest))
+    }
 }
 
 struct Pull<'a> {
@@ -157,6 +214,13 @@ impl Pull<'_> {
         self.fetch_all(&manifest.layers)?;
         self.document(bytes)?;
         Ok(manifest)
+    }
+
+    /// Pulls what an index names beside images.
+    fn companion(&mut self, bytes: &[u8]) -> Result<()> {
+        let manifest: Manifest = oci::from_json("manifest", bytes)?;
+        self.fetch_all(&[&[manifest.config], &manifest.layers[..]].concat())?;
+        self.document(bytes)
     }
 
     fn document(&mut self, bytes: &[u8]) -> Result<()> {
@@ -206,44 +270,52 @@ impl Pull<'_> {
     }
 
     fn fetch(&self, descriptor: &Descriptor) -> Result<()> {
-        let doing = format!("pull blob `{}`", descriptor.digest);
-        // A token may have run out since the manifest came: asking for the head with
-        // the registry's own ways gets a new one.
-        let head = self.registry.url(&format!("blobs/{}", descriptor.digest));
-        if self.registry.may_be_stale() {
-            self.registry.send(&doing, &self.registry.request(Method::HEAD, head)?)?;
-        }
-        let url = self.registry.url(&format!("blobs/{}", descriptor.digest));
-        let ready = self.registry.ready(&url);
-        let request = self.registry.request(Method::GET, url)?.without_netrc().credentials(ready);
-        let mut sink = BlobSink { blob: self.cache.start()?, hasher: Sha256::new(), taken: 0 };
-        // One byte more than announced is already too much.
-        let download = Download { request, limit_bytes: Some(descriptor.size) };
-        let done = self.registry.client().download(&download, &mut sink);
-        if let Err(e) = done {
-            if matches!(*e.kind, NetErrorKind::TooLarge { .. }) {
-                let (expected, found) = (descriptor.size, descriptor.size + 1);
-                return Err(ImageError::SizeMismatch { what: doing, expected, found });
-            }
-            return Err(error(&doing, &e));
-        }
-        if sink.taken != descriptor.size {
-            return Err(ImageError::SizeMismatch {
-                what: doing,
-                expected: descriptor.size,
-                found: sink.taken,
-            });
-        }
-        let found = sink.hasher.finish();
-        if found != descriptor.digest {
-            return Err(ImageError::DigestMismatch { what: doing, expected: descriptor.digest, found });
-        }
-        self.cache.finish(sink.blob, &descriptor.digest)?;
-        let reference = &self.registry.reference;
-        self.cache.note_location(&descriptor.digest, &reference.host, &reference.repository);
+        fetch(self.registry, self.cache, &descriptor.digest, descriptor.size)?;
         *self.received.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += descriptor.size;
         Ok(())
     }
+}
+
+/// Fetches a blob into the cache, checked.
+fn fetch(registry: &Registry, cache: &BlobCache, digest: &Digest, size_bytes: u64) -> Result<()> {
+    let doing = format!("pull blob `{digest}`");
+    let url = registry.url(&format!("blobs/{digest}"));
+    let mut sink = BlobSink { blob: cache.start()?, hasher: Sha256::new(), taken: 0 };
+    let mut download = || {
+        let ready = registry.ready(&url);
+        let request = registry.request(Method::GET, url.clone())?.without_netrc().credentials(ready);
+        // One byte more than announced is already too much.
+        let download = Download { request, limit_bytes: Some(size_bytes) };
+        Ok::<_, ImageError>(registry.client().download(&download, &mut sink))
+    };
+    // A token may have run out since the manifest came, or be asked for only now: asking
+    // for the head with the registry's own ways gets a new one.
+    let renew = || registry.send(&doing, &registry.request(Method::HEAD, url.clone())?).map(drop);
+    if registry.may_be_stale() {
+        renew()?;
+    }
+    let mut done = download()?;
+    if done.as_ref().is_err_and(|e| matches!(*e.kind, NetErrorKind::Status { status, .. } if status == 401)) {
+        renew()?;
+        done = download()?;
+    }
+    let mismatch = |found| ImageError::SizeMismatch { what: doing.clone(), expected: size_bytes, found };
+    if let Err(e) = done {
+        return Err(match *e.kind {
+            NetErrorKind::TooLarge { .. } => mismatch(size_bytes.saturating_add(1)),
+            _ => error(&doing, &e),
+        });
+    }
+    if sink.taken != size_bytes {
+        return Err(mismatch(sink.taken));
+    }
+    let found = sink.hasher.finish();
+    if found != *digest {
+        return Err(ImageError::DigestMismatch { what: doing, expected: *digest, found });
+    }
+    cache.finish(sink.blob, digest)?;
+    cache.note_location(digest, &registry.reference.host, &registry.reference.repository);
+    Ok(())
 }
 
 struct BlobSink {

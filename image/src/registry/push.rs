@@ -95,14 +95,16 @@ pub fn push(
             .manifests
             .iter()
             .map(|m| m.descriptor.digest)
+            .chain(image.companions.iter().map(|companion| companion.descriptor.digest))
             .chain(image.index.as_ref().map(|_| image.top.digest))
             .collect();
         let mut blobs = image.blobs(cache)?;
         blobs.retain(|blob| !documents.contains(&blob.digest));
         report.blobs = push_blobs(registry, cache, &blobs, make)?;
-        for manifest in image.manifests.iter().filter(|_| image.index.is_some()) {
-            let digest = manifest.descriptor.digest.to_string();
-            put_manifest(registry, &digest, &manifest.descriptor.media_type, &manifest.bytes)?;
+        let images = image.manifests.iter().map(|m| (&m.descriptor, &m.bytes));
+        let others = image.companions.iter().map(|companion| (&companion.descriptor, &companion.bytes));
+        for (descriptor, bytes) in images.chain(others).filter(|_| image.index.is_some()) {
+            put_manifest(registry, &descriptor.digest.to_string(), &descriptor.media_type, bytes)?;
         }
     }
     let (media_type, bytes) = match &image.index {
