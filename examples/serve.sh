@@ -20,6 +20,7 @@ case "$name" in
     nginx) file=nginx.img; ask='curl -sS http://127.0.0.1:8080/'; want='minimal image' ;;
     upstream-nginx) file=upstream-nginx.img; ask='curl -sS -i http://127.0.0.1:8080/'; want='nginx/1.22.1' ;;
     flask) file=flask/flask.img; ask='curl -sS http://127.0.0.1:8000/'; want='Hello from Flask' ;;
+    flask-debian) file=flask-debian/flask.img; ask='curl -sS http://127.0.0.1:8000/'; want='Hello from Flask' ;;
     express) file=express/express.img; ask='curl -sS http://127.0.0.1:8000/?name=you'; want='Hello, you, from Express' ;;
     rust-service) file=rust-service/service.img; ask='curl -sS --data one,two,one http://127.0.0.1:8080/'; want='"one":2' ;;
     redis) file=redis.img; want='+PONG'
