@@ -96,6 +96,9 @@ _useInputHooks() {
                 if [ -z "${dontUseNinjaInstall:-}" ]; then : "${installPhase:=ninjaInstallPhase}"; fi ;;
             autoreconf) preConfigurePhases="autoreconfPhase ${preConfigurePhases:-}" ;;
             version-check) preInstallCheckHooks+=(versionCheck) ;;
+            copy-desktop-items) preFixupHooks+=(copyDesktopItems) ;;
+            newer-sources) postUnpackHooks+=(_newerSources) ;;
+            validate-pkg-config) preInstallCheckHooks+=(validatePkgConfig); postFixupHooks+=(validatePkgConfig) ;;
         esac
     done
 }
@@ -142,6 +145,42 @@ mesonInstallPhase() { runHook preInstall; meson install --no-rebuild ${mesonInst
 ninjaBuildPhase() { runHook preBuild; ninja $(_parallel) ${ninjaFlags:-} ${buildFlags:-}; runHook postBuild; }
 ninjaCheckPhase() { runHook preCheck; ninja $(_parallel) ${ninjaFlags:-} "${checkTarget:-test}"; runHook postCheck; }
 ninjaInstallPhase() { runHook preInstall; ninja ${ninjaFlags:-} ${installTargets:-install}; runHook postInstall; }
+
+_newerSources() { find . -type f ! -newermt 1980-01-02 -exec touch -d 1980-01-02 {} +; }
+
+copyDesktopItems() {
+    local item file
+    for item in ${desktopItems:-}; do
+        for file in "$item" "$item"/share/applications/*.desktop; do
+            if [ -f "$file" ]; then install -Dm644 "$file" "$out/share/applications/$(stripHash "$file")"; fi
+        done
+    done
+}
+
+validatePkgConfig() {
+    local output file
+    for output in $outputs; do
+        for file in "${!output}"/lib/pkgconfig/*.pc "${!output}"/share/pkgconfig/*.pc; do pkg-config --validate "$file"; done
+    done
+}
+
+# Hashes of store paths become letters of which no path is made.
+_forgetHash() {
+    local hash=$1
+    shift
+    sed -i "s|/nix/store/$hash-|/nix/store/eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee-|g" "$@"
+}
+remove-references-to() {
+    local -a paths=()
+    local path
+    while [ "${1:-}" = -t ]; do paths+=("$2"); shift 2; done
+    for path in "${paths[@]}"; do path=${path#/nix/store/}; _forgetHash "${path:0:32}" "$@"; done
+}
+nuke-refs() { sed -i -E 's|/nix/store/[0-9a-z]{32}-|/nix/store/eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee-|g' "$@"; }
+export -f remove-references-to nuke-refs _forgetHash
+
+# lndir FROM TO: a tree of links to the files of another.
+lndir() { (cd "${2:-.}" && cp -rs --no-preserve=mode "$1"/. .); }
 
 # Fails unless the program says its version.
 versionCheck() {
