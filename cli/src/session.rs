@@ -339,13 +339,20 @@ impl Session {
     /// Shows an error of the evaluation, and returns what the command ends with.
     pub fn show(&self, ev: &mut Evaluator, error: &EvalError, ui: &Ui) -> CliError {
         crate::report::eval_error(ev, error, &self.settings.sources, self.show_trace, ui);
-        let status = if error.kind() == ErrorKind::Interrupted {
-            ExitStatus::Interrupted
-        } else {
-            ExitStatus::Evaluation
+        let status = match error.kind() {
+            ErrorKind::Interrupted => ExitStatus::Interrupted,
+            ErrorKind::Thrown if is_policys(ev, error) => ExitStatus::Policy,
+            _ => ExitStatus::Evaluation,
         };
         CliError::told(status)
     }
+}
+
+/// Whether an error is the library's refusal of a package for what its `meta` says: nothing else is thrown in that file.
+fn is_policys(ev: &Evaluator, error: &EvalError) -> bool {
+    let file = Path::new(crate::world::STD_DIR).join("stdenv/check-meta.img");
+    ev.file_span(error.place())
+        .is_some_and(|at| Path::new(ev.settings().sources.get(at.file).name()) == file)
 }
 
 /// Whether a value is a function with a named argument that neither has a default nor is given.
@@ -468,9 +475,10 @@ fn policy(config: &Config) -> String {
         allowed.push(' ');
     }
     format!(
-        "{{ allowBroken = {}; allowDeprecated = {}; allowUnfree = {}; permittedInsecurePackages = [ {allowed}]; }}",
+        "{{ allowBroken = {}; allowDeprecated = {}; allowUnfree = {}; allowUnsupportedSystem = {}; permittedInsecurePackages = [ {allowed}]; }}",
         config.bool("policy.allow-broken"),
         config.bool("policy.allow-deprecated"),
         config.bool("policy.allow-unfree"),
+        config.bool("policy.allow-unsupported"),
     )
 }

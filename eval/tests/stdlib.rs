@@ -21,12 +21,15 @@ const SUBJECTS: &[(&str, &str, &str)] = &[
     ("stdenv/default.img", "Building from source", ""),
     ("fetchers.img", "Fetching", ""),
     ("writers.img", "Files and small builds", ""),
+    ("builders.img", "Further builders", ""),
+    ("stdenv/hooks.img", "What changes the phases", ""),
     ("source.img", "Project sources", "source."),
     ("elf.img", "Programs in ELF", "elf."),
     ("languages/rust.img", "Rust", "rust."),
     ("languages/python.img", "Python", "python."),
     ("languages/node.img", "Node", "node."),
     ("languages/go.img", "Go", "go."),
+    ("nixpkgs.img", "Names of nixpkgs", ""),
     ("lib/trivial.img", "lib: anything", "lib."),
     ("lib/fixed-points.img", "lib: fixed points", "lib."),
     ("lib/lists.img", "lib: lists", "lib."),
@@ -34,13 +37,19 @@ const SUBJECTS: &[(&str, &str, &str)] = &[
     ("lib/strings.img", "lib: strings", "lib."),
     ("lib/versions.img", "lib: versions", "lib.versions."),
     ("lib/customisation.img", "lib: calling and overriding", "lib."),
+    ("lib/derivations.img", "lib: derivations", "lib."),
+    ("lib/meta.img", "lib: what packages say of themselves", "lib."),
     ("lib/generators.img", "lib: configuration files", "lib.generators."),
+    ("lib/cli.img", "lib: command lines", "lib.cli."),
     ("lib/options.img", "lib: options", "lib."),
     ("lib/types.img", "lib: types of options", "lib.types."),
     ("lib/modules.img", "lib: modules", "lib."),
     ("lib/systems.img", "lib: systems", "lib.systems."),
     ("lib/debug.img", "lib: debugging", "lib."),
     ("lib/filesystem.img", "lib: directories", "lib."),
+    ("lib/path.img", "lib: paths", "lib.path."),
+    ("lib/sources.img", "lib: sources", "lib."),
+    ("lib/fileset.img", "lib: sets of files", "lib.fileset."),
 ];
 
 struct Example {
@@ -99,6 +108,10 @@ fn read(file: &str) -> (Vec<String>, Vec<Entry>) {
             if name.is_none() && file != "default.img" {
                 head = comment.drain(..).map(|(_, words)| words).collect();
             }
+        }
+        // What stands in a `let` before is nobody's but the file's.
+        if line == "in" {
+            entries.clear();
         }
         match name {
             Some(name) if !comment.is_empty() => entries.push(entry(name, &comment)),

@@ -6,7 +6,7 @@
 
 use crate::debian::resolve::{Choice, Why, resolve};
 use crate::debian::{
-    Index, IndexError, Keyring, Package, Release, ReleaseError, ResolveError, Universe, compare_versions,
+    Index, IndexError, Keyring, Kept, Package, Release, ReleaseError, ResolveError, Universe, compare_versions,
 };
 use crate::lock::{
     LOCK_VERSION, LockFile, LockedDebian, LockedIndex, LockedPackage, LockedWhy, names_of, sorted, to_hex,
@@ -27,10 +27,13 @@ pub trait Archive: Sync {
     fn fetch(&self, archive: &str, path: &str, sha256: Option<&str>) -> Result<Vec<u8>, ArchiveError>;
 
     /// What was kept under `key`, if it still is.
-    fn cached(&self, key: &str) -> Option<Vec<u8>>;
+    fn cached(&self, key: &str) -> Option<Box<dyn Kept>>;
 
-    /// Keeps `bytes` under `key`; may fail in silence.
-    fn keep(&self, key: &str, bytes: &[u8]);
+    /// Keeps the bytes of `parts`, one after the other, under `key`; may fail in silence.
+    fn keep(&self, key: &str, parts: &[&[u8]]);
+
+    /// Forgets what was kept under `key`; may fail in silence.
+    fn forget(&self, key: &str);
 
     /// The time as `20250517T083200Z`, to see whether a release has expired. None: it is not asked.
     fn now(&self) -> Option<String>;
@@ -73,6 +76,21 @@ pub enum LockingError {
         dist: String,
         /// When.
         valid_until: String,
+    },
+    /// A release file is older than the one that the lock was made from.
+    #[error(
+        "mirror://{archive}/dists/{dist}/InRelease is of {date}, older than what ampoule.lock was made from ({locked}): \
+         the mirror is behind, or someone holds back updates"
+    )]
+    Older {
+        /// Mirror's name.
+        archive: String,
+        /// Under `dists/`.
+        dist: String,
+        /// Of the release.
+        date: String,
+        /// Of the lock.
+        locked: String,
     },
     /// An index is not what its release says.
     #[error("mirror://{archive}/{path} is not what the signed release names: {reason}")]
@@ -150,6 +168,32 @@ pub fn lock_debian(
     old: Option<&LockFile>,
     refresh: &Refresh,
 ) -> Result<Locked, LockingError> {
+    without_damage(archive, |used| make_lock(section, keyring, archive, old, refresh, used))
+}
+
+/// Runs `work`, which names the indexes that it used; if one of them was damaged in the cache, once more without it.
+fn without_damage<T>(
+    archive: &dyn Archive,
+    work: impl Fn(&mut Vec<Loaded>) -> Result<T, LockingError>,
+) -> Result<T, LockingError> {
+    let mut used = Vec::new();
+    let result = work(&mut used);
+    let damaged: Vec<&Loaded> = used.iter().filter(|one| one.index.is_damaged()).collect();
+    if damaged.is_empty() {
+        return result;
+    }
+    damaged.iter().for_each(|one| archive.forget(&cache_key(&one.meta.sha256)));
+    work(&mut Vec::new())
+}
+
+fn make_lock(
+    section: &DebianSection,
+    keyring: &Keyring,
+    archive: &dyn Archive,
+    old: Option<&LockFile>,
+    refresh: &Refresh,
+    used: &mut Vec<Loaded>,
+) -> Result<Locked, LockingError> {
     let mut notes = Vec::new();
     let kept = match refresh {
         Refresh::Keep => old.and_then(|lock| cached_indexes(section, lock, archive)),
@@ -157,7 +201,7 @@ pub fn lock_debian(
     };
     let loaded = match kept {
         Some(loaded) => loaded,
-        None => fetch_indexes(section, keyring, archive)?,
+        None => fetch_indexes(section, keyring, archive, old)?,
     };
     let metas: Vec<LockedIndex> = loaded.iter().map(|one| one.meta.clone()).collect();
     let (loaded, pins) = match (refresh, old) {
@@ -171,6 +215,8 @@ pub fn lock_debian(
         }
         _ => (loaded, BTreeMap::new()),
     };
+    *used = loaded;
+    let loaded = &*used;
 
     let mut packages = Vec::new();
     let mut choices = Vec::new();
@@ -229,8 +275,13 @@ pub fn security_updates(
     archive: &dyn Archive,
     lock: &LockFile,
 ) -> Result<Vec<NewerVersion>, LockingError> {
-    let source = section.security_source();
-    let loaded = fetch_source(section, &source, keyring, archive)?;
+    without_damage(archive, |used| {
+        *used = fetch_source(section, &section.security_source(), keyring, archive, Some(lock))?;
+        Ok(newer_versions(used, lock))
+    })
+}
+
+fn newer_versions(loaded: &[Loaded], lock: &LockFile) -> Vec<NewerVersion> {
     let mut found: BTreeMap<(String, String), NewerVersion> = BTreeMap::new();
     for package in &lock.packages {
         let universe = Universe::new(
@@ -249,7 +300,7 @@ pub fn security_updates(
             entry.used_in.push(format!("{}/{}", package.platform, package.use_name));
         }
     }
-    Ok(found.into_values().collect())
+    found.into_values().collect()
 }
 
 fn locked_package(
@@ -331,9 +382,10 @@ fn fetch_indexes(
     section: &DebianSection,
     keyring: &Keyring,
     archive: &dyn Archive,
+    old: Option<&LockFile>,
 ) -> Result<Vec<Loaded>, LockingError> {
-    let per_source: Result<Vec<Vec<Loaded>>, LockingError> =
-        section.sources().par_iter().map(|source| fetch_source(section, source, keyring, archive)).collect();
+    let fetch = |source: &SuiteSource| fetch_source(section, source, keyring, archive, old);
+    let per_source: Result<Vec<Vec<Loaded>>, LockingError> = section.sources().par_iter().map(fetch).collect();
     Ok(per_source?.into_iter().flatten().collect())
 }
 
@@ -342,8 +394,9 @@ fn fetch_source(
     source: &SuiteSource,
     keyring: &Keyring,
     archive: &dyn Archive,
+    old: Option<&LockFile>,
 ) -> Result<Vec<Loaded>, LockingError> {
-    let release = fetch_release(source, keyring, archive)?;
+    let release = fetch_release(source, keyring, archive, old)?;
     let wanted: Vec<(String, String)> = sorted(&section.architectures)
         .into_iter()
         .flat_map(|arch| {
@@ -360,6 +413,7 @@ fn fetch_release(
     source: &SuiteSource,
     keyring: &Keyring,
     archive: &dyn Archive,
+    old: Option<&LockFile>,
 ) -> Result<Release, LockingError> {
     let path = format!("dists/{}/InRelease", source.dist);
     let bytes = archive.fetch(&source.archive, &path, None)?;
@@ -376,6 +430,21 @@ fn fetch_release(
             archive: source.archive.clone(),
             dist: source.dist.clone(),
             valid_until: valid_until.clone(),
+        });
+    }
+    let known = old.iter().flat_map(|lock| &lock.debian.indexes);
+    let newest = known
+        .filter(|index| index.archive == source.archive && index.dist == source.dist)
+        .map(|index| index.date.as_str())
+        .max();
+    if let Some(locked) = newest
+        && release.date.as_str() < locked
+    {
+        return Err(LockingError::Older {
+            archive: source.archive.clone(),
+            dist: source.dist.clone(),
+            date: release.date,
+            locked: locked.to_owned(),
         });
     }
     Ok(release)
@@ -402,7 +471,7 @@ fn fetch_index(
         sha256: plain.sha256.clone(),
     };
     let key = cache_key(&plain.sha256);
-    if let Some(index) = archive.cached(&key).and_then(|bytes| Index::from_cache(bytes).ok()) {
+    if let Some(index) = archive.cached(&key).and_then(|kept| Index::from_cache(kept).ok()) {
         return Ok(Loaded { meta, index });
     }
     let path = release.path_of(&source.dist, compressed);
@@ -411,13 +480,18 @@ fn fetch_index(
         path: path.clone(),
         reason,
     };
-    let bytes = archive.fetch(&source.archive, &path, Some(&compressed.sha256))?;
+    let fetch = |path: &str| archive.fetch(&source.archive, path, Some(&compressed.sha256));
+    let plain_path = format!("dists/{}/{}", source.dist, compressed.path);
+    // A mirror may lack the folder of hashes although the release promises it.
+    let bytes = fetch(&path).or_else(|error| {
+        if plain_path == path { Err(error) } else { fetch(&plain_path).map_err(|_| error) }
+    })?;
     expect_hash(&bytes, &compressed.sha256).map_err(bad)?;
     let text = decompress(&compressed.path, bytes, plain.size_bytes).map_err(bad)?;
     expect_hash(&text, &plain.sha256).map_err(bad)?;
     let text = String::from_utf8(text).map_err(|_| bad("it is not UTF-8".to_owned()))?;
     let index = Index::from_packages(&text).map_err(|error: IndexError| bad(error.to_string()))?;
-    archive.keep(&key, index.as_cache());
+    archive.keep(&key, &index.as_cache());
     Ok(Loaded { meta, index })
 }
 
@@ -497,11 +571,14 @@ mod tests {
                 reason: "not there".to_owned(),
             })
         }
-        fn cached(&self, key: &str) -> Option<Vec<u8>> {
-            self.cache.lock().expect("not poisoned").get(key).cloned()
+        fn cached(&self, key: &str) -> Option<Box<dyn Kept>> {
+            Some(Box::new(self.cache.lock().expect("not poisoned").get(key)?.clone()))
         }
-        fn keep(&self, key: &str, bytes: &[u8]) {
-            self.cache.lock().expect("not poisoned").insert(key.to_owned(), bytes.to_vec());
+        fn keep(&self, key: &str, parts: &[&[u8]]) {
+            self.cache.lock().expect("not poisoned").insert(key.to_owned(), parts.concat());
+        }
+        fn forget(&self, key: &str) {
+            self.cache.lock().expect("not poisoned").remove(key);
         }
         fn now(&self) -> Option<String> {
             self.now.clone()
@@ -560,20 +637,141 @@ mod tests {
         assert_eq!(names(&all), ["x=1.1", "y=2.1"]);
     }
 
+    /// What is said of an archive that is not as it should be; nothing of it is kept.
+    #[track_caller]
+    fn refused(archive: &Memory, keyring: &Keyring) -> String {
+        let error = lock_debian(&section("\"x\""), keyring, archive, None, &Refresh::Keep).expect_err("refused");
+        assert!(archive.cache.lock().expect("not poisoned").is_empty(), "something of it is kept");
+        error.to_string()
+    }
+
+    fn index_path(archive: &Memory) -> String {
+        archive.files.keys().find(|path| path.contains("by-hash")).cloned().expect("an index")
+    }
+
     #[test]
-    fn what_the_signed_release_does_not_name_is_refused() {
+    fn an_index_that_was_changed_is_refused() {
         let (mut archive, keyring) = Memory::with_packages(&[("x", "1", "")]);
-        let index = archive.files.keys().find(|path| path.contains("by-hash")).cloned().expect("an index");
+        let index = index_path(&archive);
         archive.files.get_mut(&index).expect("there")[9] = b'X';
-        let error =
-            lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect_err("changed");
-        assert!(matches!(error, LockingError::BadIndex { .. }), "{error}");
-        assert!(archive.cache.lock().expect("not poisoned").is_empty(), "nothing of it is kept");
+        let told = refused(&archive, &keyring);
+        assert!(told.contains("is not what the signed release names: its SHA-256 is"), "{told}");
+    }
+
+    #[test]
+    fn a_release_that_was_changed_or_is_signed_by_others_is_refused() {
+        let (mut archive, keyring) = Memory::with_packages(&[("x", "1", "")]);
+        let release = archive.files.get_mut("a/dists/s/InRelease").expect("there");
+        let text = String::from_utf8(release.clone()).expect("text").replacen("Codename: s", "Codename: t", 1);
+        *release = text.into_bytes();
+        let told = refused(&archive, &keyring);
+        assert!(told.contains("InRelease:") && told.contains("signature"), "{told}");
+
+        let (archive, _) = Memory::with_packages(&[("x", "1", "")]);
+        let stranger = Keyring::read(&signed(2, "x").0).expect("one key");
+        let told = refused(&archive, &stranger);
+        assert!(told.contains("InRelease:"), "{told}");
 
         let (mut archive, keyring) = Memory::with_packages(&[("x", "1", "")]);
+        archive.files.insert("a/dists/s/InRelease".into(), b"Suite: s\nSHA256:\n".to_vec());
+        let told = refused(&archive, &keyring);
+        assert!(told.contains("InRelease:"), "not signed at all: {told}");
+    }
+
+    #[test]
+    fn a_release_of_another_suite_is_refused() {
+        let (mut archive, keyring) = Memory::with_packages(&[("x", "1", "")]);
+        let release = archive.files.remove("a/dists/s/InRelease").expect("there");
+        archive.files.insert("a/dists/t/InRelease".into(), release);
+        let text = "debian = { suite = \"t\", archive = \"a\", updates = false, packages = [\"x\"] }";
+        let other = Manifest::parse(text).expect("well formed").debian.expect("given");
+        let error = lock_debian(&other, &keyring, &archive, None, &Refresh::Keep).expect_err("refused");
+        assert!(error.to_string().contains("the release file is for `s`, not for `t`"), "{error}");
+    }
+
+    #[test]
+    fn a_release_that_expired_or_is_older_than_the_lock_is_refused() {
+        let (mut archive, keyring) = Memory::with_packages(&[("x", "1", "")]);
         archive.now = Some("20250601T000000Z".to_owned());
+        let told = refused(&archive, &keyring);
+        assert!(told.contains("InRelease expired on 20250524T083200Z"), "{told}");
+
+        archive.now = None;
+        let mut lock = lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep)
+            .expect("it resolves")
+            .lock;
+        lock.debian.indexes[0].date = "20250518T000000Z".to_owned();
         let error =
-            lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect_err("too old");
-        assert!(matches!(error, LockingError::Expired { .. }), "{error}");
+            lock_debian(&section("\"x\""), &keyring, &archive, Some(&lock), &Refresh::All).expect_err("replayed");
+        let told = error.to_string();
+        assert!(told.contains("of 20250517T083200Z, older than what ampoule.lock"), "{told}");
+    }
+
+    #[test]
+    fn a_mirror_without_the_folder_of_hashes_will_do() {
+        let (mut archive, keyring) = Memory::with_packages(&[("x", "1", "")]);
+        let index = archive.files.remove(&index_path(&archive)).expect("there");
+        archive.files.insert("a/dists/s/main/binary-amd64/Packages".into(), index);
+        let lock = lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect("it resolves");
+        assert_eq!(names(&lock.lock), ["x=1"]);
+
+        let (mut archive, keyring) = Memory::with_packages(&[("x", "1", "")]);
+        let index = index_path(&archive);
+        archive.files.remove(&index);
+        let told = refused(&archive, &keyring);
+        assert!(told.contains("by-hash/SHA256/") && told.contains("not there"), "{told}");
+    }
+
+    #[test]
+    fn compressed_indexes_that_are_cut_short_or_too_long_are_refused() {
+        let text = "Package: x\nVersion: 1\n".repeat(2000);
+        let compress = |text: &str| {
+            let mut writer = liblzma::write::XzEncoder::new(Vec::new(), 6);
+            std::io::Write::write_all(&mut writer, text.as_bytes()).expect("memory");
+            writer.finish().expect("memory")
+        };
+        let whole = compress(&text);
+        assert_eq!(decompress("Packages.xz", whole.clone(), text.len() as u64).as_deref(), Ok(text.as_bytes()));
+        let error = decompress("Packages.xz", whole[..whole.len() / 2].to_vec(), text.len() as u64);
+        assert!(error.as_ref().is_err_and(|e| e.contains("cannot be unpacked")), "{error:?}");
+        let error = decompress("Packages.xz", b"no xz".to_vec(), 9);
+        assert!(error.as_ref().is_err_and(|e| e.contains("cannot be unpacked")), "{error:?}");
+        let error = decompress("Packages.xz", whole, 100);
+        assert_eq!(error, Err("it unpacks to more than 100 bytes".to_owned()));
+    }
+
+    #[test]
+    fn a_damaged_cache_is_fetched_again() {
+        let (archive, keyring) = Memory::with_packages(&[("x", "1", "y"), ("y", "2", "")]);
+        let make = || lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect("it resolves");
+        let first = make();
+        let damage = |change: &dyn Fn(&mut Vec<u8>)| {
+            archive.cache.lock().expect("not poisoned").values_mut().for_each(change);
+        };
+        damage(&|bytes| {
+            let end = bytes.len();
+            bytes[end - 200..].fill(b'#');
+        });
+        assert_eq!(make().lock.to_text(), first.lock.to_text());
+        damage(&|bytes| bytes.truncate(30));
+        assert_eq!(make().lock.to_text(), first.lock.to_text());
+        assert_eq!(make().lock.to_text(), first.lock.to_text());
+    }
+
+    #[test]
+    fn loops_of_dependencies_end() {
+        let (archive, keyring) = Memory::with_packages(&[("x", "1", "y, z"), ("y", "1", "z"), ("z", "1", "x")]);
+        let lock = lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect("it resolves");
+        assert_eq!(names(&lock.lock), ["x=1", "y=1", "z=1"]);
+    }
+
+    #[test]
+    fn a_chain_of_dependencies_may_be_long() {
+        let names: Vec<String> = (0..20_000).map(|n| format!("x{n}")).collect();
+        let list: Vec<(&str, &str, &str)> =
+            names.windows(2).map(|two| (two[0].as_str(), "1", two[1].as_str())).collect();
+        let (archive, keyring) = Memory::with_packages(&[&list[..], &[("x19999", "1", "")]].concat());
+        let lock = lock_debian(&section("\"x0\""), &keyring, &archive, None, &Refresh::Keep).expect("it resolves");
+        assert_eq!(lock.lock.packages.len(), 20_000);
     }
 }

@@ -1,9 +1,12 @@
 //! `ampoule lock`: from the names in `ampoule.toml` to exact bytes in `ampoule.lock`.
 
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use ampoule_net::{Client, ClientConfig, Request};
-use ampoule_packages::debian::Keyring;
+use ampoule_packages::debian::{Keyring, Kept};
 use ampoule_packages::locking::Refresh;
 use ampoule_packages::{
     Archive, ArchiveError, DebianSection, LockError, LockFile, LockingError, Manifest, lock_debian,
@@ -194,7 +197,9 @@ fn failure(error: &LockingError) -> CliError {
     let status = match error {
         LockingError::Archive(_) => ExitStatus::Fetch,
         LockingError::BadIndex { .. } => ExitStatus::HashMismatch,
-        LockingError::Release { .. } | LockingError::Expired { .. } => ExitStatus::Policy,
+        LockingError::Release { .. } | LockingError::Expired { .. } | LockingError::Older { .. } => {
+            ExitStatus::Policy
+        }
         LockingError::Resolve { .. } => ExitStatus::Evaluation,
     };
     let told = CliError::new(status, error.to_string());
@@ -240,7 +245,8 @@ fn write_replacing(path: &Path, text: &str) -> Result<(), CliError> {
 
 /// Archives by the machine's mirrors; indexes are remembered in the user's cache.
 struct MirrorArchive {
-    client: Client,
+    /// Made when it is needed: to read the system's certificates takes longer than to resolve.
+    client: OnceLock<Client>,
     mirrors: Mirrors,
     cache: Option<PathBuf>,
     offline: bool,
@@ -255,7 +261,7 @@ impl MirrorArchive {
             .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
             .map(|dir| dir.join("ampoule/debian"));
         Ok(Self {
-            client: Client::new(ClientConfig::from_env()),
+            client: OnceLock::new(),
             mirrors,
             cache,
             offline: config.bool("fetch.offline"),
@@ -270,7 +276,8 @@ impl MirrorArchive {
             return Err("--offline forbids to fetch it".to_owned());
         }
         let request = Request::get(url).map_err(|error| error.to_string())?;
-        let response = self.client.send(&request).and_then(|response| response.error_for_status());
+        let client = self.client.get_or_init(|| Client::new(ClientConfig::from_env()));
+        let response = client.send(&request).and_then(|response| response.error_for_status());
         response.and_then(|response| response.bytes(MAX_FILE_BYTES)).map_err(|error| error.to_string())
     }
 }
@@ -299,19 +306,50 @@ impl Archive for MirrorArchive {
         Err(ArchiveError { archive: archive.to_owned(), path: path.to_owned(), reason })
     }
 
-    fn cached(&self, key: &str) -> Option<Vec<u8>> {
-        std::fs::read(self.cache.as_ref()?.join(key)).ok()
+    fn cached(&self, key: &str) -> Option<Box<dyn Kept>> {
+        let file = std::fs::File::open(self.cache.as_ref()?.join(key)).ok()?;
+        let len_bytes = file.metadata().ok()?.len();
+        Some(Box::new(CachedFile { file, len_bytes }))
     }
 
-    fn keep(&self, key: &str, bytes: &[u8]) {
+    fn keep(&self, key: &str, parts: &[&[u8]]) {
         let Some(dir) = &self.cache else { return };
         let part = dir.join(format!("{key}.{}", std::process::id()));
-        let written = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&part, bytes));
+        let write = || {
+            std::fs::create_dir_all(dir)?;
+            let mut file = std::fs::File::create(&part)?;
+            parts.iter().try_for_each(|bytes| file.write_all(bytes))?;
+            std::fs::rename(&part, dir.join(key))
+        };
         // A cache that cannot be written costs time, nothing else.
-        let _ = written.and_then(|()| std::fs::rename(&part, dir.join(key)));
+        if write().is_err() {
+            let _ = std::fs::remove_file(&part);
+        }
+    }
+
+    fn forget(&self, key: &str) {
+        if let Some(dir) = &self.cache {
+            let _ = std::fs::remove_file(dir.join(key));
+        }
     }
 
     fn now(&self) -> Option<String> {
         Some(jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string())
+    }
+}
+
+/// A file of the cache.
+struct CachedFile {
+    file: std::fs::File,
+    len_bytes: u64,
+}
+
+impl Kept for CachedFile {
+    fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
     }
 }

@@ -162,6 +162,12 @@ pub const KEYS: &[Key] = &[
         doc: "Evaluates packages whose licence is not free.",
     },
     Key {
+        name: "policy.allow-unsupported",
+        kind: Kind::Bool,
+        default: "false",
+        doc: "Evaluates packages for systems that are not among `meta.platforms`.",
+    },
+    Key {
         name: "policy.allow-vulnerable",
         kind: Kind::List,
         default: "",

@@ -4,23 +4,32 @@
 //! of bytes that can be written to a cache and taken back without parsing:
 //!
 //! ```text
-//! header | offset of each record, sorted by name, newest first | provides, sorted by name | text
+//! header | ends of names | ends of records | provides, sorted by name | names | records
 //! record: name ␟ version ␟ architecture ␟ depends ␟ … ␞
 //! ```
 //!
-//! A record is cut into fields only when it is looked at: a resolution looks at a
-//! few hundred of 63,440.
+//! Records are sorted by name, newest first. A resolution looks at a few hundred of
+//! 63,440: of a cache only what stands before the records is read at once (a fifth of
+//! 18 MB), records when they are looked at, some 32 neighbours together, and they are
+//! cut into fields even later.
 
 use super::control::{fields, split_into_pieces, stanzas};
 use super::version::{compare_versions, without_epoch};
 use rayon::prelude::*;
 use std::cmp::Ordering;
+use std::fmt;
+use std::io;
 use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering as Memory};
 
-const MAGIC: &[u8; 8] = b"ampidx02";
-const HEADER_BYTES: usize = 8 + 3 * 4;
+const MAGIC: &[u8; 8] = b"ampidx03";
+const HEADER_BYTES: usize = 8 + 4 * 4;
 const PROVIDE_WORDS: usize = 3;
+/// Records that are read together.
+const CHUNK: usize = 32;
 const FIELD_END: u8 = 0x1f;
+const RECORD_END: u8 = 0x1e;
 const FIELD_COUNT: usize = 13;
 
 /// Why bytes are not an index.
@@ -34,6 +43,16 @@ pub enum IndexError {
         /// As in the file.
         field: &'static str,
     },
+    /// The text of a `Packages` file has something that must not be there.
+    #[error("stanza {stanza} of the package index has a `{field}` that is none: `{value}`")]
+    BadField {
+        /// Counted from 1.
+        stanza: usize,
+        /// As in the file.
+        field: &'static str,
+        /// What it is, cut short.
+        value: String,
+    },
     /// The cached form is of another version or cut short.
     #[error("the cached package index is not usable: {0}")]
     BadCache(&'static str),
@@ -42,16 +61,58 @@ pub enum IndexError {
     TooLarge,
 }
 
+/// Bytes that were kept, to be read where they are wanted.
+pub trait Kept: Send + Sync {
+    /// How many there are.
+    fn len_bytes(&self) -> u64;
+
+    /// Fills `buffer` from `offset` on.
+    ///
+    /// # Errors
+    /// The system's; that there are fewer bytes is one.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+impl Kept for Vec<u8> {
+    fn len_bytes(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let found = self.get(start..).and_then(|rest| rest.get(..buffer.len()));
+        buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
 /// One archive suite's packages of one architecture.
 pub struct Index {
-    bytes: Vec<u8>,
-    records: Range<usize>,
+    /// Everything before the records.
+    head: Vec<u8>,
+    count: usize,
+    name_ends: Range<usize>,
+    record_ends: Range<usize>,
     provides: Range<usize>,
-    text: Range<usize>,
+    names: Range<usize>,
+    records: Records,
+    is_damaged: AtomicBool,
+}
+
+/// Where the records are.
+enum Records {
+    Memory(Vec<u8>),
+    Kept { bytes: Box<dyn Kept>, start: u64, chunks: Vec<OnceLock<Vec<u8>>> },
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Index of {} packages", self.count)
+    }
 }
 
 /// One binary package of an index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Package<'a> {
     /// `Package`
     pub name: &'a str,
@@ -181,14 +242,12 @@ impl Index {
     /// A stanza without name, version, file name, size or SHA-256.
     pub fn from_packages(text: &str) -> Result<Self, IndexError> {
         let pieces = split_into_pieces(text, 4 * rayon::current_num_threads());
-        let pieces: Vec<Result<Piece, (usize, &'static str)>> =
-            pieces.into_par_iter().map(scan_piece).collect();
+        let pieces: Vec<Result<Piece, BadStanza>> = pieces.into_par_iter().map(scan_piece).collect();
         let mut stanzas_before = 0;
         let mut whole = Vec::with_capacity(text.len() / 3);
         let mut starts = Vec::new();
         for piece in pieces {
-            let piece = piece
-                .map_err(|(at, field)| IndexError::MissingField { stanza: stanzas_before + at + 1, field })?;
+            let piece = piece.map_err(|bad| bad.into_error(stanzas_before))?;
             stanzas_before += piece.starts.len();
             let base = u32::try_from(whole.len()).map_err(|_| IndexError::TooLarge)?;
             starts.extend(piece.starts.iter().map(|start| base + start));
@@ -198,91 +257,118 @@ impl Index {
         Ok(Self::assemble(&whole, starts))
     }
 
+    /// `starts` are the places of records in `text`, in any order.
     fn assemble(text: &[u8], mut starts: Vec<u32>) -> Self {
         starts.par_sort_unstable_by(|&left, &right| order_of_records(text, left as usize, right as usize));
-        let mut provides: Vec<(u32, u32, u32)> = starts
+        let mut provides: Vec<(&[u8], u32)> = starts
             .par_iter()
             .enumerate()
-            .flat_map_iter(|(number, &start)| provided_names(text, start as usize, number as u32))
+            .flat_map_iter(|(number, &start)| {
+                provided_names(text, start as usize).into_iter().map(move |name| (name, number as u32))
+            })
             .collect();
-        let name = |entry: &(u32, u32, u32)| &text[entry.0 as usize..][..entry.1 as usize];
-        provides.par_sort_unstable_by(|left, right| name(left).cmp(name(right)).then(left.cmp(right)));
+        provides.par_sort_unstable();
 
-        let mut bytes =
-            Vec::with_capacity(HEADER_BYTES + 4 * starts.len() + 12 * provides.len() + text.len());
-        bytes.extend_from_slice(MAGIC);
-        for count in [starts.len(), provides.len(), text.len()] {
-            bytes.extend_from_slice(&(count as u32).to_le_bytes());
+        let (mut names, mut name_ends) = (Vec::new(), Vec::with_capacity(starts.len()));
+        let (mut records, mut record_ends) = (Vec::with_capacity(text.len()), Vec::with_capacity(starts.len()));
+        for &start in &starts {
+            let rest = &text[start as usize..];
+            names.extend_from_slice(first_field(rest));
+            name_ends.push(names.len() as u32);
+            let length = memchr::memchr(RECORD_END, rest).map_or(rest.len(), |at| at + 1);
+            records.extend_from_slice(&rest[..length]);
+            record_ends.push(records.len() as u32);
         }
-        for start in &starts {
-            bytes.extend_from_slice(&start.to_le_bytes());
+        let provide_count = provides.len();
+        let mut provide_words = Vec::with_capacity(PROVIDE_WORDS * provide_count);
+        for (name, record) in provides {
+            provide_words.extend([names.len() as u32, name.len() as u32, record]);
+            names.extend_from_slice(name);
         }
-        for (offset, length, record) in &provides {
-            for word in [offset, length, record] {
-                bytes.extend_from_slice(&word.to_le_bytes());
-            }
+
+        let mut head = Vec::with_capacity(HEADER_BYTES + 8 * starts.len() + 4 * provide_words.len() + names.len());
+        head.extend_from_slice(MAGIC);
+        for count in [starts.len(), provide_count, names.len(), records.len()] {
+            head.extend_from_slice(&(count as u32).to_le_bytes());
         }
-        bytes.extend_from_slice(text);
-        Self::from_cache(bytes).expect("the writer and the reader of the cached form agree")
+        for word in name_ends.iter().chain(&record_ends).chain(&provide_words) {
+            head.extend_from_slice(&word.to_le_bytes());
+        }
+        head.extend_from_slice(&names);
+        let mut index = Self::of_head(head).expect("the writer and the reader of the cached form agree");
+        index.records = Records::Memory(records);
+        index
     }
 
-    /// Takes back what [`Index::as_cache`] gave.
+    /// Takes back what [`Index::write_cache`] wrote. Records are read when they are looked at.
     ///
     /// # Errors
-    /// [`IndexError::BadCache`] if the bytes are of another version or cut short.
-    pub fn from_cache(bytes: Vec<u8>) -> Result<Self, IndexError> {
-        if bytes.get(..8) != Some(MAGIC) || bytes.len() < HEADER_BYTES {
+    /// [`IndexError::BadCache`] if the bytes are of another version, cut short or not readable.
+    pub fn from_cache(bytes: Box<dyn Kept>) -> Result<Self, IndexError> {
+        let read = |range: Range<usize>| {
+            let mut buffer = vec![0; range.len()];
+            bytes.read_at(range.start as u64, &mut buffer).map_err(|_| IndexError::BadCache("it is cut short"))?;
+            Ok(buffer)
+        };
+        let header = read(0..HEADER_BYTES)?;
+        if !header.starts_with(MAGIC) {
             return Err(IndexError::BadCache("it was written by another version"));
         }
-        let [records, provides, text] = [0, 1, 2].map(|i| word_at(&bytes[8..], i) as usize);
-        let records = HEADER_BYTES..HEADER_BYTES + 4 * records;
-        let provides = records.end..records.end + 4 * PROVIDE_WORDS * provides;
-        let text = provides.end..provides.end + text;
-        if text.end != bytes.len() {
+        let (head_bytes, record_bytes) = sizes(&header);
+        if bytes.len_bytes() != head_bytes as u64 + record_bytes as u64 {
             return Err(IndexError::BadCache("it is cut short"));
         }
-        Ok(Self { bytes, records, provides, text })
+        let mut index = Self::of_head(read(0..head_bytes)?)?;
+        let chunks = (0..index.count.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect();
+        index.records = Records::Kept { bytes, start: head_bytes as u64, chunks };
+        Ok(index)
     }
 
-    /// The bytes to keep in a cache.
-    pub fn as_cache(&self) -> &[u8] {
-        &self.bytes
+    fn of_head(head: Vec<u8>) -> Result<Self, IndexError> {
+        let [count, provides, names, _] = counts(&head);
+        let name_ends = HEADER_BYTES..HEADER_BYTES + 4 * count;
+        let record_ends = name_ends.end..name_ends.end + 4 * count;
+        let provides = record_ends.end..record_ends.end + 4 * PROVIDE_WORDS * provides;
+        let names = provides.end..provides.end + names;
+        if names.end != head.len() {
+            return Err(IndexError::BadCache("it is cut short"));
+        }
+        let (records, is_damaged) = (Records::Memory(Vec::new()), AtomicBool::new(false));
+        Ok(Self { head, count, name_ends, record_ends, provides, names, records, is_damaged })
+    }
+
+    /// The bytes to keep in a cache, in two parts.
+    pub fn as_cache(&self) -> [&[u8]; 2] {
+        let records = match &self.records {
+            Records::Memory(records) => records.as_slice(),
+            // What came from a cache is not written to it again.
+            Records::Kept { .. } => &[],
+        };
+        [&self.head, records]
+    }
+
+    /// Whether a record could not be read. What was found in this index is not to be trusted then.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Memory::Relaxed)
     }
 
     /// Number of packages.
     pub fn len(&self) -> usize {
-        self.records.len() / 4
+        self.count
     }
 
     /// Whether there is no package.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.count == 0
     }
 
-    /// Record `number`, in the order of names. None if the cache is damaged there.
-    pub fn package(&self, number: usize) -> Option<Package<'_>> {
-        let mut values = [""; FIELD_COUNT + 1];
-        let mut rest = self.record_text(number)?;
-        for value in &mut values {
-            let end = memchr::memchr(FIELD_END, rest)?;
-            *value = std::str::from_utf8(&rest[..end]).ok()?;
-            rest = &rest[end + 1..];
-        }
-        Some(Package {
-            name: values[NAME],
-            version: values[VERSION],
-            arch: values[ARCH],
-            pre_depends: values[PRE_DEPENDS],
-            depends: values[DEPENDS],
-            provides: values[PROVIDES],
-            conflicts: values[CONFLICTS],
-            priority_rank: values[PRIORITY].parse().ok()?,
-            is_essential: values[ESSENTIAL] == "yes",
-            multi_arch: values[MULTI_ARCH],
-            size_bytes: values[SIZE].parse().ok()?,
-            sha256: values[SHA256],
-            source: values[SOURCE],
-            filename: values[FIELD_COUNT],
+    /// Record `number`, in the order of names. Of a damaged cache, a package without a name.
+    pub fn package(&self, number: usize) -> Package<'_> {
+        let name = self.name_at(number);
+        let found = self.record(number).and_then(cut).filter(|package| package.name.as_bytes() == name);
+        found.unwrap_or_else(|| {
+            self.is_damaged.store(true, Memory::Relaxed);
+            Package::default()
         })
     }
 
@@ -303,6 +389,7 @@ impl Index {
             .map(|i| self.provided(i))
             .take_while(|(found, _)| *found == wanted)
             .map(|(_, record)| record)
+            .filter(|&record| record < self.count)
             .collect();
         numbers.sort_unstable();
         numbers.dedup();
@@ -311,27 +398,83 @@ impl Index {
 
     /// Names of all packages, each once per version.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        (0..self.len()).filter_map(|number| std::str::from_utf8(self.name_at(number)).ok())
-    }
-
-    fn record_text(&self, number: usize) -> Option<&[u8]> {
-        if number >= self.len() {
-            return None;
-        }
-        let start = word_at(&self.bytes[self.records.clone()], number) as usize;
-        self.bytes[self.text.clone()].get(start..)
+        (0..self.count).filter_map(|number| std::str::from_utf8(self.name_at(number)).ok())
     }
 
     fn name_at(&self, number: usize) -> &[u8] {
-        first_field(self.record_text(number).unwrap_or_default())
+        self.head[self.names.clone()].get(self.bounds(&self.name_ends, number)).unwrap_or_default()
+    }
+
+    /// Where item `number` lies among others of which the ends are known.
+    fn bounds(&self, ends: &Range<usize>, number: usize) -> Range<usize> {
+        let ends = &self.head[ends.clone()];
+        let start = number.checked_sub(1).map_or(0, |before| word_at(ends, before) as usize);
+        start..word_at(ends, number) as usize
+    }
+
+    fn record(&self, number: usize) -> Option<&[u8]> {
+        let bounds = self.bounds(&self.record_ends, number);
+        let (bytes, start, chunks) = match &self.records {
+            Records::Memory(records) => return records.get(bounds),
+            Records::Kept { bytes, start, chunks } => (bytes, *start, chunks),
+        };
+        let first = number / CHUNK * CHUNK;
+        let last = (first + CHUNK - 1).min(self.count - 1);
+        let from = self.bounds(&self.record_ends, first).start;
+        let to = self.bounds(&self.record_ends, last).end;
+        let chunk = chunks[number / CHUNK].get_or_init(|| {
+            let length = to.checked_sub(from).filter(|&length| (length as u64) < bytes.len_bytes());
+            let mut chunk = vec![0; length.unwrap_or_default()];
+            // An empty chunk has no record, which is what the reader finds.
+            if bytes.read_at(start + from as u64, &mut chunk).is_ok() { chunk } else { Vec::new() }
+        });
+        chunk.get(bounds.start.checked_sub(from)?..bounds.end.checked_sub(from)?)
     }
 
     fn provided(&self, i: usize) -> (&[u8], usize) {
-        let words = &self.bytes[self.provides.clone()];
+        let words = &self.head[self.provides.clone()];
         let [offset, length, record] = [0, 1, 2].map(|k| word_at(words, PROVIDE_WORDS * i + k) as usize);
-        let name = self.bytes[self.text.clone()].get(offset..offset + length);
+        let name = self.head[self.names.clone()].get(offset..offset.saturating_add(length));
         (name.unwrap_or_default(), record)
     }
+}
+
+/// Records, provides, bytes of names, bytes of records.
+fn counts(header: &[u8]) -> [usize; 4] {
+    [0, 1, 2, 3].map(|i| word_at(&header[8..], i) as usize)
+}
+
+/// Bytes before the records, and of the records.
+fn sizes(header: &[u8]) -> (usize, usize) {
+    let [records, provides, names, text] = counts(header);
+    (HEADER_BYTES + 8 * records + 4 * PROVIDE_WORDS * provides + names, text)
+}
+
+/// Cuts a record into its fields.
+fn cut(record: &[u8]) -> Option<Package<'_>> {
+    let mut values = [""; FIELD_COUNT + 1];
+    let mut rest = record;
+    for value in &mut values {
+        let end = memchr::memchr(FIELD_END, rest)?;
+        *value = std::str::from_utf8(&rest[..end]).ok()?;
+        rest = &rest[end + 1..];
+    }
+    Some(Package {
+        name: values[NAME],
+        version: values[VERSION],
+        arch: values[ARCH],
+        pre_depends: values[PRE_DEPENDS],
+        depends: values[DEPENDS],
+        provides: values[PROVIDES],
+        conflicts: values[CONFLICTS],
+        priority_rank: values[PRIORITY].parse().ok()?,
+        is_essential: values[ESSENTIAL] == "yes",
+        multi_arch: values[MULTI_ARCH],
+        size_bytes: values[SIZE].parse().ok()?,
+        sha256: values[SHA256],
+        source: values[SOURCE],
+        filename: values[FIELD_COUNT],
+    })
 }
 
 fn partition_point(count: usize, is_before: impl Fn(usize) -> bool) -> usize {
@@ -356,18 +499,60 @@ fn first_field(record: &[u8]) -> &[u8] {
     &record[..memchr::memchr(FIELD_END, record).unwrap_or(record.len())]
 }
 
-fn scan_piece(piece: &str) -> Result<Piece, (usize, &'static str)> {
+/// A stanza that is refused: its number in its piece, the field, and the value if it is not missing.
+struct BadStanza {
+    number: usize,
+    field: &'static str,
+    value: String,
+}
+
+impl BadStanza {
+    fn into_error(self, stanzas_before: usize) -> IndexError {
+        let Self { number, field, value } = self;
+        let stanza = stanzas_before + number + 1;
+        if value.is_empty() {
+            IndexError::MissingField { stanza, field }
+        } else {
+            IndexError::BadField { stanza, field, value }
+        }
+    }
+}
+
+/// Fields of which something is made (a name, an address, a hash), each with what it may be.
+type Test = fn(&str) -> bool;
+const CHECKED: [(usize, &str, Test); 4] = [
+    (NAME, "Package", |name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-._".contains(&b))),
+    (VERSION, "Version", |version| version.bytes().all(|b| b.is_ascii_alphanumeric() || b".+-~:_".contains(&b))),
+    (SIZE, "Size", |size| size.parse::<u64>().is_ok()),
+    (SHA256, "SHA256", |hash| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit())),
+];
+
+/// Whether a path stays below the archive's root.
+fn is_below(path: &str) -> bool {
+    !path.starts_with('/')
+        && path.split('/').all(|part| !matches!(part, "" | ".."))
+        && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\?#".contains(&byte))
+}
+
+fn scan_piece(piece: &str) -> Result<Piece, BadStanza> {
     let mut text = Vec::with_capacity(piece.len() / 3);
     let mut starts = Vec::new();
     for (number, stanza) in stanzas(piece).enumerate() {
+        // A control file has no such bytes; we end fields with them.
+        let has_ends = memchr::memchr2(FIELD_END, RECORD_END, stanza.as_bytes()).is_some();
         let (stanza, filename) = Stanza::read(stanza);
-        for (slot, field) in [(NAME, "Package"), (VERSION, "Version"), (SIZE, "Size"), (SHA256, "SHA256")] {
-            if stanza.values[slot].is_empty() {
-                return Err((number, field));
+        let bad = |field, value: &str| BadStanza { number, field, value: value.chars().take(80).collect() };
+        for (slot, field, is_good) in CHECKED {
+            let value = stanza.values[slot];
+            if value.is_empty() || !is_good(value) {
+                return Err(bad(field, value));
             }
         }
-        if filename.is_empty() {
-            return Err((number, "Filename"));
+        if !is_below(filename) {
+            return Err(bad("Filename", filename));
+        }
+        if has_ends {
+            return Err(bad("Package", "a control character is in its stanza"));
         }
         starts.push(text.len() as u32);
         write_record(&mut text, &stanza, filename);
@@ -390,7 +575,7 @@ fn write_record(text: &mut Vec<u8>, stanza: &Stanza<'_>, filename: &str) {
         text.push(FIELD_END);
     }
     text.extend_from_slice(short_filename(stanza, filename).as_bytes());
-    text.extend_from_slice(&[FIELD_END, b'\n']);
+    text.extend_from_slice(&[FIELD_END, RECORD_END]);
 }
 
 /// Keeps only the component of a path that is where one would look: a third of the text.
@@ -424,23 +609,19 @@ fn order_of_records(text: &[u8], left: usize, right: usize) -> Ordering {
     })
 }
 
-fn provided_names(text: &[u8], start: usize, record: u32) -> Vec<(u32, u32, u32)> {
-    let mut offset = start;
+fn provided_names(text: &[u8], start: usize) -> Vec<&[u8]> {
+    let mut rest = &text[start..];
     for _ in 0..PROVIDES {
-        offset += first_field(&text[offset..]).len() + 1;
+        rest = &rest[first_field(rest).len() + 1..];
     }
-    let field = first_field(&text[offset..]);
-    let mut found = Vec::new();
-    for item in field.split(|&byte| byte == b',') {
+    let bare = |item: &'_ [u8]| {
         let blanks = item.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
         let length =
             item[blanks..].iter().take_while(|&&byte| !byte.is_ascii_whitespace() && byte != b'(').count();
-        if length > 0 {
-            found.push(((offset + blanks) as u32, length as u32, record));
-        }
-        offset += item.len() + 1;
-    }
-    found
+        blanks..blanks + length
+    };
+    let items = first_field(rest).split(|&byte| byte == b',');
+    items.map(|item| &item[bare(item)]).filter(|name| !name.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -450,8 +631,9 @@ mod tests {
     fn stanza(name: &str, version: &str, more: &str) -> String {
         format!(
             "Package: {name}\nVersion: {version}\nArchitecture: amd64\n{more}\
-             Filename: pool/main/{0}/{name}/{name}_{version}_amd64.deb\nSize: 12\nSHA256: 00\n\n",
-            &name[..1]
+             Filename: pool/main/{0}/{name}/{name}_{version}_amd64.deb\nSize: 12\nSHA256: {1}\n\n",
+            &name[..1],
+            "0".repeat(64)
         )
     }
 
@@ -465,10 +647,10 @@ mod tests {
     #[test]
     fn packages_are_found_by_name_newest_first_and_by_what_they_provide() {
         let index = sample();
-        let versions: Vec<_> = index.named("b").map(|i| index.package(i).expect("whole").version).collect();
+        let versions: Vec<_> = index.named("b").map(|i| index.package(i).version).collect();
         assert_eq!(versions, ["10", "1"]);
         let providers = |name| -> Vec<_> {
-            index.providing(name).into_iter().map(|i| index.package(i).expect("whole").name).collect()
+            index.providing(name).into_iter().map(|i| index.package(i).name).collect()
         };
         assert_eq!((providers("v"), providers("x"), providers("u")), (vec!["a", "b"], vec!["b"], vec![]));
         assert!(index.named("c").is_empty());
@@ -477,21 +659,54 @@ mod tests {
     #[test]
     fn fields_are_read_as_written() {
         let index = sample();
-        let a = index.package(0).expect("whole");
+        let a = index.package(0);
         assert_eq!((a.source_name(), a.source_version(), a.conflicts), ("aa", "3", ", c"));
-        let b = index.package(1).expect("whole");
+        let b = index.package(1);
         assert_eq!((b.is_essential, b.conflicts, b.size_bytes), (true, "c, d", 12));
         assert_eq!(b.path(), "pool/main/b/b/b_10_amd64.deb");
         assert_eq!((b.source_name(), b.source_version()), ("b", "10"));
     }
 
+    fn kept(index: &Index) -> Vec<u8> {
+        index.as_cache().concat()
+    }
+
     #[test]
     fn the_cached_form_comes_back_and_damage_is_noticed() {
-        let bytes = sample().as_cache().to_vec();
-        let again = Index::from_cache(bytes.clone()).expect("just written");
-        assert_eq!(again.package(2), sample().package(2));
-        assert!(Index::from_cache(bytes[..bytes.len() - 1].to_vec()).is_err());
-        assert!(Index::from_cache(b"something else entirely".to_vec()).is_err());
+        let bytes = kept(&sample());
+        let again = Index::from_cache(Box::new(bytes.clone())).expect("just written");
+        for number in 0..3 {
+            assert_eq!(again.package(number), sample().package(number));
+        }
+        assert!(!again.is_damaged());
+        assert!(Index::from_cache(Box::new(bytes[..bytes.len() - 1].to_vec())).is_err());
+        assert!(Index::from_cache(Box::new(b"something else entirely, and longer".to_vec())).is_err());
+    }
+
+    #[test]
+    fn no_byte_of_a_cache_can_be_changed_so_that_it_panics() {
+        let bytes = kept(&sample());
+        for at in 0..bytes.len() {
+            for value in [0, 0x1e, 0x1f, 0x7f, 0xff] {
+                let mut changed = bytes.clone();
+                changed[at] = value;
+                let Ok(index) = Index::from_cache(Box::new(changed)) else { continue };
+                for name in ["a", "b", "v", "x"] {
+                    index.named(name).for_each(|number| drop(index.package(number)));
+                    index.providing(name).into_iter().for_each(|number| drop(index.package(number)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_of_records_are_read_where_they_are_wanted() {
+        let text: String = (0..100).map(|n| stanza(&format!("p{n:03}"), "1", "")).collect();
+        let whole = Index::from_packages(&text).expect("well formed");
+        let index = Index::from_cache(Box::new(kept(&whole))).expect("just written");
+        for number in [99, 0, 31, 32, 64, 95] {
+            assert_eq!(index.package(number), whole.package(number), "{number}");
+        }
     }
 
     #[test]
@@ -499,5 +714,36 @@ mod tests {
         let text = stanza("a", "1", "") + "Package: b\nVersion: 1\nSize: 3\nFilename: x\n";
         let error = Index::from_packages(&text).err();
         assert_eq!(error, Some(IndexError::MissingField { stanza: 2, field: "SHA256" }));
+    }
+
+    #[test]
+    fn what_no_archive_writes_is_refused_with_its_stanza() {
+        let good = stanza("a", "1", "");
+        let check = |from: &str, to: &str, field: &str| {
+            let text = good.clone() + &good.replacen(from, to, 1);
+            let error = Index::from_packages(&text).expect_err(to).to_string();
+            assert!(error.contains("stanza 2") && error.contains(&format!("`{field}`")), "{to}: {error}");
+        };
+        check("pool/main/a", "pool/../../etc", "Filename");
+        check("pool/main/a", "/etc", "Filename");
+        check("pool/main/a", "pool//a", "Filename");
+        check("pool/main/a", "pool/a?b=/a", "Filename");
+        check("Package: a", "Package: a/../b", "Package");
+        check("Package: a", "Package: a b", "Package");
+        check("Version: 1", "Version: 1 $(id)", "Version");
+        check("Size: 12", "Size: -1", "Size");
+        check("Size: 12", "Size: 99999999999999999999", "Size");
+        check("SHA256: 0", "SHA256: g", "SHA256");
+        check("Architecture: amd64", "Architecture: a\u{1f}b", "Package");
+    }
+
+    #[test]
+    fn a_field_may_be_as_long_as_the_file() {
+        let depends = (0..200_000).map(|n| format!("p{n}")).collect::<Vec<_>>().join(", ");
+        let text = stanza("a", "1", &format!("Depends: {depends}\n")) + &stanza("b", "1", "");
+        let index = Index::from_packages(&text).expect("well formed");
+        let again = Index::from_cache(Box::new(kept(&index))).expect("just written");
+        assert_eq!(again.package(0).depends.len(), depends.len());
+        assert_eq!(again.package(1).name, "b");
     }
 }

@@ -8,7 +8,7 @@ pub mod release;
 pub mod resolve;
 pub mod version;
 
-pub use index::{Index, IndexError, Package};
+pub use index::{Index, IndexError, Kept, Package};
 pub use openpgp::{Keyring, SignatureError};
 pub use relation::{Clause, Operator, Relation};
 pub use release::{IndexFile, Release, ReleaseError};

@@ -18,7 +18,7 @@ use super::index::{Index, Package};
 use super::relation::{Clause, Operator, Relation, parse_clauses};
 use super::version::compare_versions;
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// A name asked for, perhaps with a version: `redis-server`, `redis-server=5:7.0.15-1`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,17 +166,17 @@ impl<'a> Universe<'a> {
 
     /// The newest package called `name`, with the number of its index.
     pub fn candidate(&self, name: &str) -> Option<(usize, Package<'a>)> {
-        self.candidate_id(name).and_then(|id| Some((id.0, self.package(id)?)))
+        self.candidate_id(name).map(|id| (id.0, self.package(id)))
     }
 
     /// All versions of `name`, newest first.
     pub fn versions(&self, name: &str) -> Vec<Package<'a>> {
-        let mut found: Vec<Package<'a>> = self.ids_named(name).filter_map(|id| self.package(id)).collect();
+        let mut found: Vec<Package<'a>> = self.ids_named(name).map(|id| self.package(id)).collect();
         found.sort_by(|left, right| compare_versions(right.version, left.version));
         found
     }
 
-    fn package(&self, id: Id) -> Option<Package<'a>> {
+    fn package(&self, id: Id) -> Package<'a> {
         self.indexes[id.0].package(id.1)
     }
 
@@ -191,13 +191,13 @@ impl<'a> Universe<'a> {
     fn candidate_id(&self, name: &str) -> Option<Id> {
         if let Some(version) = self.pins.get(name)
             && let Some(id) =
-                self.ids_named(name).find(|&id| self.package(id).is_some_and(|p| p.version == version))
+                self.ids_named(name).find(|&id| self.package(id).version == version)
         {
             return Some(id);
         }
         let mut best: Option<(Id, &str)> = None;
         for id in self.ids_named(name) {
-            let version = self.package(id)?.version;
+            let version = self.package(id).version;
             if best.is_none_or(|(_, other)| compare_versions(version, other) == Ordering::Greater) {
                 best = Some((id, version));
             }
@@ -272,6 +272,14 @@ struct Taken<'a> {
     is_followed: bool,
 }
 
+/// A package on the way from the one asked for to the one being looked at.
+struct Step<'a> {
+    package: Package<'a>,
+    clauses: std::vec::IntoIter<Clause<'a>>,
+    /// Clauses that leave a choice, with what satisfies them.
+    open: VecDeque<(Clause<'a>, Vec<Id>)>,
+}
+
 struct Run<'u, 'a> {
     universe: &'u Universe<'a>,
     /// Versions asked for by name.
@@ -313,7 +321,7 @@ impl<'a> Run<'_, 'a> {
     }
 
     fn package(&self, id: Id) -> Package<'a> {
-        self.universe.package(id).expect("ids come from the same index")
+        self.universe.package(id)
     }
 
     fn candidate(&mut self, name: &str) -> Option<Id> {
@@ -373,49 +381,60 @@ impl<'a> Run<'_, 'a> {
         self.chosen.get(self.package(id).name).is_some_and(|taken| taken.id == id)
     }
 
+    /// Takes everything that a package needs: what leaves no choice first, depth first. Not by recursion: chains of
+    /// dependencies are as long as an archive makes them.
     fn follow(&mut self, id: Id) -> Result<(), ResolveError> {
-        let package = self.package(id);
-        let taken = self.chosen.get_mut(package.name).expect("taken before it is followed");
-        if std::mem::replace(&mut taken.is_followed, true) {
-            return Ok(());
-        }
-        let mut open: Vec<(Clause<'a>, Vec<Id>)> = Vec::new();
-        for clause in clauses_of(&package) {
-            let solutions = self.solutions_of_clause(&clause);
-            if solutions.iter().any(|&id| self.is_chosen(id)) {
-                continue;
-            }
-            match solutions.as_slice() {
-                [] => {
-                    return Err(ResolveError::Unsatisfiable {
-                        package: package.name.to_owned(),
-                        clause: clause.to_string(),
-                    });
+        let mut path: Vec<Step<'a>> = self.enter(id).into_iter().collect();
+        while let Some(step) = path.last_mut() {
+            let package = step.package;
+            let next = match step.clauses.next() {
+                Some(clause) => {
+                    let solutions = self.solutions_of_clause(&clause);
+                    if solutions.iter().any(|&id| self.is_chosen(id)) {
+                        continue;
+                    }
+                    match solutions.as_slice() {
+                        [] => {
+                            return Err(ResolveError::Unsatisfiable {
+                                package: package.name.to_owned(),
+                                clause: clause.to_string(),
+                            });
+                        }
+                        [only] => {
+                            let (package, clause) = (package.name.to_owned(), clause.to_string());
+                            self.take(*only, Why::DependencyOf { package, clause });
+                            *only
+                        }
+                        _ => {
+                            step.open.push_back((clause, solutions));
+                            continue;
+                        }
+                    }
                 }
-                [only] => {
-                    let why =
-                        Why::DependencyOf { package: package.name.to_owned(), clause: clause.to_string() };
-                    self.take(*only, why);
-                    self.follow(*only)?;
-                }
-                _ => open.push((clause, solutions)),
-            }
-        }
-        for (clause, solutions) in open {
-            if solutions.iter().any(|&id| self.is_chosen(id)) {
-                continue;
-            }
-            self.choose(&package, &clause, &solutions)?;
+                None => match step.open.pop_front() {
+                    Some((_, solutions)) if solutions.iter().any(|&id| self.is_chosen(id)) => continue,
+                    Some((clause, solutions)) => self.choose(&package, &clause, &solutions),
+                    None => {
+                        path.pop();
+                        continue;
+                    }
+                },
+            };
+            path.extend(self.enter(next));
         }
         Ok(())
     }
 
-    fn choose(
-        &mut self,
-        package: &Package<'a>,
-        clause: &Clause<'a>,
-        solutions: &[Id],
-    ) -> Result<(), ResolveError> {
+    /// The clauses of a package that was taken; none if they have been followed.
+    fn enter(&mut self, id: Id) -> Option<Step<'a>> {
+        let package = self.package(id);
+        let taken = self.chosen.get_mut(package.name).expect("taken before it is followed");
+        let is_new = !std::mem::replace(&mut taken.is_followed, true);
+        is_new.then(|| Step { package, clauses: clauses_of(&package).into_iter(), open: VecDeque::new() })
+    }
+
+    /// Takes one of several solutions, and says so.
+    fn choose(&mut self, package: &Package<'a>, clause: &Clause<'a>, solutions: &[Id]) -> Id {
         let chosen = solutions.iter().copied().find(|&id| !self.is_excluded(id)).unwrap_or(solutions[0]);
         let choice = Choice {
             package: package.name.to_owned(),
@@ -429,7 +448,7 @@ impl<'a> Run<'_, 'a> {
         };
         self.choices.push(choice.clone());
         self.take(chosen, Why::ChosenFor(choice));
-        self.follow(chosen)
+        chosen
     }
 
     fn solutions_of_clause(&mut self, clause: &Clause<'_>) -> Vec<Id> {
