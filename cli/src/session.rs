@@ -351,8 +351,7 @@ impl Session {
 /// Whether an error is the library's refusal of a package for what its `meta` says: nothing else is thrown in that file.
 fn is_policys(ev: &Evaluator, error: &EvalError) -> bool {
     let file = Path::new(crate::world::STD_DIR).join("stdenv/check-meta.img");
-    ev.file_span(error.place())
-        .is_some_and(|at| Path::new(ev.settings().sources.get(at.file).name()) == file)
+    ev.file_span(error.place()).is_some_and(|at| Path::new(ev.settings().sources.get(at.file).name()) == file)
 }
 
 /// Whether a value is a function with a named argument that neither has a default nor is given.

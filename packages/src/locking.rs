@@ -6,7 +6,8 @@
 
 use crate::debian::resolve::{Choice, Why, resolve};
 use crate::debian::{
-    Index, IndexError, Keyring, Kept, Package, Release, ReleaseError, ResolveError, Universe, compare_versions,
+    Index, IndexError, Kept, Keyring, Package, Release, ReleaseError, ResolveError, Universe,
+    compare_versions,
 };
 use crate::lock::{
     LOCK_VERSION, LockFile, LockedDebian, LockedIndex, LockedPackage, LockedWhy, names_of, sorted, to_hex,
@@ -375,7 +376,7 @@ fn cached_indexes(section: &DebianSection, lock: &LockFile, archive: &dyn Archiv
 }
 
 fn cache_key(sha256: &str) -> String {
-    format!("debian-index-{sha256}")
+    format!("debian-index-{}-{sha256}", Index::FORMAT)
 }
 
 fn fetch_indexes(
@@ -385,7 +386,8 @@ fn fetch_indexes(
     old: Option<&LockFile>,
 ) -> Result<Vec<Loaded>, LockingError> {
     let fetch = |source: &SuiteSource| fetch_source(section, source, keyring, archive, old);
-    let per_source: Result<Vec<Vec<Loaded>>, LockingError> = section.sources().par_iter().map(fetch).collect();
+    let per_source: Result<Vec<Vec<Loaded>>, LockingError> =
+        section.sources().par_iter().map(fetch).collect();
     Ok(per_source?.into_iter().flatten().collect())
 }
 
@@ -640,7 +642,8 @@ mod tests {
     /// What is said of an archive that is not as it should be; nothing of it is kept.
     #[track_caller]
     fn refused(archive: &Memory, keyring: &Keyring) -> String {
-        let error = lock_debian(&section("\"x\""), keyring, archive, None, &Refresh::Keep).expect_err("refused");
+        let error =
+            lock_debian(&section("\"x\""), keyring, archive, None, &Refresh::Keep).expect_err("refused");
         assert!(archive.cache.lock().expect("not poisoned").is_empty(), "something of it is kept");
         error.to_string()
     }
@@ -662,7 +665,8 @@ mod tests {
     fn a_release_that_was_changed_or_is_signed_by_others_is_refused() {
         let (mut archive, keyring) = Memory::with_packages(&[("x", "1", "")]);
         let release = archive.files.get_mut("a/dists/s/InRelease").expect("there");
-        let text = String::from_utf8(release.clone()).expect("text").replacen("Codename: s", "Codename: t", 1);
+        let text =
+            String::from_utf8(release.clone()).expect("text").replacen("Codename: s", "Codename: t", 1);
         *release = text.into_bytes();
         let told = refused(&archive, &keyring);
         assert!(told.contains("InRelease:") && told.contains("signature"), "{told}");
@@ -701,8 +705,8 @@ mod tests {
             .expect("it resolves")
             .lock;
         lock.debian.indexes[0].date = "20250518T000000Z".to_owned();
-        let error =
-            lock_debian(&section("\"x\""), &keyring, &archive, Some(&lock), &Refresh::All).expect_err("replayed");
+        let error = lock_debian(&section("\"x\""), &keyring, &archive, Some(&lock), &Refresh::All)
+            .expect_err("replayed");
         let told = error.to_string();
         assert!(told.contains("of 20250517T083200Z, older than what ampoule.lock"), "{told}");
     }
@@ -712,7 +716,8 @@ mod tests {
         let (mut archive, keyring) = Memory::with_packages(&[("x", "1", "")]);
         let index = archive.files.remove(&index_path(&archive)).expect("there");
         archive.files.insert("a/dists/s/main/binary-amd64/Packages".into(), index);
-        let lock = lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect("it resolves");
+        let lock =
+            lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect("it resolves");
         assert_eq!(names(&lock.lock), ["x=1"]);
 
         let (mut archive, keyring) = Memory::with_packages(&[("x", "1", "")]);
@@ -731,7 +736,10 @@ mod tests {
             writer.finish().expect("memory")
         };
         let whole = compress(&text);
-        assert_eq!(decompress("Packages.xz", whole.clone(), text.len() as u64).as_deref(), Ok(text.as_bytes()));
+        assert_eq!(
+            decompress("Packages.xz", whole.clone(), text.len() as u64).as_deref(),
+            Ok(text.as_bytes())
+        );
         let error = decompress("Packages.xz", whole[..whole.len() / 2].to_vec(), text.len() as u64);
         assert!(error.as_ref().is_err_and(|e| e.contains("cannot be unpacked")), "{error:?}");
         let error = decompress("Packages.xz", b"no xz".to_vec(), 9);
@@ -743,7 +751,8 @@ mod tests {
     #[test]
     fn a_damaged_cache_is_fetched_again() {
         let (archive, keyring) = Memory::with_packages(&[("x", "1", "y"), ("y", "2", "")]);
-        let make = || lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect("it resolves");
+        let make =
+            || lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect("it resolves");
         let first = make();
         let damage = |change: &dyn Fn(&mut Vec<u8>)| {
             archive.cache.lock().expect("not poisoned").values_mut().for_each(change);
@@ -760,8 +769,10 @@ mod tests {
 
     #[test]
     fn loops_of_dependencies_end() {
-        let (archive, keyring) = Memory::with_packages(&[("x", "1", "y, z"), ("y", "1", "z"), ("z", "1", "x")]);
-        let lock = lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect("it resolves");
+        let (archive, keyring) =
+            Memory::with_packages(&[("x", "1", "y, z"), ("y", "1", "z"), ("z", "1", "x")]);
+        let lock =
+            lock_debian(&section("\"x\""), &keyring, &archive, None, &Refresh::Keep).expect("it resolves");
         assert_eq!(names(&lock.lock), ["x=1", "y=1", "z=1"]);
     }
 
@@ -771,7 +782,8 @@ mod tests {
         let list: Vec<(&str, &str, &str)> =
             names.windows(2).map(|two| (two[0].as_str(), "1", two[1].as_str())).collect();
         let (archive, keyring) = Memory::with_packages(&[&list[..], &[("x19999", "1", "")]].concat());
-        let lock = lock_debian(&section("\"x0\""), &keyring, &archive, None, &Refresh::Keep).expect("it resolves");
+        let lock =
+            lock_debian(&section("\"x0\""), &keyring, &archive, None, &Refresh::Keep).expect("it resolves");
         assert_eq!(lock.lock.packages.len(), 20_000);
     }
 }

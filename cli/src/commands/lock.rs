@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use ampoule_net::{Client, ClientConfig, Request};
-use ampoule_packages::debian::{Keyring, Kept};
+use ampoule_packages::debian::{Kept, Keyring};
 use ampoule_packages::locking::Refresh;
 use ampoule_packages::{
     Archive, ArchiveError, DebianSection, LockError, LockFile, LockingError, Manifest, lock_debian,
@@ -260,12 +260,7 @@ impl MirrorArchive {
             .map(PathBuf::from)
             .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
             .map(|dir| dir.join("ampoule/debian"));
-        Ok(Self {
-            client: OnceLock::new(),
-            mirrors,
-            cache,
-            offline: config.bool("fetch.offline"),
-        })
+        Ok(Self { client: OnceLock::new(), mirrors, cache, offline: config.bool("fetch.offline") })
     }
 
     fn get(&self, url: &str) -> Result<Vec<u8>, String> {

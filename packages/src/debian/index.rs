@@ -236,6 +236,9 @@ struct Piece {
 }
 
 impl Index {
+    /// Number of the cached form; another program's cache is not for us.
+    pub const FORMAT: u32 = 3;
+
     /// Scans the text of a `Packages` file on all cores.
     ///
     /// # Errors
@@ -270,7 +273,8 @@ impl Index {
         provides.par_sort_unstable();
 
         let (mut names, mut name_ends) = (Vec::new(), Vec::with_capacity(starts.len()));
-        let (mut records, mut record_ends) = (Vec::with_capacity(text.len()), Vec::with_capacity(starts.len()));
+        let (mut records, mut record_ends) =
+            (Vec::with_capacity(text.len()), Vec::with_capacity(starts.len()));
         for &start in &starts {
             let rest = &text[start as usize..];
             names.extend_from_slice(first_field(rest));
@@ -286,7 +290,8 @@ impl Index {
             names.extend_from_slice(name);
         }
 
-        let mut head = Vec::with_capacity(HEADER_BYTES + 8 * starts.len() + 4 * provide_words.len() + names.len());
+        let mut head =
+            Vec::with_capacity(HEADER_BYTES + 8 * starts.len() + 4 * provide_words.len() + names.len());
         head.extend_from_slice(MAGIC);
         for count in [starts.len(), provide_count, names.len(), records.len()] {
             head.extend_from_slice(&(count as u32).to_le_bytes());
@@ -307,7 +312,9 @@ impl Index {
     pub fn from_cache(bytes: Box<dyn Kept>) -> Result<Self, IndexError> {
         let read = |range: Range<usize>| {
             let mut buffer = vec![0; range.len()];
-            bytes.read_at(range.start as u64, &mut buffer).map_err(|_| IndexError::BadCache("it is cut short"))?;
+            bytes
+                .read_at(range.start as u64, &mut buffer)
+                .map_err(|_| IndexError::BadCache("it is cut short"))?;
             Ok(buffer)
         };
         let header = read(0..HEADER_BYTES)?;
@@ -522,7 +529,9 @@ impl BadStanza {
 type Test = fn(&str) -> bool;
 const CHECKED: [(usize, &str, Test); 4] = [
     (NAME, "Package", |name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-._".contains(&b))),
-    (VERSION, "Version", |version| version.bytes().all(|b| b.is_ascii_alphanumeric() || b".+-~:_".contains(&b))),
+    (VERSION, "Version", |version| {
+        version.bytes().all(|b| b.is_ascii_alphanumeric() || b".+-~:_".contains(&b))
+    }),
     (SIZE, "Size", |size| size.parse::<u64>().is_ok()),
     (SHA256, "SHA256", |hash| hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit())),
 ];
@@ -649,9 +658,8 @@ mod tests {
         let index = sample();
         let versions: Vec<_> = index.named("b").map(|i| index.package(i).version).collect();
         assert_eq!(versions, ["10", "1"]);
-        let providers = |name| -> Vec<_> {
-            index.providing(name).into_iter().map(|i| index.package(i).name).collect()
-        };
+        let providers =
+            |name| -> Vec<_> { index.providing(name).into_iter().map(|i| index.package(i).name).collect() };
         assert_eq!((providers("v"), providers("x"), providers("u")), (vec!["a", "b"], vec!["b"], vec![]));
         assert!(index.named("c").is_empty());
     }
@@ -692,8 +700,9 @@ mod tests {
                 changed[at] = value;
                 let Ok(index) = Index::from_cache(Box::new(changed)) else { continue };
                 for name in ["a", "b", "v", "x"] {
-                    index.named(name).for_each(|number| drop(index.package(number)));
-                    index.providing(name).into_iter().for_each(|number| drop(index.package(number)));
+                    let numbers = index.named(name).chain(index.providing(name));
+                    let sizes: Vec<u64> = numbers.map(|number| index.package(number).size_bytes).collect();
+                    assert!(sizes.len() < 9);
                 }
             }
         }

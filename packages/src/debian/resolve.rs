@@ -190,8 +190,7 @@ impl<'a> Universe<'a> {
 
     fn candidate_id(&self, name: &str) -> Option<Id> {
         if let Some(version) = self.pins.get(name)
-            && let Some(id) =
-                self.ids_named(name).find(|&id| self.package(id).version == version)
+            && let Some(id) = self.ids_named(name).find(|&id| self.package(id).version == version)
         {
             return Some(id);
         }
@@ -568,7 +567,8 @@ mod tests {
             let (name, version) =
                 parts.next().and_then(|head| head.split_once(' ')).expect("name and version");
             text += &format!(
-                "Package: {name}\nVersion: {version}\nArchitecture: all\nSize: 1\nSHA256: 0\nFilename: pool/x\n"
+                "Package: {name}\nVersion: {version}\nArchitecture: all\nSize: 1\nSHA256: {:064}\nFilename: pool/x\n",
+                0
             );
             for field in parts {
                 // `/` stands for the bar of alternatives.
