@@ -4,6 +4,7 @@
 //! One file in `commands/` for each command; each calls one library function and prints. What
 //! looks like logic here belongs to a crate below.
 
+mod abreast;
 mod args;
 mod candidates;
 mod ci;

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ampoule_eval::{
-    ErrorKind, EvalError, EvalResult, Evaluator, Interrupt, NamedArguments, Settings, Value, View,
+    ErrorKind, EvalError, EvalResult, Evaluator, Interrupt, NamedArguments, Settings, Value, View, World,
 };
 use ampoule_lang::SourceMap;
 use ampoule_realise::Options;
 use ampoule_store::{StoreDir, StoreRoot};
 
+use crate::abreast::{self, Done, Next};
 use crate::config::Config;
 use crate::error::{CliError, ExitStatus, IoContext};
 use crate::realising::EvaluationRealiser;
@@ -76,6 +77,11 @@ pub struct ExpressionArgs {
     #[arg(long)]
     pub abort_on_warn: bool,
 
+    /// Files, expressions and attributes that are evaluated at the same time, each on a thread with its own memory; with a
+    /// number, `eval --json` of a single set is shared out too [default: one for each processor]
+    #[arg(long, value_name = "COUNT")]
+    pub eval_jobs: Option<std::num::NonZeroUsize>,
+
     /// Calls that may be nested, about; as many as the stack holds if not given
     #[arg(long, value_name = "COUNT")]
     pub max_call_depth: Option<usize>,
@@ -101,11 +107,28 @@ pub struct Session {
     pub world: Arc<ProjectWorld>,
     /// How.
     pub settings: Settings,
+    /// Threads that it may take.
+    pub jobs: usize,
     arguments: Vec<Argument>,
     attributes: Vec<String>,
     project: PathBuf,
     policy: String,
     show_trace: bool,
+}
+
+/// What is done with a value, or a part of it, on the thread that computed it.
+pub type Each<'a, R> =
+    &'a (dyn Fn(&mut Evaluator, Value, &NamedArguments, Part) -> Result<R, Problem> + Sync);
+/// What is done with what came of it.
+pub type Deliver<'a, R> = &'a mut (dyn FnMut(R) -> Result<(), CliError> + Send);
+
+/// Which part of a value.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// From 0.
+    pub index: usize,
+    /// How many there are; 1 is the value itself.
+    pub of: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -208,6 +231,10 @@ impl Session {
             entries,
             world: Arc::new(ProjectWorld::new(options, Some(realiser))),
             settings,
+            jobs: match args.eval_jobs {
+                Some(jobs) => jobs.get(),
+                None => std::thread::available_parallelism().map_or(1, usize::from),
+            },
             arguments,
             attributes: args.attributes.clone(),
             project,
@@ -216,7 +243,8 @@ impl Session {
         })
     }
 
-    /// Evaluates every entry (and each attribute path of it), and gives the values to `each`.
+    /// Evaluates every entry (and each attribute path of it), and gives the values to `each`, which may be called on
+    /// several threads. Returns what it gave, in order.
     ///
     /// # Errors
     /// The first error, which was shown; or what `each` fails with.
@@ -225,44 +253,105 @@ impl Session {
         ui: &Ui,
         each: impl Fn(&mut Evaluator, Value, &NamedArguments) -> Result<R, Problem> + Send + Sync,
     ) -> Result<Vec<R>, CliError> {
-        let done = ampoule_eval::run(self.settings.clone(), self.world.clone(), |ev| {
-            let mut results = Vec::new();
-            let outcome = self.each_value(ev, &mut |ev, value, arguments| {
-                results.push(each(ev, value, arguments)?);
-                Ok(())
-            });
-            match outcome {
-                Ok(()) => Ok(results),
-                Err(Problem::Cli(error)) => Err(error),
-                Err(Problem::Eval(error)) => Err(self.show(ev, &error, ui)),
+        let mut results = Vec::new();
+        let each = |ev: &mut Evaluator, value, arguments: &NamedArguments, _: Part| each(ev, value, arguments);
+        self.each_in_order(ui, 1, &each, &mut |result| {
+            results.push(result);
+            Ok(())
+        })?;
+        Ok(results)
+    }
+
+    /// Evaluates every entry (and each attribute path of it), gives the values to `each`, which may be called on several
+    /// threads, and what that gives, one after another, to `deliver`. If there is but one value, `each` may be asked for
+    /// parts of it: up to `parts`.
+    ///
+    /// # Errors
+    /// The first error, which was shown; or what `each` or `deliver` fail with.
+    pub fn each_in_order<R: Send>(
+        &self,
+        ui: &Ui,
+        parts: usize,
+        each: Each<'_, R>,
+        deliver: Deliver<'_, R>,
+    ) -> Result<(), CliError> {
+        let values = self.entries.len() * self.attributes.len().max(1);
+        let mut delivered = 0;
+        // Where a value is not printed whole it shows what was computed before.
+        if self.jobs > 1 && !self.settings.shows_unforced {
+            let parts = if values == 1 { parts } else { 1 };
+            let mut whole = Vec::new();
+            let work = |ev: &mut Evaluator, next: Next<'_>, done: Done<'_, R>| {
+                let done = &mut |task, result| Ok(done(task, result));
+                self.tasks(ev, parts, next, each, done).map_err(|_| ())
+            };
+            let mut take = |result| match parts {
+                1 => deliver(result),
+                _ => Ok(whole.push(result)),
+            };
+            let world: Arc<dyn World> = self.world.clone();
+            let count = values * parts;
+            delivered = abreast::begin(&self.settings, &world, self.jobs.min(count), count, &work, &mut take)?;
+            if delivered == count {
+                return whole.into_iter().try_for_each(deliver);
             }
+            if parts > 1 {
+                delivered = 0;
+            }
+        }
+        let done = ampoule_eval::run(self.settings.clone(), self.world.clone(), |ev| {
+            let mut rest = delivered..values;
+            let outcome = self.tasks(ev, 1, &mut || rest.next(), each, &mut |_, result| Ok(deliver(result)?));
+            outcome.map_err(|problem| match problem {
+                Problem::Cli(error) => error,
+                Problem::Eval(error) => self.show(ev, &error, ui),
+            })
         });
         done.while_doing(|| "cannot start a thread to evaluate on".to_owned())?
     }
 
-    fn each_value(
+    /// Computes the values that `next` asks for by number, or parts of them, and hands on what `each` gives.
+    fn tasks<R>(
         &self,
         ev: &mut Evaluator,
-        each: &mut dyn FnMut(&mut Evaluator, Value, &NamedArguments) -> Result<(), Problem>,
+        parts: usize,
+        next: Next<'_>,
+        each: Each<'_, R>,
+        done: &mut dyn FnMut(usize, R) -> Result<(), Problem>,
     ) -> Result<(), Problem> {
         let arguments = NamedArguments { set: Some(self.argument_set(ev)?) };
-        for entry in &self.entries {
-            let value = match entry {
-                Entry::File(path) => ev.eval_file(path)?,
-                Entry::Text { name, base_dir, text } => ev.eval_text(name, base_dir, text)?,
+        let paths = self.attributes.len().max(1);
+        let (mut entry, mut known) = (None, None);
+        while let Some(task) = next() {
+            let number = task / parts;
+            let value = match known {
+                Some((known, value)) if known == number => value,
+                _ => {
+                    let value = match entry {
+                        Some((entry, value)) if entry == number / paths => value,
+                        _ => self.open(ev, &self.entries[number / paths], &arguments)?,
+                    };
+                    entry = Some((number / paths, value));
+                    let value = match self.attributes.get(number % paths) {
+                        Some(path) => ev.select_path(value, path, &arguments)?,
+                        None => value,
+                    };
+                    ev.auto_call(value, &arguments)?
+                }
             };
-            let value = self.call_with_packages(ev, value, &arguments)?;
-            if self.attributes.is_empty() {
-                let value = ev.auto_call(value, &arguments)?;
-                each(ev, value, &arguments)?;
-            }
-            for path in &self.attributes {
-                let selected = ev.select_path(value, path, &arguments)?;
-                let selected = ev.auto_call(selected, &arguments)?;
-                each(ev, selected, &arguments)?;
-            }
+            known = Some((number, value));
+            done(task, each(ev, value, &arguments, Part { index: task % parts, of: parts })?)?;
         }
         Ok(())
+    }
+
+    /// The value of an entry.
+    fn open(&self, ev: &mut Evaluator, entry: &Entry, arguments: &NamedArguments) -> EvalResult<Value> {
+        let value = match entry {
+            Entry::File(path) => ev.eval_file(path)?,
+            Entry::Text { name, base_dir, text } => ev.eval_text(name, base_dir, text)?,
+        };
+        self.call_with_packages(ev, value, arguments)
     }
 
     /// The names in the set that an attribute path leads to in the first entry, for who completes; nothing if there is
@@ -271,11 +360,7 @@ impl Session {
         let names = |ev: &mut Evaluator| -> EvalResult<Vec<String>> {
             let arguments = NamedArguments { set: Some(self.argument_set(ev)?) };
             let Some(entry) = self.entries.first() else { return Ok(Vec::new()) };
-            let value = match entry {
-                Entry::File(path) => ev.eval_file(path)?,
-                Entry::Text { name, base_dir, text } => ev.eval_text(name, base_dir, text)?,
-            };
-            let value = self.call_with_packages(ev, value, &arguments)?;
+            let value = self.open(ev, entry, &arguments)?;
             let value = if path.is_empty() { value } else { ev.select_path(value, path, &arguments)? };
             let value = ev.auto_call(value, &arguments)?;
             let sorted = ev.force_sorted(value)?;

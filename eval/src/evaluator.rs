@@ -6,8 +6,8 @@
 //! what is `Send`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use ampoule_lang::resolve::Place;
 use ampoule_lang::{FileId, SourceMap, Symbol};
@@ -73,12 +73,17 @@ impl Default for Settings {
     }
 }
 
-/// Stops an evaluation from outside (a signal handler, another thread).
+/// Stops an evaluation from outside: another thread. For one evaluation at a time; see [`Interrupt::child`].
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
-    /// The lowest stack address that may be used; the highest number there is, to stop.
+    /// The lowest stack address that may be used; [`STOP`], to stop.
     limit: Arc<AtomicUsize>,
+    /// Those of other evaluations that end with this one.
+    children: Arc<Mutex<Vec<Interrupt>>>,
 }
+
+/// No address is as high: every call is too deep.
+const STOP: usize = usize::MAX;
 
 impl Interrupt {
     /// Returns what lets an evaluation go on that was stopped: a REPL's next line.
@@ -86,9 +91,28 @@ impl Interrupt {
         Resume { limit: Arc::clone(&self.limit), was: self.limit.load(Ordering::Relaxed) }
     }
 
-    /// Makes the evaluation end with an error soon. Async-signal-safe.
+    /// Makes the evaluation end with an error soon, or as soon as it begins.
     pub fn interrupt(&self) {
-        self.limit.store(usize::MAX, Ordering::Relaxed);
+        self.limit.store(STOP, Ordering::SeqCst);
+        let children = self.children.lock().expect("no holder of this lock panics");
+        children.iter().for_each(Self::interrupt);
+    }
+
+    /// Returns what interrupts another evaluation, and is interrupted with this one.
+    pub fn child(&self) -> Self {
+        let child = Self::default();
+        let mut children = self.children.lock().expect("no holder of this lock panics");
+        if self.limit.load(Ordering::SeqCst) == STOP {
+            child.interrupt();
+        }
+        children.push(child.clone());
+        child
+    }
+
+    /// Tells the evaluation that begins how deep it may go, unless it was interrupted already.
+    fn begin(&self, limit: usize) {
+        let begun = |was| (was != STOP).then_some(limit);
+        let _ = self.limit.fetch_update(Ordering::SeqCst, Ordering::SeqCst, begun);
     }
 }
 
@@ -189,8 +213,8 @@ impl Evaluator {
         let base = here();
         // Room for the deepest builtin and the collector, and for what was used before.
         let limit = base - stack_bytes + (4 << 20).min(stack_bytes / 4);
+        settings.interrupt.begin(limit);
         let flag = Arc::clone(&settings.interrupt.limit);
-        flag.store(limit, Ordering::Relaxed);
         let mut evaluator = Self::new(settings, world, flag, base);
         let result = Self::work(&mut evaluator, work);
         // The tables stay as they are: an evaluation is the last thing that most processes do, and taking
@@ -283,7 +307,7 @@ impl Evaluator {
     #[cold]
     #[inline(never)]
     fn stopped(&self) -> EvalError {
-        if self.limit.load(Ordering::Relaxed) == usize::MAX {
+        if self.limit.load(Ordering::Relaxed) == STOP {
             EvalError::new(crate::error::ErrorKind::Interrupted, "interrupted by the user")
         } else {
             EvalError::stack_overflow()

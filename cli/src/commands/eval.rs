@@ -1,11 +1,11 @@
 //! `ampoule eval`: an expression's value.
 
-use ampoule_eval::{Coercion, ContextId, Evaluator};
+use ampoule_eval::{Coercion, Evaluator, NamedArguments, Value};
 
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus};
 use crate::realising::BuildArgs;
-use crate::session::{ExpressionArgs, Session};
+use crate::session::{ExpressionArgs, Part, Problem, Session};
 use crate::ui::Ui;
 use crate::world::Keeps;
 
@@ -47,31 +47,53 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let options = BuildArgs::default().options(&config)?;
     let mut session = Session::new(&args.expression, &config, Keeps::Values, options)?;
     session.settings.shows_unforced = !args.strict && !args.raw && !ui.json();
-    session.each(ui, |ev, value, _| {
-        if args.raw {
-            let text = ev.coerce_to_string(value, Coercion::INTERPOLATION)?;
-            ui.print_raw(text.as_str().expect("coercing to a string gives one").as_bytes())?;
-        } else if args.xml {
-            let (text, _) = ev.to_xml(value, args.strict, !args.no_location)?;
-            ui.print_raw(&text)?;
-        } else if ui.json() {
-            // As in Nix, paths are printed as they are, where `toJSON` would copy them to the store.
-            let mut text = Vec::new();
-            let mut context = ContextId::EMPTY;
-            ev.write_json(value, false, &mut text, &mut context)?;
-            ui.print(&text)?;
-        } else {
-            if args.strict {
-                ev.force_deep(value)?;
-            }
-            ui.print(ev.print(value)?)?;
-        }
-        if args.show_stats {
-            ui.note(&stats(ev));
-        }
+    if args.show_stats {
+        // What an evaluation took is told of one.
+        session.jobs = 1;
+    }
+    // More parts than threads, so that none waits long for the others.
+    let parts = match args.expression.eval_jobs {
+        Some(jobs) if ui.json() && !args.raw && !args.xml => 16 * jobs.get(),
+        _ => 1,
+    };
+    let each = |ev: &mut Evaluator, value, _: &NamedArguments, part: Part| {
+        let text = args.render(ev, value, ui.json(), part)?;
+        Ok((text, args.show_stats.then(|| stats(ev))))
+    };
+    session.each_in_order(ui, parts, &each, &mut |(text, stats)| {
+        ui.print_raw(&text)?;
+        stats.iter().for_each(|stats| ui.note(stats));
         Ok(())
     })?;
     Ok(ExitStatus::Success)
+}
+
+impl Args {
+    /// What is printed of a value.
+    fn render(&self, ev: &mut Evaluator, value: Value, json: bool, part: Part) -> Result<Vec<u8>, Problem> {
+        let mut text = Vec::new();
+        if self.raw {
+            let raw = ev.coerce_to_string(value, Coercion::INTERPOLATION)?;
+            text.extend_from_slice(raw.as_str().expect("coercing to a string gives one").as_bytes());
+            return Ok(text);
+        }
+        if self.xml {
+            return Ok(ev.to_xml(value, self.strict, !self.no_location)?.0);
+        }
+        if json {
+            // As in Nix, paths are printed as they are, where `toJSON` would copy them to the store.
+            ev.write_json_part(value, part.index, part.of, &mut text)?;
+        } else {
+            if self.strict {
+                ev.force_deep(value)?;
+            }
+            text = ev.print(value)?.into();
+        }
+        if part.index + 1 == part.of {
+            text.push(b'\n');
+        }
+        Ok(text)
+    }
 }
 
 fn stats(ev: &Evaluator) -> String {

@@ -12,7 +12,7 @@ use crate::coerce::Coercion;
 use crate::context::ContextId;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
-use crate::heap::{Attrs, AttrsBuilder, Value, Values, View};
+use crate::heap::{Attrs, AttrsBuilder, Sorted, Value, Values, View};
 use crate::json::{self, JsonError};
 use crate::toml::{self, Toml};
 use crate::xml::XmlWriter;
@@ -398,13 +398,61 @@ impl Evaluator {
             if index > 0 {
                 out.push(b',');
             }
-            let (name, _) = sorted.get(index);
-            write_json_string(name.as_bytes(), out)?;
-            out.push(b':');
-            let value = self.force_slot(sorted.slot(index))?;
-            self.write_json(value, copy, out, context)?;
+            self.write_json_attr(sorted, index, copy, out, context)?;
         }
         out.push(b'}');
+        Ok(())
+    }
+
+    fn write_json_attr(
+        &mut self,
+        sorted: Sorted,
+        index: usize,
+        copy: bool,
+        out: &mut Vec<u8>,
+        context: &mut ContextId,
+    ) -> EvalResult<()> {
+        let (name, _) = sorted.get(index);
+        write_json_string(name.as_bytes(), out)?;
+        out.push(b':');
+        let value = self.force_slot(sorted.slot(index))?;
+        self.write_json(value, copy, out, context)
+    }
+
+    /// Appends part `part` of `parts` of what [`Evaluator::write_json`] appends, paths as they are: the parts
+    /// of a set are some of its attributes each, and nothing else is forced for them. Other values
+    /// are all in the first part.
+    ///
+    /// # Errors
+    /// If what is in this part fails or has no JSON form.
+    pub fn write_json_part(
+        &mut self,
+        value: Value,
+        part: usize,
+        parts: usize,
+        out: &mut Vec<u8>,
+    ) -> EvalResult<()> {
+        let mut context = ContextId::EMPTY;
+        let value = self.force(value)?;
+        let attrs = match value.as_attrs() {
+            Some(attrs) if !attrs.has(sym::TO_STRING) && !attrs.has(sym::OUT_PATH) => attrs,
+            _ if part > 0 => return Ok(()),
+            _ => return self.write_json(value, false, out, &mut context),
+        };
+        let sorted = self.heap().sorted(attrs);
+        let bound = |part: usize| sorted.len() * part / parts;
+        if part == 0 {
+            out.push(b'{');
+        }
+        for index in bound(part)..bound(part + 1) {
+            if index > 0 {
+                out.push(b',');
+            }
+            self.write_json_attr(sorted, index, false, out, &mut context)?;
+        }
+        if part + 1 == parts {
+            out.push(b'}');
+        }
         Ok(())
     }
 }
