@@ -254,7 +254,8 @@ impl Session {
         each: impl Fn(&mut Evaluator, Value, &NamedArguments) -> Result<R, Problem> + Send + Sync,
     ) -> Result<Vec<R>, CliError> {
         let mut results = Vec::new();
-        let each = |ev: &mut Evaluator, value, arguments: &NamedArguments, _: Part| each(ev, value, arguments);
+        let each =
+            |ev: &mut Evaluator, value, arguments: &NamedArguments, _: Part| each(ev, value, arguments);
         self.each_in_order(ui, 1, &each, &mut |result| {
             results.push(result);
             Ok(())
@@ -291,7 +292,8 @@ impl Session {
             };
             let world: Arc<dyn World> = self.world.clone();
             let count = values * parts;
-            delivered = abreast::begin(&self.settings, &world, self.jobs.min(count), count, &work, &mut take)?;
+            delivered =
+                abreast::begin(&self.settings, &world, self.jobs.min(count), count, &work, &mut take)?;
             if delivered == count {
                 return whole.into_iter().try_for_each(deliver);
             }

@@ -89,7 +89,8 @@ fn summary<'a>(what: &str, ratios: impl Iterator<Item = (&'a str, f64)>) {
     let mut sorted: Vec<(&str, f64)> = ratios.collect();
     sorted.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     let mean = sorted.iter().map(|(_, ratio)| ratio.ln()).sum::<f64>() / sorted.len() as f64;
-    let worst: Vec<String> = sorted.iter().take(5).map(|(name, ratio)| format!("{name} {ratio:.2}")).collect();
+    let worst: Vec<String> =
+        sorted.iter().take(5).map(|(name, ratio)| format!("{name} {ratio:.2}")).collect();
     println!(
         "{what} of {} programs: geometric mean {:.2}, worst {}",
         sorted.len(),
@@ -160,8 +161,7 @@ fn row(file: &Path, size: Option<u64>, peers: &Peers) -> Option<Ratios> {
         seconds: ours.seconds.max(CLOCK_TICK) / run.seconds,
         peak: ours.peak_mib / run.peak_mib,
     });
-    let is_other =
-        theirs.as_ref().is_some_and(|run| run.ended == Ended::Well && run.answer != ours.answer);
+    let is_other = theirs.as_ref().is_some_and(|run| run.ended == Ended::Well && run.answer != ours.answer);
     let grows = own_seconds > TOO_SHORT_SECONDS && growth.iter().any(|factor| *factor > SUSPICIOUS);
     println!(
         "{name:<22} {:>9} {:>7} {:>7} {:>9} {:>9} {:>9} {:>9} {:>6} {:>6}{}{}",
