@@ -28,7 +28,7 @@ fn write_files(dir: &Path, count: usize, extra: impl Fn(usize) -> Extra) -> Vec<
                   { inherit fib; big = fib 16; loud = builtins.trace \"shared\" 1; }\n";
     fs::write(dir.join("shared.img"), shared).expect("a temporary file can be written");
     let name = |index: usize| {
-        let depth = if index % 3 == 0 { 18 } else { 4 };
+        let depth = if index.is_multiple_of(3) { 18 } else { 4 };
         let value = match extra(index) {
             Extra::Nothing => "big".to_owned(),
             Extra::Traces => format!("builtins.trace \"entry {index}\" big"),

@@ -1,7 +1,7 @@
 //! Calls: of functions with more or fewer arguments than they take, of builtins, of sets with
 //! `__functor`; and the binding of formals.
 
-use ampoule_lang::resolve::{Call, Formals, Lambda, Place};
+use ampoule_lang::resolve::{Body, Call, Formals, Lambda, Place};
 use ampoule_lang::{Symbol, sym};
 
 use crate::error::{ErrorKind, EvalError, EvalResult};
@@ -117,23 +117,25 @@ impl Evaluator {
         place: Place,
     ) -> EvalResult<Value> {
         let mark = self.heap.stack_mark();
-        let Some(frame) = self.heap.push_frame(lambda.body.slots as usize) else {
+        let body = lambda.body.get();
+        let Some(frame) = self.heap.push_frame(body.slots as usize) else {
             return Err(EvalError::stack_overflow());
         };
         for index in 0..lambda.arity {
             frame.set(index, arguments.get(index));
         }
-        let value = self.enter_closure(function, lambda, frame).map_err(|error| error.at(place))?;
+        let value = self.enter_closure(function, lambda, body, frame).map_err(|error| error.at(place))?;
         self.heap.pop_to(mark);
         Ok(value)
     }
 
-    /// Evaluates the body of a closure whose frame holds its arguments.
+    /// Evaluates the body of a closure whose frame holds its arguments. `body` is what the frame was made for.
     #[inline]
     pub(crate) fn enter_closure(
         &mut self,
         function: Value,
         lambda: &'static Lambda<'static, Words>,
+        body: &'static Body<'static, Words>,
         frame: Frame,
     ) -> EvalResult<Value> {
         self.check_depth()?;
@@ -142,7 +144,7 @@ impl Evaluator {
         if let Some(formals) = lambda.formals {
             self.bind_formals(lambda, formals, frame, captures)?;
         }
-        self.eval(&lambda.body.node, frame, captures)
+        self.eval(&body.node, frame, captures)
     }
 
     fn call_builtin(&mut self, id: BuiltinId, frame: Frame, place: Place) -> EvalResult<Value> {

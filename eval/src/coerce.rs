@@ -57,7 +57,7 @@ impl Evaluator {
             View::Bool(true) if how.more => Ok(self.string("1")),
             View::Bool(false) | View::Null if how.more => Ok(self.heap.empty_string),
             View::Int(n) if how.more => Ok(self.int_string(n)),
-            View::Float(x) if how.more => Ok(self.string(format!("{x:.6}"))),
+            View::Float(x) if how.more => Ok(self.string(crate::number::float_to_string(x))),
             View::List(list) if how.more => self.coerce_list(list, how),
             _ => Err(self.cannot_coerce(value)),
         }

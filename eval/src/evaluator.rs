@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use ampoule_lang::ast::Ast;
 use ampoule_lang::resolve::Place;
 use ampoule_lang::{FileId, SourceMap, Symbol};
 use ampoule_store::StorePath;
@@ -37,6 +38,9 @@ pub struct Settings {
     /// Bytes that are allocated between two collections, at least. Tests that look for faults of the
     /// collector set it to 0.
     pub nursery_bytes: usize,
+    /// Bytes of the text of a function from which on it is resolved only when it is called. Tests that look for
+    /// differences set it to 0.
+    pub min_deferred_bytes: usize,
     /// Tail calls in a row, without any of them returning, that are taken for endless recursion.
     pub max_tail_calls: u32,
     /// Whether `builtins.traceVerbose` traces.
@@ -62,6 +66,7 @@ impl Default for Settings {
             allow_import_from_derivation: false,
             stack_bytes: 1 << 30,
             nursery_bytes: 8 << 20,
+            min_deferred_bytes: 48,
             max_tail_calls: 20_000_000,
             trace_verbose: false,
             shows_unforced: false,
@@ -141,6 +146,8 @@ pub struct Evaluator {
     pub(crate) globals: HashMap<Symbol, Value>,
     pub(crate) builtins_set: Value,
     pub(crate) bases: Vec<(u32, FileId)>,
+    /// Trees of files in which there are functions that were not called yet.
+    pub(crate) trees: HashMap<FileId, Arc<Ast>>,
     pub(crate) imports: HashMap<PathBuf, Root>,
     pub(crate) copied: HashMap<PathBuf, StorePath>,
     pub(crate) stats: Stats,
@@ -219,8 +226,8 @@ impl Evaluator {
         let result = Self::work(&mut evaluator, work);
         // The tables stay as they are: an evaluation is the last thing that most processes do, and taking
         // a large one's contexts and derivations apart is a tenth of its time.
-        let Self { heap, contexts, imports, copied, derivations, .. } = evaluator;
-        std::mem::forget((contexts, imports, copied, derivations));
+        let Self { heap, contexts, imports, copied, derivations, trees, .. } = evaluator;
+        std::mem::forget((contexts, imports, copied, derivations, trees));
         drop(heap);
         result
     }
@@ -243,6 +250,7 @@ impl Evaluator {
             globals: HashMap::default(),
             builtins_set: nothing,
             bases: Vec::new(),
+            trees: HashMap::default(),
             imports: HashMap::default(),
             copied: HashMap::default(),
             stats: Stats::default(),
@@ -389,13 +397,14 @@ impl Evaluator {
             Some(lambda) if lambda.arity as usize == count => Some(lambda),
             _ => None,
         };
-        let slots = direct.map_or(count, |lambda| lambda.body.slots as usize);
+        let direct = direct.map(|lambda| (lambda, lambda.body.get()));
+        let slots = direct.map_or(count, |(_, body)| body.slots as usize);
         let Some(frame) = self.heap.push_frame(slots) else { return Err(EvalError::stack_overflow()) };
         for index in 0..count {
             frame.set(index as u32, thunk.argument(index));
         }
         match direct {
-            Some(lambda) => self.enter_closure(function, lambda, frame),
+            Some((lambda, body)) => self.enter_closure(function, lambda, body, frame),
             None => self.call_frame(function, frame, count, Place::NONE),
         }
     }

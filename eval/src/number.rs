@@ -31,7 +31,28 @@ pub fn print_float(value: f64) -> String {
 /// Writes a float as `toString` does: six decimals, C's `%f`.
 #[must_use]
 pub fn float_to_string(value: f64) -> String {
-    if value.is_finite() { format!("{value:.6}") } else { not_finite(value) }
+    if !value.is_finite() {
+        return not_finite(value);
+    }
+    let Some(millionths) = millionths(value.abs()) else { return format!("{value:.6}") };
+    let sign = if value.is_sign_negative() { "-" } else { "" };
+    format!("{sign}{}.{:06}", millionths / 1_000_000, millionths % 1_000_000)
+}
+
+/// Returns a positive number as millionths, rounded to even as C does, if 128 bits hold all of its digits.
+///
+/// Nearly all numbers of programs are such, and it is several times faster than the general way.
+fn millionths(value: f64) -> Option<u64> {
+    const MANTISSA_BITS: u32 = 52;
+    let bits = value.to_bits();
+    let exponent = u32::try_from(bits >> MANTISSA_BITS).expect("eleven bits, as the sign is not set");
+    // From 2^-50 up to 2^43: the result fits in 64 bits.
+    let shift = (1023 + MANTISSA_BITS).checked_sub(exponent).filter(|shift| (9..=102).contains(shift))?;
+    let mantissa = u128::from(bits & ((1 << MANTISSA_BITS) - 1) | 1 << MANTISSA_BITS);
+    let exact = mantissa * 1_000_000;
+    let (whole, rest, half) = (exact >> shift, exact & ((1 << shift) - 1), 1u128 << (shift - 1));
+    let rounded = whole + u128::from(rest > half || rest == half && whole & 1 == 1);
+    u64::try_from(rounded).ok()
 }
 
 fn not_finite(value: f64) -> String {
@@ -117,6 +138,29 @@ pub fn int_of_whole_float(value: f64) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fast_way_to_decimals_is_the_exact_one() {
+        let mut number = 1u64;
+        for round in 0..200_000u64 {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let value = match round % 4 {
+                0 => f64::from_bits(number),
+                1 => (number >> 40) as f64 / 8192.0,
+                // Halves between two results.
+                2 => (number >> 44) as f64 / 2_000_000.0,
+                _ => f64::from_bits(number & !(0x7ff << 52) | (number % 120 + 1023 - 60) << 52),
+            };
+            if value.is_finite() {
+                assert_eq!(float_to_string(value), format!("{value:.6}"), "{value:e}");
+            }
+        }
+        for value in
+            [0.0, -0.0, 0.5e-6, 1.5e-6, 2.5e-6, 0.000_000_5, 1e15, 1e16, 0.1, 1.0 / 3.0, f64::MIN_POSITIVE]
+        {
+            assert_eq!(float_to_string(value), format!("{value:.6}"));
+        }
+    }
 
     #[test]
     fn floats_have_their_forms() {

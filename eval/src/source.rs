@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ampoule_lang::resolve::{Body, Constants, How, Place, resolve};
+use ampoule_lang::resolve::{Body, Constants, Deferred, How, Place, resolve, resolve_deferred};
 use ampoule_lang::{Diagnostic, FileSpan, Position, Source, Span, Symbol};
 
 use crate::error::{EvalError, EvalResult};
 use crate::evaluator::Evaluator;
 use crate::heap::{BuiltinId, Heap, Keys, Life, Root, Value};
 use crate::runtime::Words;
+use crate::walk::Code;
 
 /// The evaluator's part in resolving: constants become values at once.
 struct Maker<'e> {
@@ -112,9 +113,44 @@ impl Evaluator {
         let arena = self.arena;
         let max_depth = u32::try_from(self.stack_left() / 4096).unwrap_or(u32::MAX);
         let waits_as_nix = self.settings.shows_unforced;
+        let min_deferred_bytes = self.settings.min_deferred_bytes;
         let mut maker = Maker { evaluator: self };
-        resolve(&ast, source, base, arena, &mut maker, scope, How { max_depth, waits_as_nix })
-            .map_err(EvalError::syntax)
+        let how = How { max_depth, waits_as_nix, min_deferred_bytes };
+        let resolved =
+            resolve(&ast, source, base, arena, &mut maker, scope, how).map_err(EvalError::syntax)?;
+        if resolved.needs_tree {
+            self.trees.insert(source.id(), Arc::new(ast.shrunk()));
+        }
+        Ok(resolved.body)
+    }
+
+    /// Resolves the body of a function that is entered for the first time. Its frame, which is on top of the stack,
+    /// gets the slots that it needs.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn resolve_body(
+        &mut self,
+        deferred: &'static Deferred<'static, Words>,
+    ) -> EvalResult<&'static Code> {
+        let lambda = deferred.lambda.get().expect("it has a function");
+        // Binding the arguments of this call may have called it.
+        if matches!(lambda.body.get().node, Code::Deferred(_)) {
+            let ast = Arc::clone(&self.trees[&deferred.file]);
+            let source = self.settings.sources.get(deferred.file);
+            let max_depth = u32::try_from(self.stack_left() / 4096).unwrap_or(u32::MAX);
+            let arena = self.arena;
+            let min_deferred_bytes = self.settings.min_deferred_bytes;
+            let mut maker = Maker { evaluator: self };
+            let how = How { max_depth, waits_as_nix: false, min_deferred_bytes };
+            let body = resolve_deferred(deferred, &ast, &source, arena, &mut maker, how);
+            // Its names are bound: they were looked for when the file was read.
+            lambda.body.set(body.map_err(|_| EvalError::stack_overflow())?);
+        }
+        let body = lambda.body.get();
+        match self.heap.push_frame((body.slots - deferred.frame_slots) as usize) {
+            Some(_) => Ok(&body.node),
+            None => Err(EvalError::stack_overflow()),
+        }
     }
 
     /// Adds a text to the sources and compiles it. `name` is what messages call it.

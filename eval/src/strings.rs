@@ -65,8 +65,8 @@ pub fn replace_pieces<E>(
 }
 
 enum Finder {
-    /// Patterns that start with a byte, by that byte.
-    Few(Box<[bool; 256]>),
+    /// Bytes that patterns start with, one bit each.
+    Few([u64; 4]),
     Many(AhoCorasick),
 }
 
@@ -78,8 +78,8 @@ impl Finder {
         {
             return Finder::Many(automaton);
         }
-        let mut starts = Box::new([false; 256]);
-        patterns.iter().for_each(|pattern| starts[usize::from(pattern[0])] = true);
+        let mut starts = [0; 4];
+        patterns.iter().for_each(|pattern| starts[usize::from(pattern[0] / 64)] |= 1 << (pattern[0] % 64));
         Finder::Few(starts)
     }
 
@@ -91,7 +91,8 @@ impl Finder {
                 Some((found.start(), found.pattern().as_usize()))
             }
             Finder::Few(starts) => {
-                (from..text.len()).filter(|at| starts[usize::from(text[*at])]).find_map(|at| {
+                let is_start = |byte: u8| starts[usize::from(byte / 64)] >> (byte % 64) & 1 == 1;
+                (from..text.len()).filter(|at| is_start(text[*at])).find_map(|at| {
                     let index = patterns.iter().position(|pattern| text[at..].starts_with(pattern))?;
                     Some((at, index))
                 })

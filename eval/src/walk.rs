@@ -76,7 +76,8 @@ impl Evaluator {
                     };
                     calls.last = Some(call);
                     self.check_depth()?;
-                    let Some(new) = self.heap.push_frame(lambda.body.slots as usize) else {
+                    let body = lambda.body.get();
+                    let Some(new) = self.heap.push_frame(body.slots as usize) else {
                         return Err(EvalError::stack_overflow());
                     };
                     for (index, argument) in call.arguments.iter().enumerate() {
@@ -88,14 +89,14 @@ impl Evaluator {
                         calls.first = Some(call);
                         new
                     } else {
-                        self.reuse(frame, new, lambda, &mut own_calls)?
+                        self.reuse(frame, new, lambda, body, &mut own_calls)?
                     };
                     own_calls += 1;
                     captures = Captures::of(function);
                     if let Some(formals) = lambda.formals {
                         self.bind_formals(lambda, formals, frame, captures)?;
                     }
-                    node = &lambda.body.node;
+                    node = &body.node;
                 }
                 Node::Let(node_let) => {
                     self.bind(node_let, frame, captures);
@@ -153,6 +154,7 @@ impl Evaluator {
                 Node::InterpolatePath(parts) => break self.interpolate_path(parts, frame, captures)?,
                 Node::WithName(name) => break self.with_name(name, frame, captures)?,
                 Node::CurPos(place) => break self.position_set(place.start),
+                Node::Deferred(deferred) => node = self.resolve_body(deferred)?,
                 Node::Thunk(_) | Node::Eager(_) => unreachable!("stands in lazy places only"),
             }
         };
@@ -193,12 +195,13 @@ impl Evaluator {
         old: Frame,
         new: Frame,
         lambda: &'static Lambda<'static, Words>,
+        body: &'static Body<'static, Words>,
         own_calls: &mut u32,
     ) -> EvalResult<Frame> {
         if *own_calls > self.settings.max_tail_calls {
             return Err(EvalError::stack_overflow());
         }
-        let slots = lambda.body.slots as usize;
+        let slots = body.slots as usize;
         match self.heap.slide_frame(new, old, lambda.arity as usize, slots) {
             Some(()) => Ok(old),
             None => Err(EvalError::stack_overflow()),
@@ -409,12 +412,13 @@ impl Evaluator {
         lambda: &'static Lambda<'static, Words>,
         arguments: &[Value],
     ) -> Option<Value> {
-        let frame = self.heap.push_frame(lambda.body.slots as usize)?;
+        let body = lambda.body.get();
+        let frame = self.heap.push_frame(body.slots as usize)?;
         for (index, &argument) in arguments.iter().enumerate() {
             frame.set(index as u32, argument);
         }
         let captures = Captures::of(function);
-        let value = match &lambda.body.node {
+        let value = match &body.node {
             Node::Const(value) => Some(*value),
             &Node::Local(slot, _) => Some(frame.get(slot)),
             &Node::Captured(index, _) => Some(captures.get(index)),

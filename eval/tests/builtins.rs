@@ -14,7 +14,12 @@ fn all() -> impl Iterator<Item = &'static Builtin> {
 
 /// Evaluates and prints; the message of an error is the `Err`.
 fn evaluate(text: &str, nursery_bytes: usize) -> Result<String, String> {
-    let settings = Settings { nursery_bytes, stack_bytes: 64 << 20, ..Settings::default() };
+    let settings = Settings {
+        nursery_bytes,
+        min_deferred_bytes: nursery_bytes.min(48),
+        stack_bytes: 64 << 20,
+        ..Settings::default()
+    };
     let result = run(settings, Arc::new(support::Plain::default()), |ev| {
         let value = ev.eval_text("«string»", Path::new("/"), text.as_bytes());
         let printed = value.and_then(|value| ev.force_deep(value)).and_then(|value| ev.print(value));

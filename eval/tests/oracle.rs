@@ -294,7 +294,8 @@ fn nix(command: &[String], program: &str) -> Result<String, String> {
 }
 
 fn ours(program: &str, nursery_bytes: usize) -> Result<String, String> {
-    let settings = Settings { nursery_bytes, ..Settings::default() };
+    let settings =
+        Settings { nursery_bytes, min_deferred_bytes: nursery_bytes.min(48), ..Settings::default() };
     let result = run(settings, Arc::new(support::Plain::default()), |ev| {
         let value = ev.eval_text("«string»", Path::new("/"), program.as_bytes());
         let printed = value.and_then(|value| ev.force_deep(value)).and_then(|value| ev.print(value));

@@ -269,11 +269,16 @@ fn replace_strings(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let views: Vec<_> = from.iter().map(|pattern| pattern.as_str().expect("forced")).collect();
     let patterns: Vec<&[u8]> = views.iter().map(crate::heap::Str::as_bytes).collect();
     let mut context = text.context();
-    let (mut out, mut is_changed) = (Vec::with_capacity(text.len()), false);
+    let (mut out, mut is_changed) = (Vec::new(), false);
     strings::replace_pieces(text.as_bytes(), &patterns, |piece| {
         match piece {
+            // A text in which nothing is found stays what it is.
+            strings::Piece::Text(range) if range.len() == text.len() && !is_changed => {}
             strings::Piece::Text(range) => out.extend_from_slice(&text.as_bytes()[range]),
             strings::Piece::With(index) => {
+                if !is_changed {
+                    out.reserve(text.len());
+                }
                 is_changed = true;
                 let with = ev.force_element(to, index)?;
                 let with = ev.force_string(with)?;

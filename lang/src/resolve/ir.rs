@@ -26,6 +26,10 @@
 //! Nodes live in an arena for as long as the process: `'a` is `'static` for the
 //! evaluator. What a constant is, the evaluator says, through [`Runtime`].
 
+use std::cell::Cell;
+
+use crate::ast::ExprId;
+use crate::source::FileId;
 use crate::symbol::Symbol;
 
 /// What the evaluator's constants are.
@@ -179,6 +183,8 @@ pub enum Node<'a, R: Runtime> {
     Concat(&'a Binary<'a, R>),
     /// `__curPos`.
     CurPos(Place),
+    /// Bodies of functions only: not resolved yet.
+    Deferred(&'a Deferred<'a, R>),
 }
 
 impl<R: Runtime> Clone for Node<'_, R> {
@@ -194,6 +200,29 @@ pub struct Body<'a, R: Runtime> {
     pub node: Node<'a, R>,
     /// Slots that the frame needs, arguments included.
     pub slots: u32,
+}
+
+/// The body of a function that was not called yet: most functions of most files never are. What it captures and that
+/// its names are bound is known; the rest is done with [`resolve_deferred`](super::resolve_deferred) when it is
+/// entered.
+pub struct Deferred<'a, R: Runtime> {
+    /// The function. Its body is this one until it is resolved.
+    pub lambda: Cell<Option<&'a Lambda<'a, R>>>,
+    /// The file, whose tree is kept.
+    pub file: FileId,
+    /// Base of the file.
+    pub base: u32,
+    /// Slots that frames of the function have as long as it is not resolved.
+    pub frame_slots: u32,
+    pub(super) body: ExprId,
+    /// The names that it uses and does not bind itself.
+    pub(super) names: &'a [(Symbol, Var)],
+    /// The sets of the `with`s around it, outermost first, if it uses them.
+    pub(super) withs: &'a [(Var, Place)],
+    /// Slots that arguments have taken.
+    pub(super) slots: u32,
+    /// How many times functions around it were deferred.
+    pub(super) level: u32,
 }
 
 /// A delayed expression.
@@ -224,8 +253,8 @@ pub struct Lambda<'a, R: Runtime> {
     pub parameters: &'a [Option<Symbol>],
     /// `{ a, b ? 1, ... }`, of the last argument.
     pub formals: Option<&'a Formals<'a, R>>,
-    /// Its code.
-    pub body: Body<'a, R>,
+    /// Its code; replaced once if it was [`Node::Deferred`].
+    pub body: Cell<&'a Body<'a, R>>,
     /// Whether the body is so small that computing it at once, if nothing must be forced for it, is no dearer
     /// than delaying it: a variable, a constant, arithmetic, a selection, a plain literal.
     pub is_cheap: bool,
@@ -234,7 +263,7 @@ pub struct Lambda<'a, R: Runtime> {
     /// Where each argument's lambda begins (for `«lambda @ …»` of a partial application).
     pub places: &'a [Place],
     /// The name that it was bound to, if it was.
-    pub name: std::cell::Cell<Option<Symbol>>,
+    pub name: Cell<Option<Symbol>>,
 }
 
 /// The formals of a function, sorted by symbol.

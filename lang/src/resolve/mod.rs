@@ -13,17 +13,21 @@
 //! f (n - 1) (g n) n     Eager(Local n - 1, else Thunk)   Thunk [Local n]   Local n
 //! ```
 //!
+//! The body of a function inside of a file is only looked through for names, to know what it captures and that
+//! they are bound; it becomes code when it is called for the first time ([`Deferred`]).
+//!
 //! Bindings that see each other are written in order. One that captures a later one is patched
 //! when all are there ([`Patch`]).
 
 mod ir;
 mod resolver;
+mod scan;
 mod shown;
 
 pub use ir::{
-    Assert, Attrs, Binary, Body, Call, Constants, DynamicAttrs, Eager, Field, Formal, Formals, Has, If,
-    Interpolate, Lambda, Let, List, Node, Overrides, Patch, Place, Runtime, Select, Start, Step, Suspension,
-    Unary, Var, With, WithName,
+    Assert, Attrs, Binary, Body, Call, Constants, Deferred, DynamicAttrs, Eager, Field, Formal, Formals, Has,
+    If, Interpolate, Lambda, Let, List, Node, Overrides, Patch, Place, Runtime, Select, Start, Step,
+    Suspension, Unary, Var, With, WithName,
 };
 
 use bumpalo::Bump;
@@ -41,6 +45,16 @@ pub struct How {
     /// Whether the parts of sets and lists wait wherever Nix lets them wait, because values are going to be printed
     /// as they are.
     pub waits_as_nix: bool,
+    /// Bodies of functions are put off from this length on.
+    pub min_deferred_bytes: usize,
+}
+
+/// A resolved file.
+pub struct Resolved<'a, R: Runtime> {
+    /// Its code.
+    pub body: &'a Body<'a, R>,
+    /// Whether there are functions in it that are [`Deferred`]: the tree must be kept.
+    pub needs_tree: bool,
 }
 
 /// Resolves the names of a file.
@@ -58,6 +72,21 @@ pub fn resolve<'a, R: Runtime>(
     constants: &mut dyn Constants<'a, R>,
     scope: &[Symbol],
     how: How,
-) -> Result<&'a Body<'a, R>, Vec<Diagnostic>> {
+) -> Result<Resolved<'a, R>, Vec<Diagnostic>> {
     resolver::Resolver::new(ast, source, base, arena, constants, how).file(scope)
+}
+
+/// Resolves a body that was put off. The tree and the source are those of its file.
+///
+/// # Errors
+/// If it is nested too deep for the stack that is left.
+pub fn resolve_deferred<'a, R: Runtime>(
+    deferred: &Deferred<'a, R>,
+    ast: &Ast,
+    source: &Source,
+    arena: &'a Bump,
+    constants: &mut dyn Constants<'a, R>,
+    how: How,
+) -> Result<&'a Body<'a, R>, Vec<Diagnostic>> {
+    resolver::Resolver::new(ast, source, deferred.base, arena, constants, how).deferred(deferred)
 }

@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use bumpalo::Bump;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
+use super::Resolved;
 use super::ir::{
-    Assert, Attrs, Binary, Body, Call, Constants, DynamicAttrs, Eager, Field, Formal, Formals, Has, If,
-    Interpolate, Lambda, Let, List, Node, Overrides, Patch, Place, Runtime, Select, Step, Suspension, Unary,
-    Var, With, WithName,
+    Assert, Attrs, Binary, Body, Call, Constants, Deferred, DynamicAttrs, Eager, Field, Formal, Formals, Has,
+    If, Interpolate, Lambda, Let, List, Node, Overrides, Patch, Place, Runtime, Select, Step, Suspension,
+    Unary, Var, With, WithName,
 };
 use crate::ast::{
     self, Ast, AttrNameKind, AttrSet, AttrsId, BinaryOp, BindingKind, Expr, ExprId, LambdaId, StrPartKind,
@@ -33,14 +34,26 @@ const FEW_CAPTURES: usize = 32;
 const FEW_ELEMENTS: usize = 6;
 const SHALLOW: usize = 3;
 
+/// How many times what is in a function that was put off is put off again: each time it is looked through.
+const MAX_DEFERRED_LEVEL: u32 = 4;
+
 /// What a name is bound to.
 #[derive(Clone, Copy)]
-struct Binding {
+pub(super) struct Binding {
     /// Unique in the file.
     id: u32,
     /// Which context's frame it is in.
     ctx: u32,
     slot: u32,
+}
+
+impl Binding {
+    /// A name that is bound in what is only looked through.
+    pub(super) const INSIDE: Self = Self { id: u32::MAX, ctx: u32::MAX, slot: 0 };
+
+    pub(super) fn is_inside(self) -> bool {
+        self.id == u32::MAX
+    }
 }
 
 /// Code with a frame of its own, being resolved.
@@ -54,21 +67,27 @@ struct Ctx {
 }
 
 pub(super) struct Resolver<'a, 's, 'c, R: Runtime> {
-    ast: &'s Ast,
+    pub(super) ast: &'s Ast,
     source: &'s Source,
     base: u32,
     arena: &'a Bump,
-    constants: &'c mut dyn Constants<'a, R>,
+    pub(super) constants: &'c mut dyn Constants<'a, R>,
     ctxs: Vec<Ctx>,
     names: HashMap<Symbol, Vec<Binding>, FxBuildHasher>,
-    withs: Vec<(Binding, Place)>,
+    pub(super) withs: Vec<(Binding, Place)>,
     /// For each binding, whether its slot is written by now.
     written: Vec<bool>,
     errors: Vec<Diagnostic>,
     /// How deep expressions may still be nested.
-    depth_left: u32,
+    pub(super) depth_left: u32,
     /// What is never computed before it is asked for.
     waiting: FxHashSet<ExprId>,
+    /// Whether functions are put off, and how often they were.
+    deferring: Option<u32>,
+    min_deferred_bytes: usize,
+    /// The functions that evaluating the file begins with.
+    outermost: Vec<LambdaId>,
+    has_deferred: bool,
 }
 
 /// A binding of a `let`, `rec` or pattern, before its value is resolved.
@@ -100,6 +119,11 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
     ) -> Self {
         Self {
             depth_left: how.max_depth,
+            // A tree that is looked at twice would be printed twice.
+            deferring: (!how.waits_as_nix).then_some(0),
+            min_deferred_bytes: how.min_deferred_bytes,
+            outermost: Vec::new(),
+            has_deferred: false,
             waiting: if how.waits_as_nix {
                 super::shown::delayed_as_in_nix(ast)
             } else {
@@ -118,19 +142,80 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
         }
     }
 
-    pub(super) fn file(mut self, scope: &[Symbol]) -> Result<&'a Body<'a, R>, Vec<Diagnostic>> {
+    pub(super) fn file(mut self, scope: &[Symbol]) -> Result<Resolved<'a, R>, Vec<Diagnostic>> {
         self.push_ctx(false);
         for &name in scope {
             let binding = self.new_binding(true);
             self.push_name(name, binding);
         }
+        self.find_outermost(self.ast.root());
         let node = self.strict(self.ast.root());
-        let ctx = self.ctxs.pop().expect("pushed above");
+        let needs_tree = self.has_deferred;
+        Ok(Resolved { body: self.finish(node)?, needs_tree })
+    }
+
+    /// Resolves what was put off.
+    pub(super) fn deferred(mut self, deferred: &Deferred<'a, R>) -> Result<&'a Body<'a, R>, Vec<Diagnostic>> {
+        self.deferring = Some(deferred.level + 1);
+        // Around the function is what it captured; what else there is does not matter any more.
+        self.push_ctx(false);
+        self.push_ctx(true);
+        let captures = deferred.lambda.get().expect("it has a function").captures;
+        for _ in captures {
+            let Binding { id, .. } = self.outer_binding();
+            self.ctx().add(id, Var::Local(0));
+        }
+        self.ctx().slots = deferred.slots;
+        self.ctx().max_slots = deferred.frame_slots;
+        for &(name, var) in deferred.names {
+            let binding = self.known_binding(var);
+            self.push_name(name, binding);
+        }
+        for &(var, place) in deferred.withs {
+            let binding = self.known_binding(var);
+            self.withs.push((binding, place));
+        }
+        let node = self.strict(deferred.body);
+        assert_eq!(self.ctx().captures.len(), captures.len(), "a look through the body finds all names");
+        self.finish(node)
+    }
+
+    fn finish(mut self, node: N<'a, R>) -> Result<&'a Body<'a, R>, Vec<Diagnostic>> {
+        let ctx = self.ctxs.pop().expect("pushed at the beginning");
         if !self.errors.is_empty() {
             self.errors.sort_by_key(|error| error.primary.as_ref().map(|label| label.at.span.start));
             return Err(self.errors);
         }
         Ok(self.arena.alloc(Body { node, slots: ctx.max_slots }))
+    }
+
+    /// A binding in the frame around everything. The first have the numbers of captures.
+    fn outer_binding(&mut self) -> Binding {
+        let id = self.written.len() as u32;
+        self.written.push(true);
+        Binding { id, ctx: 0, slot: 0 }
+    }
+
+    /// What a variable of the function that was put off is bound to.
+    fn known_binding(&mut self, var: Var) -> Binding {
+        match var {
+            Var::Captured(index) => Binding { id: index, ctx: 0, slot: 0 },
+            Var::Local(slot) => Binding { ctx: 1, slot, ..self.outer_binding() },
+        }
+    }
+
+    /// Finds the functions that a file is, behind bindings: they are called if the file is of any use.
+    fn find_outermost(&mut self, mut id: ExprId) {
+        loop {
+            id = match self.ast.expr(id) {
+                Expr::Let { body, .. } | Expr::With { body, .. } | Expr::Assert { body, .. } => body,
+                Expr::Lambda(lambda) => {
+                    self.outermost.push(lambda);
+                    self.ast.lambda(lambda).body
+                }
+                _ => return,
+            };
+        }
     }
 
     // ---- contexts and names
@@ -162,20 +247,20 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
         Binding { id, ctx: depth, slot }
     }
 
-    fn push_name(&mut self, name: Symbol, binding: Binding) {
+    pub(super) fn push_name(&mut self, name: Symbol, binding: Binding) {
         self.names.entry(name).or_default().push(binding);
     }
 
-    fn pop_name(&mut self, name: Symbol) {
+    pub(super) fn pop_name(&mut self, name: Symbol) {
         self.names.get_mut(&name).expect("was pushed").pop();
     }
 
-    fn lookup(&self, name: Symbol) -> Option<Binding> {
+    pub(super) fn lookup(&self, name: Symbol) -> Option<Binding> {
         self.names.get(&name)?.last().copied()
     }
 
     /// Returns how the current code reaches a binding.
-    fn var(&mut self, binding: Binding) -> Var {
+    pub(super) fn var(&mut self, binding: Binding) -> Var {
         self.var_in(self.ctxs.len() - 1, binding)
     }
 
@@ -229,7 +314,7 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
     }
 
     #[cold]
-    fn too_deep(&mut self, id: ExprId) -> N<'a, R> {
+    pub(super) fn too_deep(&mut self, id: ExprId) -> N<'a, R> {
         let span = self.ast.span(id);
         if self.errors.len() < MAX_HINTS {
             let at = self.file_span(Span::at(span.start));
@@ -304,7 +389,7 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
         Node::WithName(self.arena.alloc(WithName { name, scopes, place }))
     }
 
-    fn undefined(&mut self, name: Symbol, span: Span) {
+    pub(super) fn undefined(&mut self, name: Symbol, span: Span) {
         let text = name.as_str();
         let message = format!("undefined variable '{text}'");
         if self.errors.len() >= MAX_HINTS {
@@ -496,7 +581,7 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
     }
 
     /// Returns a path as written, made absolute.
-    fn absolute(&mut self, id: ExprId, text: &[u8]) -> Vec<u8> {
+    pub(super) fn absolute(&mut self, id: ExprId, text: &[u8]) -> Vec<u8> {
         use std::os::unix::ffi::OsStrExt;
         if text.starts_with(b"/") {
             return text.to_vec();
@@ -821,6 +906,7 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
 
     fn lambda(&mut self, id: ExprId, lambda: LambdaId, name: Option<Symbol>) -> N<'a, R> {
         let span = self.ast.span(id);
+        let is_outermost = self.outermost.contains(&lambda);
         self.push_ctx(true);
         let mut parameters = Vec::new();
         let mut places = Vec::new();
@@ -849,28 +935,67 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
         };
         let is_cheap =
             formals.is_none() && (self.is_cheap_operand(body, SHALLOW) || self.is_plain(body, SHALLOW));
-        let node = self.strict(body);
+        let deferred = if is_outermost || is_cheap { None } else { self.defer(body) };
+        let node = match deferred {
+            Some(deferred) => Node::Deferred(deferred),
+            None => self.strict(body),
+        };
         for name in bound.into_iter().rev() {
             self.pop_name(name);
         }
         let ctx = self.ctxs.pop().expect("pushed above");
+        let body = &*self.arena.alloc(Body { node, slots: ctx.max_slots });
         let lambda = &*self.arena.alloc(Lambda {
             arity: parameters.len() as u32,
             captures: self.capture_list(&ctx),
             parameters: self.arena.alloc_slice_copy(&parameters),
             formals,
-            body: Body { node, slots: ctx.max_slots },
+            body: Cell::new(body),
             is_cheap,
             place: self.place(span),
             places: self.arena.alloc_slice_copy(&places),
             name: Cell::new(name),
         });
+        if let Some(deferred) = deferred {
+            deferred.lambda.set(Some(lambda));
+        }
         // Made once here, a function is the same object each time; only what runs once may do that,
         // because functions in sets are compared by identity.
         if lambda.captures.is_empty() && !self.ctx().in_function {
             return Node::Const(self.constants.lambda(lambda));
         }
         Node::Lambda(lambda)
+    }
+
+    /// Puts the body of the current function off, if that is worth it.
+    fn defer(&mut self, body: ExprId) -> Option<&'a Deferred<'a, R>> {
+        let level = self.deferring.filter(|&level| level < MAX_DEFERRED_LEVEL)?;
+        if self.ast.span(body).range().len() < self.min_deferred_bytes {
+            return None;
+        }
+        let free = self.free_names(body);
+        let mut names = Vec::with_capacity(free.names.len());
+        for (name, binding) in free.names {
+            names.push((name, self.var(binding)));
+        }
+        let mut withs = Vec::new();
+        if free.uses_withs {
+            for (binding, place) in self.withs.clone() {
+                withs.push((self.var(binding), place));
+            }
+        }
+        self.has_deferred = true;
+        Some(self.arena.alloc(Deferred {
+            lambda: Cell::new(None),
+            file: self.source.id(),
+            base: self.base,
+            body,
+            names: self.arena.alloc_slice_copy(&names),
+            withs: self.arena.alloc_slice_copy(&withs),
+            slots: self.ctx().slots,
+            frame_slots: self.ctx().max_slots,
+            level,
+        }))
     }
 
     fn formals(&mut self, id: ast::FormalsId, bound: &mut Vec<Symbol>) -> &'a Formals<'a, R> {
