@@ -35,9 +35,21 @@ struct DockerManifest {
 impl Image {
     /// Returns the manifest for `platform`, or the first.
     pub fn manifest_for(&self, platform: Option<&Platform>) -> &ImageManifest {
-        let fits = |m: &&ImageManifest| m.descriptor.platform.as_ref() == platform;
-        let found = self.manifests.iter().find(fits).or_else(|| self.manifests.first());
-        found.expect("an image has at least one platform")
+        let found = platform.and_then(|platform| self.find_manifest(platform).ok());
+        found.or_else(|| self.manifests.first()).expect("an image has at least one platform")
+    }
+
+    /// Returns the manifest for `platform`.
+    ///
+    /// # Errors
+    /// [`ImageError::Invalid`] naming the platforms that there are.
+    pub fn find_manifest(&self, platform: &Platform) -> Result<&ImageManifest> {
+        let of = |m: &ImageManifest| m.descriptor.platform.clone();
+        let found = self.manifests.iter().find(|m| of(m).is_some_and(|there| there.fits(platform)));
+        found.ok_or_else(|| {
+            let all: Vec<String> = self.manifests.iter().filter_map(of).map(|p| p.to_string()).collect();
+            ImageError::invalid(format!("the image has no `{platform}`: it has `{}`", all.join("`, `")))
+        })
     }
 
     /// Lists the archive's files, in order.

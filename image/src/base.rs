@@ -180,12 +180,7 @@ pub fn read_index(bytes: &[u8], came_as: Option<&str>) -> Result<oci::Index> {
 /// [`ImageError::Invalid`] naming the platforms that there are.
 pub fn choose<'a>(index: &'a oci::Index, platform: &oci::Platform) -> Result<&'a Descriptor> {
     let fits = |d: &&Descriptor| {
-        media::is_manifest(&d.media_type)
-            && d.platform.as_ref().is_some_and(|p| {
-                p.os == platform.os
-                    && p.architecture == platform.architecture
-                    && (platform.variant.is_none() || p.variant.is_none() || p.variant == platform.variant)
-            })
+        media::is_manifest(&d.media_type) && d.platform.as_ref().is_some_and(|there| there.fits(platform))
     };
     index.manifests.iter().find(fits).ok_or_else(|| {
         let there: Vec<String> =

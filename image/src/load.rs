@@ -154,7 +154,10 @@ pub fn load(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|e| fail(e.to_string()))?;
+        .map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => fail("it is not installed".to_owned()),
+            _ => fail(e.to_string()),
+        })?;
     let stdin = child.stdin.take();
     // Its words are read while it is fed: neither pipe may fill up.
     let (written, output) = std::thread::scope(|scope| {

@@ -149,6 +149,26 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// Returns the machine that a configuration names.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            architecture: config.architecture.clone(),
+            os: config.os.clone(),
+            variant: config.variant.clone(),
+            os_version: None,
+        }
+    }
+
+    /// Whether an image for this machine is what `wanted` asks for: a variant counts where both name one.
+    pub fn fits(&self, wanted: &Self) -> bool {
+        let variants = self.variant.as_ref().zip(wanted.variant.as_ref());
+        self.os == wanted.os
+            && self.architecture == wanted.architecture
+            && variants.is_none_or(|(own, wanted)| own == wanted)
+    }
+}
+
 impl std::fmt::Display for Platform {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;

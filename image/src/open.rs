@@ -16,7 +16,7 @@ use crate::layer::LayerBlob;
 use crate::layout::{BlobRef, Layout, MAX_DOCUMENT_BYTES, REF_NAME};
 use crate::oci::{self, Config, Descriptor, Manifest, media};
 use crate::project::{Companion, Image, ImageLayer, ImageManifest};
-use crate::tar_read::TarReader;
+use crate::tar_read::{TarError, TarReader};
 
 /// Finds blobs.
 pub trait Blobs: Sync {
@@ -52,6 +52,9 @@ pub struct OpenImage {
 /// [`ImageError::Malformed`] for what is none of these, or breaks its format.
 pub fn open(path: &Path, name: Option<&str>) -> Result<OpenImage> {
     if path.is_dir() {
+        if !path.join("oci-layout").exists() {
+            return Err(not_an_image(path));
+        }
         let layout = Layout::open(path)?;
         let top = find_top(path, layout.index_bytes()?, name)?;
         return read(top, Box::new(layout));
@@ -62,6 +65,15 @@ pub fn open(path: &Path, name: Option<&str>) -> Result<OpenImage> {
         return read(top, Box::new(archive));
     }
     read_docker(archive, name)
+}
+
+fn not_an_image(path: &Path) -> ImageError {
+    let shown = path.display();
+    ImageError::invalid(if path.is_dir() {
+        format!("`{shown}` is no image: a directory without `oci-layout`")
+    } else {
+        format!("`{shown}` is no image: an archive has `index.json` or `manifest.json`")
+    })
 }
 
 /// What an image's documents begin with.
@@ -177,7 +189,12 @@ impl Archive {
         let mut members = BTreeMap::new();
         let mut links = Vec::new();
         let mut reader = TarReader::new(file);
-        while let Some(entry) = reader.next_entry().map_err(|e| e.of(path))? {
+        // What does not even begin as a tar is taken for a slip of the hand.
+        let mut next = reader.next_entry().map_err(|e| match e {
+            TarError::Broken(_) => not_an_image(path),
+            e => e.of(path),
+        })?;
+        while let Some(entry) = next {
             let name = String::from_utf8_lossy(&entry.path).into_owned();
             let name = name.trim_start_matches("./").to_owned();
             match entry.kind {
@@ -190,6 +207,7 @@ impl Archive {
                 _ => {}
             }
             reader.skip_body().map_err(|e| e.of(path))?;
+            next = reader.next_entry().map_err(|e| e.of(path))?;
         }
         // Docker's older archives write a layer that was there before as a link to it.
         for (name, target) in links {
@@ -334,12 +352,7 @@ fn read_one(
         return Err(ImageError::malformed("image configuration", why));
     }
     if descriptor.platform.is_none() {
-        descriptor.platform = Some(oci::Platform {
-            architecture: config.architecture.clone(),
-            os: config.os.clone(),
-            variant: config.variant.clone(),
-            os_version: None,
-        });
+        descriptor.platform = Some(oci::Platform::of(&config));
     }
     let names = layer_names(&config, manifest.layers.len());
     let layers = manifest
@@ -388,10 +401,7 @@ fn read_docker(mut archive: Archive, name: Option<&str>) -> Result<OpenImage> {
         layers: Vec<String>,
     }
     if !archive.members.contains_key("manifest.json") {
-        return Err(ImageError::invalid(format!(
-            "`{}` is no image: it has neither `index.json` nor `manifest.json`",
-            archive.path.display()
-        )));
+        return Err(not_an_image(&archive.path));
     }
     let lines: Vec<Line> =
         oci::from_json("manifest.json", &archive.member("manifest.json", MAX_DOCUMENT_BYTES)?)?;

@@ -475,7 +475,8 @@ fn archives_by_any_name() {
     fs::write(&archive, [0x1f, 0x8b, 8, 0]).unwrap();
     assert!(read_all(&archive).unwrap_err().contains("unpack it first"));
     fs::write(&archive, vec![b'x'; 4096]).unwrap();
-    assert!(read_all(&archive).unwrap_err().contains("malformed"));
+    assert!(read_all(&archive).unwrap_err().contains("is no image"));
+    assert!(read_all(yard.dir.path()).unwrap_err().contains("is no image"));
 }
 
 #[test]

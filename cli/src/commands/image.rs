@@ -353,7 +353,16 @@ impl Context<'_> {
             Some(own) => {
                 let plan = ampoule_image::plan::Plan::read(&own).map_err(failed)?;
                 let projector = self.images.projector(&own, None);
-                why::why_planned(&projector, self.images.objects(), &plan, file).map_err(failed)?
+                let found = why::why_planned(&projector, self.images.objects(), &plan, file);
+                let has_base = plan.platforms.iter().any(|platform| platform.base.is_some());
+                match found {
+                    // The plan does not say what is in a base; its layers do.
+                    Err(_) if has_base => {
+                        let (_, opened) = self.images.open_image(image, self.plain_http)?;
+                        why::why_layers(&opened, file).map_err(failed)?
+                    }
+                    found => found.map_err(failed)?,
+                }
             }
             None => {
                 let (_, opened) = self.images.open_image(image, self.plain_http)?;
@@ -418,6 +427,7 @@ impl Context<'_> {
             return with_output(out, write);
         }
         let image = self.whole(image, compression)?;
+        manifest_of(&image, platform)?;
         match (format, out) {
             (ExportFormat::Layout, out) => image.write_layout(cache, Path::new(out)).map_err(failed)?,
             (_, "-") => {
@@ -542,6 +552,7 @@ impl Context<'_> {
             None => load::find(&path).map_err(failed)?,
         };
         let image = self.whole(image, None)?;
+        manifest_of(&image, platform)?;
         let report = load::load(&image, &self.images.cache, engine, platform).map_err(failed)?;
         if self.ui.json() {
             return self.ui.print_json(&report);
@@ -590,15 +601,10 @@ fn bill(own: &Path, image: &Image, manifest: &ImageManifest, name: &str) -> ampo
 
 /// Returns the manifest for `platform`, or the first if none is named.
 fn manifest_of<'a>(image: &'a Image, platform: Option<&Platform>) -> Result<&'a ImageManifest, CliError> {
-    let there =
-        |m: &ImageManifest| m.descriptor.platform.as_ref().map(ToString::to_string).unwrap_or_default();
-    if let Some(platform) = platform
-        && !image.manifests.iter().any(|m| m.descriptor.platform.as_ref() == Some(platform))
-    {
-        let all: Vec<String> = image.manifests.iter().map(there).collect();
-        return Err(CliError::usage(format!("the image has no `{platform}`: it has `{}`", all.join("`, `"))));
+    match platform {
+        Some(platform) => image.find_manifest(platform).map_err(|e| CliError::usage(e.to_string())),
+        None => Ok(image.manifest_for(None)),
     }
-    Ok(image.manifest_for(platform))
 }
 
 fn joined<V>(names: Option<&std::collections::BTreeMap<String, V>>) -> String {
@@ -624,6 +630,8 @@ fn with_output<T>(
         return Ok(done);
     }
     let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Asked for itself, since the other error would name a file that nobody knows.
+    parent.metadata().map_err(fail)?;
     let file = tempfile::Builder::new().prefix(".ampoule-").tempfile_in(parent).map_err(fail)?;
     let mut to = std::io::BufWriter::new(file);
     let done = write(&mut to)?;

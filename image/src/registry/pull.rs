@@ -76,6 +76,11 @@ pub fn pull(registry: &Registry, cache: &BlobCache, platform: Option<&Platform>)
         pull.document(&fetched.bytes)?;
     } else {
         let manifest = pull.image(&fetched.bytes, &fetched.media_type)?;
+        let config = oci::from_json("image configuration", &cache.read(&manifest.config.digest)?)?;
+        let there = oci::Platform::of(&config);
+        if let Some(wanted) = platform.filter(|wanted| !there.fits(wanted)) {
+            return Err(ImageError::invalid(format!("the image has no `{wanted}`: it has `{there}`")));
+        }
         manifests.push((top.clone(), manifest));
     }
     let received_bytes = *pull.received.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
