@@ -34,6 +34,9 @@ use clap::{CommandFactory, Parser};
 fn main() -> ExitCode {
     // The same program, started again by itself, is what makes sandboxes.
     ampoule_realise::sandbox::serve_if_asked();
+    // What is made here is for others to read and not to write, whatever the shell's mask: under 000 a
+    // store and its objects would be refused as open to everybody.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // A shell that asks what may come next gets its answer, and that is all.
     clap_complete::CompleteEnv::with_factory(args::Cli::command).var(candidates::VARIABLE).complete();
     let args = args::Cli::parse();

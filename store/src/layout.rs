@@ -19,6 +19,7 @@ use std::ffi::CStr;
 use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -111,7 +112,11 @@ const PRIVATE: Mode = Mode::from_raw_mode(0o700);
 impl Layout {
     /// Opens the store at `root`, and makes it if it is not there.
     pub fn open(root: &StoreRoot, wanted: Option<&StoreDir>) -> StoreResult<(Self, StoreRoot, StoreDir)> {
-        std::fs::create_dir_all(root.path())
+        // Whatever the umask: others may not write to what is made here.
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(PUBLIC.as_raw_mode())
+            .create(root.path())
             .or_else(|e| if root.path().is_dir() { Ok(()) } else { Err(e) })
             .map_err(|e| StoreError::io("create", root.path().as_os_str().as_bytes(), e))?;
         // The root itself may be reached through links; nothing inside of it may be one.
