@@ -421,7 +421,7 @@ fn an_index_keeps_what_is_no_image_and_what_is_elsewhere() {
     let elsewhere = json!({ "mediaType": MANIFEST, "digest": Digest::of(b"elsewhere").to_string(), "size": 9,
         "platform": { "architecture": "arm64", "os": "linux" } });
     let index = yard.json(INDEX, &json!({ "schemaVersion": 2, "manifests": [image, beside, elsewhere] }));
-    yard.index(&[index.clone()]);
+    yard.index(std::slice::from_ref(&index));
     let opened = open::open(&yard.layout(), None).unwrap();
     assert_eq!((opened.image.manifests.len(), opened.image.companions.len()), (1, 1));
     let (_dir, cache) = cache();
@@ -497,7 +497,8 @@ fn dockers_archives_with_odd_names() {
     let line =
         |config: &str, layers: &[&str]| json!([{ "Config": config, "RepoTags": ["a:b"], "Layers": layers }]);
     let plain = entry("one/layer.tar", b'0', "", &layer);
-    assert_eq!(check(line("c.json", &["one/layer.tar"]), &[plain.clone()]).unwrap(), ["etc", "etc/x"]);
+    let only = std::slice::from_ref(&plain);
+    assert_eq!(check(line("c.json", &["one/layer.tar"]), only).unwrap(), ["etc", "etc/x"]);
     // As old versions write it: a link to a layer that was there before.
     let link = entry("two/layer.tar", b'2', "../one/layer.tar", b"");
     assert_eq!(check(line("c.json", &["two/layer.tar"]), &[plain.clone(), link]).unwrap(), ["etc", "etc/x"]);
@@ -505,7 +506,6 @@ fn dockers_archives_with_odd_names() {
         let error = check(manifest, more).expect_err(words);
         assert!(error.contains(words), "expected `{words}` in: {error}");
     };
-    let only = std::slice::from_ref(&plain);
     refused(line("../../etc/passwd", &["one/layer.tar"]), only, "has no `../../etc/passwd`");
     refused(line("c.json", &["/etc/passwd"]), only, "has no `/etc/passwd`");
     let outside = entry("two/layer.tar", b'2', "/etc/passwd", b"");
