@@ -27,7 +27,9 @@ const WORDLESS: &str = "\u{1}";
 pub fn render(diagnostics: &[Diagnostic], sources: &SourceMap, color: bool) -> String {
     let mut out = Vec::new();
     for diagnostic in diagnostics.iter().take(MOST_SHOWN) {
-        render_one(diagnostic, sources, color, &mut out);
+        let mut one = Vec::new();
+        render_one(diagnostic, sources, color, &mut one);
+        out.extend(without_trailing_blanks(&String::from_utf8_lossy(&one)).bytes());
     }
     if diagnostics.len() > MOST_SHOWN {
         let more = diagnostics.len() - MOST_SHOWN;
@@ -77,6 +79,13 @@ fn render_one(diagnostic: &Diagnostic, sources: &SourceMap, color: bool, out: &m
     report.finish().write(&mut excerpts, &mut drawn).expect("a vector can be written to");
     let drawn = without_wordless(&String::from_utf8_lossy(&drawn)).into_bytes();
     if color { out.extend(drawn) } else { push_plain(out, &drawn) }
+}
+
+/// Returns text whose lines do not end in blanks, which ariadne fills them up with.
+fn without_trailing_blanks(text: &str) -> String {
+    text.split_inclusive('\n')
+        .flat_map(|line| [line.trim_end(), if line.ends_with('\n') { "\n" } else { "" }])
+        .collect()
 }
 
 /// Takes out the lines that lead to a label without words, and the start of their arrows.

@@ -1,5 +1,6 @@
-//! The parser beside that of Nix, where there is one: `nix-instantiate --parse` of Nix 2.34 or
-//! later, found on `PATH` or named by `AMPOULE_NIX_INSTANTIATE`.
+//! The parser beside that of Nix, where there is one: `nix-instantiate`, found on `PATH` or named by
+//! `AMPOULE_NIX_INSTANTIATE`. What it prints is compared with Nix 2.34 or later; what it accepts, and what the printed tree
+//! means, with any.
 
 mod common;
 
@@ -15,26 +16,43 @@ const OLDEST: (u32, u32) = (2, 34);
 
 struct Nix {
     words: Vec<String>,
+    version: (u32, u32),
 }
 
 impl Nix {
-    /// Returns the Nix of this machine, or says why there is none.
+    /// Returns the Nix of this machine if it prints trees as we do, or says why not.
     fn find() -> Option<Self> {
+        let nix = Self::find_any()?;
+        if nix.version < OLDEST {
+            println!("skipped: needs nix-instantiate {OLDEST:?} or later, found {:?}", nix.version);
+            return None;
+        }
+        Some(nix)
+    }
+
+    /// Returns the Nix of this machine, or says that there is none.
+    fn find_any() -> Option<Self> {
         let name = env::var("AMPOULE_NIX_INSTANTIATE").unwrap_or_else(|_| "nix-instantiate".into());
-        let nix = Self { words: name.split_whitespace().map(str::to_owned).collect() };
+        let nix = Self { words: name.split_whitespace().map(str::to_owned).collect(), version: (0, 0) };
         let version = nix.run(&["--version".into()]).filter(|(ok, ..)| *ok).map(|(_, out, _)| out);
         let version = version.as_deref().map(String::from_utf8_lossy).and_then(|text| {
             let (_, version) = text.trim().rsplit_once(' ')?;
             let mut numbers = version.split('.').map_while(|number| number.parse().ok());
             Some((numbers.next()?, numbers.next()?))
         });
-        match version {
-            Some(version) if version >= OLDEST => Some(nix),
-            found => {
-                println!("skipped: needs nix-instantiate {OLDEST:?} or later, found {found:?}");
-                None
-            }
-        }
+        let Some(version) = version else {
+            println!("skipped: no nix-instantiate");
+            return None;
+        };
+        Some(Self { version, ..nix })
+    }
+
+    /// Returns the value of a program, printed; `None` if it has none.
+    fn value(&self, file: &Path) -> Option<Vec<u8>> {
+        let options = ["--eval", "--strict", "--store", "dummy://"];
+        let mut args: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        args.push(file.to_str().expect("our paths are UTF-8").to_owned());
+        self.run(&args).filter(|(ok, ..)| *ok).map(|(_, value, _)| value)
     }
 
     fn run(&self, args: &[String]) -> Option<(bool, Vec<u8>, Vec<u8>)> {
@@ -96,6 +114,57 @@ fn our_programs_parse_as_in_nix() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Of any version: newer ones have operators that older ones do not know, and refuse a byte that those pass over.
+#[test]
+fn any_nix_refuses_what_we_refuse() {
+    let Some(nix) = Nix::find_any() else { return };
+    let mut wrong = Vec::new();
+    for program in common::programs() {
+        let name = program.file_name().expect("a listed file has a name").to_string_lossy().into_owned();
+        if nix.version < OLDEST && matches!(name.as_str(), "pipe-operators.img" | "zero-byte-fail.img") {
+            continue;
+        }
+        let bytes = fs::read(&program).expect("a listed file can be read");
+        let pipes = common::options(&bytes).pipe_operators;
+        let (accepted, _, words) = nix.parse(std::slice::from_ref(&program), pipes);
+        let words = String::from_utf8_lossy(&words);
+        let refused = !accepted && !words.contains("undefined variable");
+        if ours(&program, bytes).is_none() != refused {
+            wrong.push(format!("{name}: {}", if refused { "Nix refuses it" } else { "Nix accepts it" }));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Any version: the tree as we print it is a program that has the value of the one that was parsed.
+#[test]
+fn what_we_print_means_the_same_to_nix() {
+    let Some(nix) = Nix::find_any() else { return };
+    let programs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/eval");
+    let folder = folder("oracle-values");
+    let (mut compared, mut wrong) = (0, Vec::new());
+    for entry in fs::read_dir(programs).expect("tests/eval is there") {
+        let program = entry.expect("the folder can be read").path();
+        let name = program.file_name().expect("a listed file has a name").to_string_lossy().into_owned();
+        // Printing loses where things stand.
+        if !name.ends_with(".img") || name.ends_with("-fail.img") || name.starts_with("position-") {
+            continue;
+        }
+        let file = folder.join(&name);
+        let bytes = fs::read(&program).expect("a listed file can be read");
+        fs::write(&file, &bytes).expect("a temporary file can be written");
+        let Some(value) = nix.value(&file) else { continue };
+        fs::write(&file, ours(&file, bytes).expect("it is a program"))
+            .expect("a temporary file can be written");
+        compared += 1;
+        if nix.value(&file).as_ref() != Some(&value) {
+            wrong.push(name);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(compared > 10, "only {compared} programs have a value in this Nix");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! functions and cheap arithmetic at once where Nix makes a thunk of everything but constants and variables:
 //! that is faster, and seen nowhere but there. So that it is not seen there either, the expressions that Nix
 //! delays are listed: the parts of sets and lists, literals that are arguments, and what is bound to a
-//! name that is such a part.
+//! name that is such a part: by `let`, as a default, or as an argument, of which we do not know whose it is. So
+//! where any parameter is a part, all arguments wait; a program that only counts (`f (n - 1)`) is spared.
 //!
 //! ```text
 //! let a = { }; f = x: { y = x + 1; }; in f 1 // { b = a; c = true; }     { } of `a`, x + 1
@@ -17,17 +18,23 @@ use crate::symbol::Symbol;
 
 /// Returns the expressions in lazy places that must not be computed before they are asked for.
 pub(super) fn delayed_as_in_nix(ast: &Ast) -> HashSet<ExprId> {
-    let mut shown = Shown { ast, delayed: HashSet::default(), names: HashSet::default() };
+    let mut shown =
+        Shown { ast, delayed: HashSet::default(), names: HashSet::default(), arguments_are_parts: false };
     for id in ast.expr_ids() {
         shown.parts_of(id);
     }
     // A name may be bound to another.
-    let mut before = usize::MAX;
-    while before != shown.names.len() {
-        before = shown.names.len();
+    let mut before = None;
+    while before != Some((shown.names.len(), shown.arguments_are_parts)) {
+        before = Some((shown.names.len(), shown.arguments_are_parts));
         for id in ast.expr_ids() {
-            if let Expr::Let { attrs, .. } | Expr::Attrs(attrs) = ast.expr(id) {
-                shown.named(ast.attrs(attrs));
+            match ast.expr(id) {
+                Expr::Let { attrs, .. } | Expr::Attrs(attrs) => shown.named(ast.attrs(attrs)),
+                Expr::Lambda(lambda) => shown.parameters(ast.lambda(lambda)),
+                Expr::Apply { args, .. } if shown.arguments_are_parts => {
+                    ast.exprs(args).iter().for_each(|&arg| shown.part(arg));
+                }
+                _ => {}
             }
         }
     }
@@ -39,6 +46,8 @@ struct Shown<'s> {
     delayed: HashSet<ExprId>,
     /// Names of variables that are parts, wherever they are bound.
     names: HashSet<Symbol>,
+    /// Whether one of them is a parameter.
+    arguments_are_parts: bool,
 }
 
 impl Shown<'_> {
@@ -85,6 +94,20 @@ impl Shown<'_> {
             }
             _ => {
                 self.delayed.insert(id);
+            }
+        }
+    }
+
+    /// Parameters that are parts, and their defaults.
+    fn parameters(&mut self, lambda: ast::Lambda) {
+        self.arguments_are_parts |= lambda.arg.is_some_and(|name| self.names.contains(&name));
+        let Some(formals) = lambda.formals else { return };
+        for formal in self.ast.formal_entries(self.ast.formals(formals).entries) {
+            if self.names.contains(&formal.name) {
+                self.arguments_are_parts = true;
+                if let Some(default) = formal.default {
+                    self.part(default);
+                }
             }
         }
     }
