@@ -4,6 +4,8 @@
 //! string may say `\e` and `\x41`; Nix reads 1.0. [`check_version`] finds the difference. Dates and
 //! times have no value in the language.
 
+mod words;
+
 use toml::de::{DeTable, DeValue};
 
 /// A TOML value.
@@ -28,9 +30,25 @@ pub enum Toml {
 /// # Errors
 /// What is wrong with it.
 pub fn read(text: &str) -> Result<Toml, String> {
-    check_version(text.as_bytes())?;
-    let table = DeTable::parse(text).map_err(|error| error.message().to_owned())?;
-    convert_table(table.into_inner())
+    let (table, faults) = DeTable::parse_recoverable(text);
+    // The first in the text, of what the crate finds and what is only 1.1.
+    let newer = check_version(text.as_bytes()).err();
+    let line = |fault: &&toml::de::Error| {
+        let start = fault.span().map_or(text.len(), |span| span.start.min(text.len()));
+        text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count()
+    };
+    // Of several on one line the crate's first is the cause.
+    let first = faults.iter().min_by_key(line);
+    if let Some(fault) = first {
+        let span = fault.span().unwrap_or(text.len()..text.len());
+        if newer.as_ref().is_none_or(|(at, _)| span.start < *at) {
+            return Err(words::in_nix(fault.message(), text, &span));
+        }
+    }
+    match newer {
+        Some((_, message)) => Err(message),
+        None => convert_table(table.into_inner()),
+    }
 }
 
 fn convert_table(table: DeTable<'_>) -> Result<Toml, String> {
@@ -48,7 +66,7 @@ fn convert(value: DeValue<'_>) -> Result<Toml, String> {
         DeValue::String(text) => Toml::String(without_nul(text.into_owned())?),
         DeValue::Integer(digits) => Toml::Int(
             i64::from_str_radix(digits.as_str(), digits.radix())
-                .map_err(|_| format!("too large integer: '{}' has more than 63 bits", digits.as_str()))?,
+                .map_err(|_| too_large(digits.as_str(), digits.radix()))?,
         ),
         DeValue::Float(digits) => Toml::Float(convert_float(digits.as_str())?),
         DeValue::Boolean(value) => Toml::Bool(value),
@@ -64,9 +82,21 @@ fn convert_float(digits: &str) -> Result<f64, String> {
     let value: f64 = digits.parse().map_err(|_| format!("'{digits}' is not a float"))?;
     // Only what is written `inf` is infinite.
     if value.is_infinite() && !digits.contains("inf") {
-        return Err(format!("'{digits}' is too large for a float"));
+        return Err(format!(
+            "[error] toml::parse_floating: failed to read floating point value from stream\n --> {digits}"
+        ));
     }
     Ok(value)
+}
+
+fn too_large(digits: &str, radix: u32) -> String {
+    let (name, limit) = match radix {
+        2 => ("bin", "max value"),
+        8 => ("oct", "max value"),
+        16 => ("hex", "max value"),
+        _ => ("dec", "max digits"),
+    };
+    format!("[error] toml::parse_{name}_integer: too large integer: current {limit} = 2^63\n --> {digits}")
 }
 
 fn without_nul(text: String) -> Result<String, String> {
@@ -79,8 +109,11 @@ fn without_nul(text: String) -> Result<String, String> {
     Ok(text)
 }
 
-/// Refuses what is TOML 1.1 and not 1.0.
-fn check_version(text: &[u8]) -> Result<(), String> {
+const BAD_KEY: &str =
+    "toml::parse_simple_key: invalid key: key must be \"quoted\", 'quoted-literal', or bare key.";
+
+/// Refuses what is TOML 1.1 and not 1.0; says where, too.
+fn check_version(text: &[u8]) -> Result<(), (usize, String)> {
     // The brackets that are open, and whether the last thing seen was a comma.
     let mut open = Vec::new();
     let mut after_comma = false;
@@ -97,14 +130,22 @@ fn check_version(text: &[u8]) -> Result<(), String> {
                 at += text[at..].iter().take_while(|byte| **byte != b'\n').count();
                 continue;
             }
-            b'\n' if in_table => return Err("an inline table ends on the line where it starts".to_owned()),
+            b'\n' if in_table => {
+                let words =
+                    if after_comma { BAD_KEY } else { "toml::parse_inline_table: invalid inline table" };
+                return Err((
+                    at,
+                    format!("[error] {words}\n --> an inline table ends on the line where it starts"),
+                ));
+            }
             b' ' | b'\t' | b'\r' | b'\n' => {}
             b'{' | b'[' => {
                 open.push(byte);
                 after_comma = false;
             }
             b'}' if in_table && after_comma => {
-                return Err("trailing comma is not allowed in TOML-v1.0.0".to_owned());
+                let words = "toml::parse_inline_table: trailing comma is not allowed in TOML-v1.0.0)";
+                return Err((at, format!("[error] {words}")));
             }
             b'}' | b']' => {
                 open.pop();
@@ -118,7 +159,7 @@ fn check_version(text: &[u8]) -> Result<(), String> {
 }
 
 /// Returns where the string that starts at `at` ends. One that does not end is left to the parser.
-fn skip_string(text: &[u8], at: usize) -> Result<usize, String> {
+fn skip_string(text: &[u8], at: usize) -> Result<usize, (usize, String)> {
     let quote = text[at];
     let is_long = text[at..].starts_with(&[quote; 3]);
     let mut at = at + if is_long { 3 } else { 1 };
@@ -136,7 +177,12 @@ fn skip_string(text: &[u8], at: usize) -> Result<usize, String> {
         if byte == b'\\' && quote == b'"' {
             at += 1;
             if matches!(text.get(at), Some(b'e' | b'x')) {
-                return Err("invalid string format: '\\e' and '\\x' are not in TOML-v1.0.0".to_owned());
+                let kind = if is_long { "ml_basic" } else { "basic" };
+                let message = format!(
+                    "[error] toml::parse_{kind}_string: invalid string format\n --> '\\e' and '\\x' are not in \
+                     TOML-v1.0.0"
+                );
+                return Err((at, message));
             }
         }
         at += 1;
@@ -172,13 +218,13 @@ mod tests {
     #[test]
     fn refusals() {
         check("a=07:32:00", "Dates and times are not supported");
-        check("a=9223372036854775808", "too large integer");
-        check("a=0xffffffffffffffff", "too large integer");
-        check("a=1e400", "too large for a float");
+        check("a=9223372036854775808", "toml::parse_dec_integer: too large integer");
+        check("a=0xffffffffffffffff", "toml::parse_hex_integer: too large integer");
+        check("a=1e400", "failed to read floating point value");
         check("a={b=1,}", "trailing comma");
         check("a={b=1,\nc=2}", "inline table");
         check("a=\"\\e\"", "invalid string format");
         check("a=\"\\u0000\"", "contains null bytes");
-        check("a=1\na=2", "duplicate key");
+        check("a=1\na=2", "line 2: duplicate key");
     }
 }
