@@ -57,6 +57,12 @@ impl CliError {
         Self::new(ExitStatus::Usage, message)
     }
 
+    /// The same error, which a name on the command line caused.
+    #[must_use]
+    pub fn of_usage(self) -> Self {
+        Self { status: ExitStatus::Usage, ..self }
+    }
+
     /// Everything that has no code of its own.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(ExitStatus::Evaluation, message)

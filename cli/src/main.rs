@@ -14,6 +14,7 @@ mod config;
 mod error;
 mod images;
 mod manual;
+mod programs;
 mod progress;
 mod provenance;
 mod realising;

@@ -3,12 +3,11 @@
 //! Shared by `eval`, `instantiate`, `realise` and the REPL: which files or texts are meant, what they may
 //! see ([`ProjectWorld`]), and how a function of named arguments is called.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ampoule_eval::{
-    ErrorKind, EvalError, EvalResult, Evaluator, Interrupt, NamedArguments, Settings, Value, View, World,
+    ErrorKind, EvalError, EvalResult, Evaluator, Interrupt, NamedArguments, Settings, Value, World,
 };
 use ampoule_lang::SourceMap;
 use ampoule_realise::Options;
@@ -114,6 +113,9 @@ pub struct Session {
     project: PathBuf,
     policy: String,
     show_trace: bool,
+    /// Whether a function that needs no argument is shown as such where `nix-instantiate --eval` does that: what `-E`
+    /// or `-A` gives, unless there are arguments for it.
+    pub shows_functions: bool,
 }
 
 /// What is done with a value, or a part of it, on the thread that computed it.
@@ -175,13 +177,11 @@ impl Session {
         let mut search_path = Vec::new();
         for entry in args.include.iter().chain(config.list("eval.path")) {
             let (prefix, path) = entry.split_once('=').unwrap_or(("", entry));
-            let full = if path.contains("://") {
-                path.to_owned()
-            } else {
-                dir.join(path).to_string_lossy().into_owned()
-            };
-            roots.push(PathBuf::from(&full));
-            search_path.push((prefix.to_owned(), full));
+            if !path.contains("://") {
+                roots.push(dir.join(path));
+            }
+            // As it was given: `builtins.nixPath` shows it.
+            search_path.push((prefix.to_owned(), path.to_owned()));
         }
         if args.impure {
             search_path.extend(nix_path());
@@ -240,6 +240,7 @@ impl Session {
             project,
             policy: policy(config),
             show_trace: args.show_trace,
+            shows_functions: false,
         })
     }
 
@@ -334,11 +335,13 @@ impl Session {
                         _ => self.open(ev, &self.entries[number / paths], &arguments)?,
                     };
                     entry = Some((number / paths, value));
-                    let value = match self.attributes.get(number % paths) {
-                        Some(path) => ev.select_path(value, path, &arguments)?,
-                        None => value,
+                    let is_file = matches!(self.entries[number / paths], Entry::File(_));
+                    let (value, is_file) = match self.attributes.get(number % paths) {
+                        Some(path) => (ev.select_path(value, path, &arguments)?, false),
+                        None => (value, is_file),
                     };
-                    ev.auto_call(value, &arguments)?
+                    let calls = !self.shows_functions || !self.arguments.is_empty() || is_file;
+                    if calls { ev.auto_call(value, &arguments)? } else { value }
                 }
             };
             known = Some((number, value));
@@ -443,21 +446,25 @@ fn is_policys(ev: &Evaluator, error: &EvalError) -> bool {
 
 /// Whether a value is a function with a named argument that neither has a default nor is given.
 fn asks_for_packages(value: Value, given: Value) -> bool {
-    let View::Closure(closure) = value.view() else { return false };
-    let Some(formals) = closure.lambda().formals else { return false };
+    let Some(formals) = ampoule_eval::formals_of(value) else { return false };
     let given = given.as_attrs().expect("the arguments are a set");
     formals.list.iter().any(|formal| formal.default.is_none() && !given.has(formal.name))
 }
 
-/// Says where the function asks for the name that nothing provides.
+/// Says where the function asks for the name that nothing provides, in Nix's words; the library's words are about what
+/// is near it.
 fn at_unknown_name(function: Value, error: EvalError) -> EvalError {
-    let View::Closure(closure) = function.view() else { return error };
-    let mut formals = closure.lambda().formals.iter().flat_map(|formals| formals.list);
+    let mut formals = ampoule_eval::formals_of(function).into_iter().flat_map(|formals| formals.list);
     let asked =
         formals.find(|formal| error.message().starts_with(&format!("nothing provides `{}`", formal.name)));
-    match asked {
-        Some(formal) => error.while_("while finding what the file asks for", formal.place),
-        None => error,
+    let Some(formal) = asked else { return error };
+    let message =
+        format!("cannot evaluate a function that has an argument without a value ('{}')", formal.name);
+    let named =
+        EvalError::new(ErrorKind::Arguments, message).at(formal.place).saying("nothing provides this");
+    match error.message().split_once("; ") {
+        Some((_, near)) => named.help(near),
+        None => named.help(format!("give it with `--arg {} EXPR` or a default", formal.name)),
     }
 }
 
@@ -489,11 +496,14 @@ fn entries(args: &ExpressionArgs, dir: &Path) -> Result<Vec<Entry>, CliError> {
     }
     for file in &args.files {
         if file == "-" {
-            let mut text = Vec::new();
-            std::io::stdin()
-                .read_to_end(&mut text)
-                .while_doing(|| "cannot read standard input".to_owned())?;
+            let text = crate::programs::read("-")?;
             entries.push(Entry::Text { name: "«stdin»".to_owned(), base_dir: dir.to_owned(), text });
+            continue;
+        }
+        if file.starts_with('<') && file.ends_with('>') {
+            // Looked up in the search path, as `nix-instantiate` does it.
+            let (name, text) = ("«command line»".to_owned(), format!("import {file}").into_bytes());
+            entries.push(Entry::Text { name, base_dir: dir.to_owned(), text });
             continue;
         }
         entries.push(Entry::File(find_entry(file, dir)?));

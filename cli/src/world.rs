@@ -294,6 +294,14 @@ impl ProjectWorld {
         Some((found, kind_of(data.file_type())))
     }
 
+    /// Opens a file; a last name that is a link is followed where it may be.
+    fn open(&self, path: PathBuf) -> io::Result<std::fs::File> {
+        match open_itself(&path) {
+            Err(e) if e.raw_os_error() == Some(libc::ELOOP) => std::fs::File::open(self.follow(path)?),
+            opened => opened,
+        }
+    }
+
     /// Follows a last name that is a link, and judges where it leads.
     fn follow(&self, path: PathBuf) -> io::Result<PathBuf> {
         if self.options.impure || !std::fs::symlink_metadata(&path)?.is_symlink() {
@@ -316,11 +324,14 @@ fn open_itself(path: &Path) -> io::Result<std::fs::File> {
 }
 
 /// Reads a file, with few calls of the system: packages are thousands of small ones.
-fn read_whole(mut file: std::fs::File) -> io::Result<Vec<u8>> {
+fn read_whole(mut file: std::fs::File, limit: u64) -> io::Result<Vec<u8>> {
     use std::io::Read;
     let data = file.metadata()?;
     if data.is_dir() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    if data.len() > limit {
+        return Err(io::ErrorKind::FileTooLarge.into());
     }
     let expected = usize::try_from(data.len()).map_err(io::Error::other)?;
     let mut text = vec![0; expected + 1];
@@ -346,13 +357,23 @@ impl World for ProjectWorld {
             Place::Core(rest) if rest == Path::new("fetchurl.nix") => Ok(CORE_FETCHURL.into()),
             Place::Core(_) => Err(not_found()),
             Place::Text(object) => self.text(&object).ok_or_else(not_found),
-            Place::Real(path) => match open_itself(&path) {
-                Ok(file) => read_whole(file),
-                Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {
-                    read_whole(std::fs::File::open(self.follow(path)?)?)
-                }
-                Err(e) => Err(e),
-            },
+            Place::Real(path) => read_whole(self.open(path)?, u64::MAX),
+        }
+    }
+
+    fn read_program(&self, path: &Path) -> io::Result<Vec<u8>> {
+        match self.place(path)? {
+            Place::Real(real) => {
+                let limit = ampoule_lang::MAX_SOURCE_BYTES as u64;
+                read_whole(self.open(real)?, limit).map_err(|error| match error.kind() {
+                    io::ErrorKind::FileTooLarge => {
+                        let words = format!("'{}' is larger than a program may be", path.display());
+                        io::Error::other(format!("{words}: {} MB", limit >> 20))
+                    }
+                    _ => error,
+                })
+            }
+            _ => self.read_file(path),
         }
     }
 

@@ -44,5 +44,5 @@ pub use heap::{
     View,
 };
 pub use print::{format_float, is_identifier, write_name, write_string};
-pub use program::{FoundDerivation, NamedArguments};
+pub use program::{FoundDerivation, NamedArguments, formals_of};
 pub use world::{AddError, Fetch, FileType, Filter, FilterStopped, World};

@@ -168,7 +168,16 @@ impl Evaluator {
     /// # Errors
     /// If it is nested too deep.
     pub fn print(&mut self, value: Value) -> EvalResult<String> {
-        let mut out = String::new();
+        let printed = self.print_bytes(value)?;
+        Ok(String::from_utf8(printed).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    }
+
+    /// Does what [`Evaluator::print`] does; the bytes of strings and paths, which need not be UTF-8, stay as they are.
+    ///
+    /// # Errors
+    /// If it is nested too deep.
+    pub fn print_bytes(&mut self, value: Value) -> EvalResult<Vec<u8>> {
+        let mut out = Vec::new();
         let mut seen = std::collections::HashSet::new();
         self.print_into(&mut out, value, &mut seen)?;
         Ok(out)
@@ -176,74 +185,89 @@ impl Evaluator {
 
     fn print_into(
         &mut self,
-        out: &mut String,
+        out: &mut Vec<u8>,
         value: Value,
         seen: &mut std::collections::HashSet<u64>,
     ) -> EvalResult<()> {
         match value.view() {
-            View::Closure(_) => out.push_str("<LAMBDA>"),
-            View::Builtin(_) => out.push_str("<PRIMOP>"),
+            View::Closure(_) => out.extend(b"<LAMBDA>"),
+            View::Builtin(_) => out.extend(b"<PRIMOP>"),
             View::Partial(partial) => {
                 let is_builtin = matches!(partial.function().view(), View::Builtin(_));
-                out.push_str(if is_builtin { "<PRIMOP-APP>" } else { "<LAMBDA>" });
+                out.extend(if is_builtin { &b"<PRIMOP-APP>"[..] } else { b"<LAMBDA>" });
             }
             View::Thunk(thunk) => {
                 let running = matches!(thunk.state(), crate::heap::ThunkState::Blackhole(_));
-                out.push_str(if running { "«potential infinite recursion»" } else { "<CODE>" });
+                out.extend(if running { "«potential infinite recursion»" } else { "<CODE>" }.bytes());
             }
             View::List(list) => {
                 self.check_depth()?;
                 if !list.is_empty() && !seen.insert(value.identity()) {
-                    out.push_str("«repeated»");
+                    out.extend("«repeated»".bytes());
                     return Ok(());
                 }
-                out.push_str("[ ");
+                out.extend(b"[ ");
                 for element in list.iter() {
                     self.print_into(out, element, seen)?;
-                    out.push(' ');
+                    out.push(b' ');
                 }
-                out.push(']');
+                out.push(b']');
             }
             View::Attrs(attrs) => {
                 self.check_depth()?;
                 let sorted = self.heap.sorted(attrs);
                 let whole = sorted.flat().attrs().value();
                 if !attrs.is_empty() && !seen.insert(whole.identity()) {
-                    out.push_str("«repeated»");
+                    out.extend("«repeated»".bytes());
                     return Ok(());
                 }
-                out.push_str("{ ");
+                out.extend(b"{ ");
                 for (name, value) in sorted.iter() {
-                    write_name(out, name);
-                    out.push_str(" = ");
+                    push_name(out, name);
+                    out.extend(b" = ");
                     self.print_into(out, value, seen)?;
-                    out.push_str("; ");
+                    out.extend(b"; ");
                 }
-                out.push('}');
+                out.push(b'}');
             }
-            _ => self.write_scalar(out, value),
+            View::Str(text) => push_string(out, text.as_bytes()),
+            View::Path(path) => out.extend(path.as_bytes()),
+            _ => {
+                let mut text = String::new();
+                self.write_scalar(&mut text, value);
+                out.extend(text.bytes());
+            }
         }
         Ok(())
     }
 }
 
-/// Writes a string literal.
+/// Writes a string literal; what is not UTF-8 is replaced.
 pub fn write_string(out: &mut String, bytes: &[u8]) {
-    out.push('"');
-    let text = String::from_utf8_lossy(bytes);
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '$' if chars.peek() == Some(&'{') => out.push_str("\\$"),
-            c => out.push(c),
+    let mut literal = Vec::with_capacity(bytes.len() + 2);
+    push_string(&mut literal, bytes);
+    out.push_str(&String::from_utf8_lossy(&literal));
+}
+
+fn push_string(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    for (index, &byte) in bytes.iter().enumerate() {
+        match byte {
+            b'"' => out.extend(b"\\\""),
+            b'\\' => out.extend(b"\\\\"),
+            b'\n' => out.extend(b"\\n"),
+            b'\r' => out.extend(b"\\r"),
+            b'\t' => out.extend(b"\\t"),
+            b'$' if bytes.get(index + 1) == Some(&b'{') => out.extend(b"\\$"),
+            byte => out.push(byte),
         }
     }
-    out.push('"');
+    out.push(b'"');
+}
+
+fn push_name(out: &mut Vec<u8>, name: Symbol) {
+    let bytes = name.as_bytes();
+    if is_identifier(bytes) { out.extend(bytes) } else { push_string(out, bytes) }
 }
 
 /// Writes an attribute's name, quoted if it has to be.

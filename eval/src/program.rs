@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ampoule_lang::resolve::Formals;
 use ampoule_lang::{Symbol, sym};
 
+use crate::builtins::NextArgument;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::Evaluator;
 use crate::heap::{AttrsBuilder, Value, View};
+use crate::runtime::Words;
 
 /// Arguments by name for functions that a program gives (`--arg`, `--argstr`, the package set).
 #[derive(Default)]
@@ -89,9 +92,7 @@ impl Evaluator {
             let function = self.call(functor, &[value])?;
             return self.auto_call_in(function, arguments);
         }
-        let Some(closure) = value.as_closure() else { return Ok(value) };
-        let lambda = closure.lambda();
-        let Some(formals) = lambda.formals.filter(|_| lambda.arity == 1) else { return Ok(value) };
+        let Some(formals) = formals_of(value) else { return Ok(value) };
         let given = arguments.set.and_then(Value::as_attrs);
         let mut set = AttrsBuilder::new();
         if formals.ellipsis
@@ -265,6 +266,11 @@ impl Evaluator {
         let output_name = text(self, "outputName")?.unwrap_or_default();
         Ok(FoundDerivation { attr_path, name, drv_path, output_name })
     }
+}
+
+/// Returns the arguments by name that a function asks for next; nothing if it takes its argument as a whole.
+pub fn formals_of(function: Value) -> Option<&'static Formals<'static, Words>> {
+    NextArgument::of(function)?.formals
 }
 
 #[cold]

@@ -173,7 +173,7 @@ impl Evaluator {
         scope: &[Symbol],
     ) -> EvalResult<&'static Body<'static, Words>> {
         let world = self.world();
-        let text = world.read_file(path).map_err(|error| EvalError::file(&error, path))?;
+        let text = world.read_program(path).map_err(|error| EvalError::file(&error, path))?;
         self.stats.files += 1;
         let dir = path.parent().unwrap_or(path);
         self.compile_text(&path.to_string_lossy(), dir, text, scope)
@@ -213,7 +213,9 @@ impl Evaluator {
         }
         self.check_depth()?;
         let body = self.compile_file(&resolved, &[])?;
-        let value = self.eval_body(body)?;
+        let value = self.eval_body(body).map_err(|error| {
+            error.in_part(format!("while evaluating the file '{}':", resolved.display()), Place::NONE)
+        })?;
         let root = self.heap.root(value);
         self.imports.insert(resolved, root);
         self.imports.insert(path.to_owned(), root);
@@ -284,6 +286,11 @@ impl Evaluator {
             Some((file, at)) => format!("{file}:{}:{}", at.line_number, at.column_number),
             None => "«none»".to_owned(),
         }
+    }
+
+    /// Returns the name that starts at a position, if one does.
+    pub(crate) fn name_at(&self, start: u32) -> Option<String> {
+        Some(self.source_text(Place { start, end: start })).filter(|name| !name.is_empty())
     }
 
     /// Returns the text at a place.

@@ -90,6 +90,14 @@ pub trait World: Send + Sync {
     /// If it is not there, cannot be read, or must not be.
     fn read_file(&self, path: &Path) -> io::Result<Vec<u8>>;
 
+    /// Reads a file that is to be a program: one that is larger than a program may be need not be read for that.
+    ///
+    /// # Errors
+    /// As [`World::read_file`], or because it is too large.
+    fn read_program(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read_file(path)
+    }
+
     /// Lists a directory in any order.
     ///
     /// # Errors

@@ -47,6 +47,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let options = BuildArgs::default().options(&config)?;
     let mut session = Session::new(&args.expression, &config, Keeps::Values, options)?;
     session.settings.shows_unforced = !args.strict && !args.raw && !ui.json();
+    session.shows_functions = true;
     if args.show_stats {
         // What an evaluation took is told of one.
         session.jobs = 1;
@@ -81,13 +82,12 @@ impl Args {
             return Ok(ev.to_xml(value, self.strict, !self.no_location)?.0);
         }
         if json {
-            // As in Nix, paths are printed as they are, where `toJSON` would copy them to the store.
             ev.write_json_part(value, part.index, part.of, &mut text)?;
         } else {
             if self.strict {
                 ev.force_deep(value)?;
             }
-            text = ev.print(value)?.into();
+            text = ev.print_bytes(value)?;
         }
         if part.index + 1 == part.of {
             text.push(b'\n');

@@ -1,6 +1,5 @@
 //! `ampoule fmt`: lay files out as the standard format asks.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ampoule_lang::{ParseOptions, SourceMap};
@@ -26,8 +25,7 @@ pub struct Args {
 
 pub fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, CliError> {
     if args.files.iter().any(|file| file == "-") {
-        let mut text = Vec::new();
-        std::io::stdin().read_to_end(&mut text).while_doing(|| "cannot read standard input".to_owned())?;
+        let text = crate::programs::read("-")?;
         let Some(formatted) = format("«stdin»", &text, ui) else { return Ok(ExitStatus::Evaluation) };
         ui.print_raw(formatted.as_bytes())?;
         return Ok(ExitStatus::Success);
@@ -41,7 +39,7 @@ pub fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, CliError> {
     let mut wrong = false;
     let mut changed = Vec::new();
     for file in files {
-        let text = std::fs::read(&file).while_doing(|| format!("cannot read `{}`", file.display()))?;
+        let text = crate::programs::read(&file.to_string_lossy())?;
         let Some(formatted) = format(&file.to_string_lossy(), &text, ui) else {
             wrong = true;
             continue;
@@ -83,7 +81,7 @@ fn format(name: &str, text: &[u8], ui: &Ui) -> Option<String> {
 /// All `.img` files below a directory, sorted; a file that is named is taken whatever it is called.
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), CliError> {
     let told = || format!("cannot read `{}`", path.display());
-    if !std::fs::metadata(path).while_doing(told)?.is_dir() {
+    if !std::fs::metadata(path).while_doing(told).map_err(CliError::of_usage)?.is_dir() {
         files.push(path.to_owned());
         return Ok(());
     }

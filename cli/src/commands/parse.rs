@@ -1,6 +1,5 @@
 //! `ampoule parse`: is it a program, and which tree is it?
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use ampoule_lang::{ParseOptions, SourceMap};
@@ -33,6 +32,8 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let config = global.config()?;
     let options = ParseOptions { pipe_operators: config.bool("eval.pipe-operators") };
     let dir = std::env::current_dir().while_doing(|| "cannot tell the working directory".to_owned())?;
+    // Nix prints what `~/a` means to the user who asks.
+    let home = std::env::var("HOME").ok();
     let sources = SourceMap::new();
     let mut wrong = false;
     let mut answers = Vec::new();
@@ -48,7 +49,9 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         match ampoule_lang::parse_and_check(&source, options) {
             Ok(parsed) => {
                 crate::report::show(&parsed.warnings, &sources, ui);
-                let tree = args.print.then(|| ampoule_lang::print::to_nix(&parsed.ast, &source));
+                let tree = args
+                    .print
+                    .then(|| ampoule_lang::print::to_nix_at_home(&parsed.ast, &source, home.as_deref()));
                 match tree {
                     tree if ui.json() => answers.push(serde_json::json!({
                         "file": source.name(),
@@ -74,12 +77,10 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
 
 /// Reads a file or standard input: its name in messages, its directory, its text.
 fn read(file: &str, dir: &Path) -> Result<(String, PathBuf, Vec<u8>), CliError> {
+    let text = crate::programs::read(file)?;
     if file == "-" {
-        let mut text = Vec::new();
-        std::io::stdin().read_to_end(&mut text).while_doing(|| "cannot read standard input".to_owned())?;
         return Ok(("«stdin»".to_owned(), dir.to_owned(), text));
     }
-    let text = std::fs::read(file).while_doing(|| format!("cannot read `{file}`"))?;
     let full = dir.join(file);
     Ok((file.to_owned(), full.parent().unwrap_or(dir).to_owned(), text))
 }

@@ -215,18 +215,18 @@ fn force_name(ev: &mut Evaluator, value: Value) -> EvalResult<Symbol> {
 }
 
 /// The argument that a function of the language takes next.
-pub(super) struct NextArgument {
+pub(crate) struct NextArgument {
     /// Its name, if it has one as a whole.
-    pub(super) name: Option<Symbol>,
+    pub(crate) name: Option<Symbol>,
     /// What it takes by name.
-    pub(super) formals: Option<&'static Formals<'static, Words>>,
+    pub(crate) formals: Option<&'static Formals<'static, Words>>,
     /// Where the function that takes it stands.
-    pub(super) pos: u32,
+    pub(crate) pos: u32,
 }
 
 impl NextArgument {
     /// Returns it; nothing if the function is written in Rust.
-    pub(super) fn of(function: Value) -> Option<Self> {
+    pub(crate) fn of(function: Value) -> Option<Self> {
         let (closure, given) = match function.view() {
             View::Closure(closure) => (closure, 0),
             View::Partial(partial) => (partial.function().as_closure()?, partial.len()),
@@ -313,7 +313,8 @@ fn map_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let set = ev.force_attrs(args.at(1))?;
     let set = ev.heap().flat(set);
     let keys = set.keys();
-    let mut mapped = ev.heap().attrs_like(keys);
+    let unplaced = ev.heap().unplaced_keys(keys);
+    let mut mapped = ev.heap().attrs_like(unplaced);
     for index in 0..set.len() {
         let name = ev.symbol_string(keys.name(index));
         let value = ev.lazy_call(args.at(0), &[name, set.get(index)]);

@@ -453,7 +453,10 @@ struct Addition {
 
 fn add(ev: &mut Evaluator, addition: &Addition) -> EvalResult<Value> {
     if let Err(error) = check_name(&addition.name) {
-        return Err(EvalError::invalid(format!("invalid store path name '{}': {error}", addition.name)));
+        return Err(EvalError::invalid(format!(
+            "path '{}' is not a valid store path: {error}",
+            addition.name
+        )));
     }
     let world = ev.world();
     let mut failed = None;
@@ -585,12 +588,26 @@ fn fetch(ev: &mut Evaluator, value: Value, who: &str) -> EvalResult<Value> {
             format!("in pure evaluation mode, '{who}' requires a 'sha256' argument"),
         ));
     }
-    let name = name.unwrap_or_else(|| {
-        if unpack { "source".to_owned() } else { url.rsplit('/').next().unwrap_or_default().to_owned() }
+    let given = name.filter(|name: &String| !name.is_empty());
+    let name = given.clone().unwrap_or_else(|| {
+        let named = url.strip_suffix('/').unwrap_or(&url);
+        if unpack { "source".to_owned() } else { named.rsplit('/').next().unwrap_or_default().to_owned() }
     });
     if let Err(error) = check_name(&name) {
+        let advice = match (&given, value.as_attrs()) {
+            (Some(_), _) => {
+                format!("Please change the value for the 'name' attribute passed to '{who}', so that")
+            }
+            (None, Some(_)) => {
+                format!("Please add a valid 'name' attribute to the argument for '{who}', so that")
+            }
+            // The two blanks are Nix's.
+            (None, None) => {
+                format!("Please pass an attribute set with 'url' and 'name' attributes to '{who}',  so that")
+            }
+        };
         return Err(EvalError::invalid(format!(
-            "invalid store path name when fetching URL '{url}': {error}. Please add a valid 'name' attribute to '{who}'."
+            "invalid store path name when fetching URL '{url}': {error}. {advice} it can create a valid store path."
         )));
     }
     let world = ev.world();

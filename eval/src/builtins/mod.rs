@@ -17,6 +17,8 @@ mod strings;
 mod system;
 mod text;
 
+pub(crate) use attrs::NextArgument;
+
 use crate::error::EvalResult;
 use crate::evaluator::{Args, Evaluator};
 use crate::heap::Value;

@@ -81,6 +81,8 @@ const FLAKE: &str =
 
 #[cold]
 fn unsupported(name: &str, hint: &str) -> EvalError {
-    EvalError::new(ErrorKind::Unsupported, format!("'builtins.{name}' is not part of the language"))
+    // Nix has these only with its flakes switched on, and says so.
+    let why = if hint == FLAKE { "experimental Nix feature 'flakes' is disabled; " } else { "" };
+    EvalError::new(ErrorKind::Unsupported, format!("{why}'builtins.{name}' is not part of the language"))
         .help(hint)
 }

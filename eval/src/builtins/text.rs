@@ -419,7 +419,7 @@ impl Evaluator {
         self.write_json(value, copy, out, context)
     }
 
-    /// Appends part `part` of `parts` of what [`Evaluator::write_json`] appends, paths as they are: the parts
+    /// Appends part `part` of `parts` of what [`Evaluator::write_json`] appends, paths as in the store: the parts
     /// of a set are some of its attributes each, and nothing else is forced for them. Other values
     /// are all in the first part.
     ///
@@ -437,7 +437,7 @@ impl Evaluator {
         let attrs = match value.as_attrs() {
             Some(attrs) if !attrs.has(sym::TO_STRING) && !attrs.has(sym::OUT_PATH) => attrs,
             _ if part > 0 => return Ok(()),
-            _ => return self.write_json(value, false, out, &mut context),
+            _ => return self.write_json(value, true, out, &mut context),
         };
         let sorted = self.heap().sorted(attrs);
         let bound = |part: usize| sorted.len() * part / parts;
@@ -448,7 +448,7 @@ impl Evaluator {
             if index > 0 {
                 out.push(b',');
             }
-            self.write_json_attr(sorted, index, false, out, &mut context)?;
+            self.write_json_attr(sorted, index, true, out, &mut context)?;
         }
         if part + 1 == parts {
             out.push(b'}');

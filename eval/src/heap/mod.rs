@@ -619,6 +619,25 @@ impl Heap {
         keys
     }
 
+    /// Returns the same names, standing nowhere: those of a set that a builtin made of another.
+    pub fn unplaced_keys(&mut self, keys: Keys) -> Keys {
+        if let Some(known) = self.shapes.merged(keys, keys) {
+            return known;
+        }
+        let len = keys.len();
+        let at = self.object(2 + len, layout::header(Kind::Keys, 0, len as u32));
+        // SAFETY: room for the order and `len` names; `keys` is alive as a local.
+        unsafe {
+            *at.add(1) = keys.order_word();
+            for index in 0..len {
+                *at.add(2 + index) = u64::from(keys.name(index).index());
+            }
+        }
+        let unplaced = Keys(Value::object(at));
+        self.shapes.remember_merged(keys, keys, unplaced);
+        unplaced
+    }
+
     /// Returns collectable keys, those of a set made before if there is one alike.
     fn shared_keys(&mut self, names: &[(Symbol, Pos, u32)]) -> Keys {
         if names.len() > MAX_SHAPE {
