@@ -24,7 +24,8 @@ pub fn eval_error(ev: &mut Evaluator, error: &EvalError, sources: &SourceMap, sh
     }
     let mut lines: Vec<String> = Vec::new();
     let mut told = 0;
-    let users: Vec<_> = error.frames().iter().filter(|frame| show_trace || is_users(ev, frame)).collect();
+    let shown = |frame: &&ampoule_eval::Frame| show_trace || !frame.is_detail && is_users(ev, frame);
+    let users: Vec<_> = error.frames().iter().filter(shown).collect();
     let limit = if show_trace { usize::MAX } else { SHORT_TRACE };
     // From the user's file outwards in: the last frame is the outermost. Rounds of a recursion are told once.
     for same in users.chunk_by(|a, b| a == b).rev().take(limit) {

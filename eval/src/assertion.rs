@@ -15,7 +15,8 @@ impl Evaluator {
         frame: Frame,
         captures: Captures,
     ) -> EvalResult<()> {
-        if self.condition(&node.condition, frame, captures, node.place)? {
+        let part = "in the condition of the assert statement";
+        if self.condition(&node.condition, frame, captures, node.place, part)? {
             return Ok(());
         }
         Err(self.assertion_failed(node, frame, captures))

@@ -1,7 +1,7 @@
 //! Calls: of functions with more or fewer arguments than they take, of builtins, of sets with
 //! `__functor`; and the binding of formals.
 
-use ampoule_lang::resolve::{Body, Call, Formals, Lambda, Place};
+use ampoule_lang::resolve::{Body, Call, Formals, Lambda, Node, Place};
 use ampoule_lang::{Symbol, sym};
 
 use crate::error::{ErrorKind, EvalError, EvalResult};
@@ -32,7 +32,7 @@ impl Evaluator {
                 self.heap.pop_to(mark);
                 Ok(value)
             }
-            Err(error) => Err(other_failed(error, function, call.place)),
+            Err(error) => Err(self.other_failed(error, function, call)),
         }
     }
 
@@ -124,9 +124,13 @@ impl Evaluator {
         for index in 0..lambda.arity {
             frame.set(index, arguments.get(index));
         }
-        let value = self.enter_closure(function, lambda, body, frame).map_err(|error| error.at(place))?;
-        self.heap.pop_to(mark);
-        Ok(value)
+        match self.enter_closure(function, lambda, body, frame) {
+            Ok(value) => {
+                self.heap.pop_to(mark);
+                Ok(value)
+            }
+            Err(error) => Err(lambda_failed(error, lambda, place)),
+        }
     }
 
     /// Evaluates the body of a closure whose frame holds its arguments. `body` is what the frame was made for.
@@ -153,6 +157,38 @@ impl Evaluator {
         let args = Args { frame, len: builtin.params.len(), place };
         let result = (builtin.run)(self, &args).and_then(|value| self.force(value));
         result.map_err(|error| builtin_failed(builtin.name, error, place))
+    }
+
+    /// Adds a call of a set or of a function with more arguments than it takes to the trace; builtins add themselves.
+    #[cold]
+    fn other_failed(
+        &mut self,
+        error: EvalError,
+        function: Value,
+        call: &'static Call<'static, Words>,
+    ) -> EvalError {
+        match function.view() {
+            View::Closure(_) | View::Attrs(_) => self.in_call(error, call),
+            _ => error,
+        }
+    }
+
+    /// Adds a call that is in the text to the trace.
+    #[cold]
+    pub(crate) fn in_call(&self, error: EvalError, call: &'static Call<'static, Words>) -> EvalError {
+        if !error.has_room() {
+            return error;
+        }
+        let name = match &call.function {
+            &Node::Local(_, start) | &Node::Captured(_, start) => self.name_at(start),
+            Node::Field(field) => Some(field.name.as_str().into_owned()),
+            Node::WithName(name) => Some(name.name.as_str().into_owned()),
+            Node::Const(value) => value
+                .as_closure()
+                .and_then(|closure| closure.lambda().name.get().map(|name| name.as_str().into_owned())),
+            _ => None,
+        };
+        error.while_(calling(name.as_deref()), call.place)
     }
 
     #[cold]
@@ -230,8 +266,9 @@ impl Evaluator {
         attrs: Attrs,
     ) -> EvalError {
         let known = |name: Symbol| formals.list.iter().any(|formal| formal.name == name);
-        let sorted = self.heap.sorted(attrs);
-        let unexpected = sorted.iter().map(|(name, _)| name).find(|&name| !known(name));
+        // Nix names the one that it read first.
+        let flat = self.heap.flat(attrs);
+        let unexpected = flat.iter().map(|(name, _)| name).find(|&name| !known(name));
         let name = unexpected.expect("there are more attributes than formals").as_str().into_owned();
         let error = EvalError::new(
             ErrorKind::Arguments,
@@ -258,23 +295,32 @@ fn missing_argument(lambda: &'static Lambda<'static, Words>, name: Symbol) -> Ev
     .label(lambda.place, "this function")
 }
 
-pub(crate) fn lambda_name(lambda: &'static Lambda<'static, Words>) -> String {
-    lambda.name.get().map_or_else(|| "anonymous lambda".to_owned(), |name| name.as_str().into_owned())
+/// What a trace says of a call.
+fn calling(name: Option<&str>) -> String {
+    name.map_or_else(|| "while calling anonymous lambda".to_owned(), |name| format!("while calling '{name}'"))
 }
 
-/// Adds a call of a set or of a function with more arguments than it takes to the trace; builtins add themselves.
+/// Adds a call that a builtin made to the trace; what stands in the text adds itself.
 #[cold]
-fn other_failed(error: EvalError, function: Value, place: Place) -> EvalError {
-    match function.view() {
-        View::Closure(_) | View::Attrs(_) => error.while_("while calling a function", place),
-        _ => error,
+pub(crate) fn lambda_failed(error: EvalError, lambda: &Lambda<'_, Words>, place: Place) -> EvalError {
+    let error = error.at(place);
+    if place.is_some() || !error.has_room() {
+        return error;
     }
+    let name = lambda.name.get().map(|name| name.as_str().into_owned());
+    error.in_part(calling(name.as_deref()), lambda.place)
+}
+
+pub(crate) fn lambda_name(lambda: &'static Lambda<'static, Words>) -> String {
+    lambda.name.get().map_or_else(|| "anonymous lambda".to_owned(), |name| name.as_str().into_owned())
 }
 
 #[cold]
 fn builtin_failed(name: &str, error: EvalError, place: Place) -> EvalError {
     let error = error.at(place);
-    if place.is_some() { error.while_(format!("while calling the '{name}' builtin"), place) } else { error }
+    // It is there to say something else.
+    let is_silent = name == "addErrorContext" || !place.is_some();
+    if is_silent { error } else { error.while_(format!("while calling the '{name}' builtin"), place) }
 }
 
 /// A set of small numbers; the first 64 need no memory.

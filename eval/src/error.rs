@@ -37,6 +37,9 @@ pub struct Frame {
     pub text: String,
     /// Where.
     pub place: Place,
+    /// Whether it says which part of an expression it was, and not how the evaluation got there: for who
+    /// wants to see every step.
+    pub is_detail: bool,
 }
 
 /// What kind of error.
@@ -117,16 +120,28 @@ impl EvalError {
     #[must_use]
     #[cold]
     pub fn while_(mut self, text: impl Into<String>, place: Place) -> Self {
-        self.push_frame(text.into(), place);
+        self.push_frame(Frame { text: text.into(), place, is_detail: false });
         self
     }
 
+    /// Adds which part of an expression it was, in Nix's words: "in the left operand of …".
+    #[must_use]
     #[cold]
-    pub(crate) fn push_frame(&mut self, text: String, place: Place) {
+    pub(crate) fn in_part(mut self, text: impl Into<String>, place: Place) -> Self {
+        self.push_frame(Frame { text: text.into(), place, is_detail: true });
+        self
+    }
+
+    fn push_frame(&mut self, frame: Frame) {
         // The middle of a very deep recursion is not worth its memory.
-        if self.0.frames.len() < MAX_FRAMES {
-            self.0.frames.push(Frame { text, place });
+        if self.has_room() {
+            self.0.frames.push(frame);
         }
+    }
+
+    /// Returns whether a frame more would be kept.
+    pub(crate) fn has_room(&self) -> bool {
+        self.0.frames.len() < MAX_FRAMES
     }
 
     /// Says something at the place where it went wrong.

@@ -387,7 +387,15 @@ impl Evaluator {
             _ => Place::NONE,
         };
         thunk.whiten();
-        error.in_ring(thunk.value(), place)
+        let error = error.in_ring(thunk.value(), place);
+        // `f x` made by a builtin: `map f`.
+        match thunk.state() {
+            ThunkState::Apply => match thunk.application().0.as_closure() {
+                Some(closure) => crate::call::lambda_failed(error, closure.lambda(), Place::NONE),
+                None => error,
+            },
+            _ => error,
+        }
     }
 
     fn apply_thunk(&mut self, thunk: Thunk) -> EvalResult<Value> {
@@ -469,8 +477,14 @@ impl Evaluator {
                 if seen.insert(value.identity()) {
                     for index in 0..list.len() {
                         self.forget_stack_for(index);
-                        let element = self.force_element(list, index)?;
-                        self.deepen(element, seen)?;
+                        let forced = self.force_element(list, index);
+                        let deep = forced.and_then(|element| self.deepen(element, seen));
+                        deep.map_err(|error| {
+                            error.in_part(
+                                format!("while evaluating list element at index {index}"),
+                                Place::NONE,
+                            )
+                        })?;
                     }
                 }
             }

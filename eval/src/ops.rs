@@ -79,7 +79,7 @@ impl Evaluator {
         if let (Some(a), Some(b)) = (left.as_small_int(), right.as_small_int()) {
             return Ok(self.heap.int(a - b));
         }
-        self.subtract_values(left, right).map_err(|error| error.at(node.place))
+        self.subtract_values(left, right).map_err(|error| in_operator(error, "sub", node.place))
     }
 
     /// `a - b` of forced values.
@@ -105,7 +105,7 @@ impl Evaluator {
         {
             return Ok(self.heap.int(product));
         }
-        self.multiply_values(left, right).map_err(|error| error.at(node.place))
+        self.multiply_values(left, right).map_err(|error| in_operator(error, "mul", node.place))
     }
 
     /// `a * b` of forced values.
@@ -131,7 +131,7 @@ impl Evaluator {
         {
             return Ok(self.heap.int(a / b));
         }
-        self.divide_values(left, right).map_err(|error| error.at(node.place))
+        self.divide_values(left, right).map_err(|error| in_operator(error, "div", node.place))
     }
 
     /// `a / b` of forced values.
@@ -191,7 +191,7 @@ impl Evaluator {
     ) -> EvalResult<Value> {
         let operand = self.operand(&node.operand, frame, captures)?;
         let zero = self.int(0);
-        self.subtract_values(zero, operand).map_err(|error| error.at(node.place))
+        self.subtract_values(zero, operand).map_err(|error| in_operator(error, "sub", node.place))
     }
 
     // ---- comparison
@@ -203,7 +203,7 @@ impl Evaluator {
         if let (Some(a), Some(b)) = (left.as_small_int(), right.as_small_int()) {
             return Ok(a < b);
         }
-        self.less_than(left, right).map_err(|error| error.at(node.place))
+        self.less_than(left, right).map_err(|error| in_operator(error, "lessThan", node.place))
     }
 
     /// `a > b`, which is `b < a`: `b` is computed first, as in Nix.
@@ -214,7 +214,7 @@ impl Evaluator {
         if let (Some(a), Some(b)) = (left.as_small_int(), right.as_small_int()) {
             return Ok(a > b);
         }
-        self.less_than(right, left).map_err(|error| error.at(node.place))
+        self.less_than(right, left).map_err(|error| in_operator(error, "lessThan", node.place))
     }
 
     /// Compares two forced values with `<`.
@@ -375,8 +375,12 @@ impl Evaluator {
     // ---- the rest
 
     pub(crate) fn update(&mut self, node: Operands, frame: Frame, captures: Captures) -> EvalResult<Value> {
-        let left = self.attrs_operand(&node.left, frame, captures, node.left_place)?;
-        let right = self.attrs_operand(&node.right, frame, captures, node.right_place)?;
+        let left = self.attrs_operand(&node.left, frame, captures, node.left_place).map_err(|error| {
+            error.in_part("in the left operand of the update (//) operator", node.left_place)
+        })?;
+        let right = self.attrs_operand(&node.right, frame, captures, node.right_place).map_err(|error| {
+            error.in_part("in the right operand of the update (//) operator", node.right_place)
+        })?;
         Ok(self.heap.update(left, right))
     }
 
@@ -395,16 +399,31 @@ impl Evaluator {
     }
 
     pub(crate) fn concat(&mut self, node: Operands, frame: Frame, captures: Captures) -> EvalResult<Value> {
-        let left = self.operand(&node.left, frame, captures)?;
-        let right = self.operand(&node.right, frame, captures)?;
-        if left.as_list().is_none() {
-            return Err(self.mismatch("a list", left).at(node.left_place));
-        }
-        if right.as_list().is_none() {
-            return Err(self.mismatch("a list", right).at(node.right_place));
-        }
+        let left = self.list_operand(&node.left, frame, captures, node.left_place)?;
+        let right = self.list_operand(&node.right, frame, captures, node.right_place)?;
         Ok(self.heap.concat(left, right))
     }
+
+    fn list_operand(
+        &mut self,
+        node: &'static crate::walk::Code,
+        frame: Frame,
+        captures: Captures,
+        place: Place,
+    ) -> EvalResult<Value> {
+        let part = "while evaluating one of the elements to concatenate";
+        let value = self.operand(node, frame, captures).map_err(|error| error.in_part(part, place))?;
+        match value.as_list() {
+            Some(_) => Ok(value),
+            None => Err(self.mismatch("a list", value).at(place).in_part(part, place)),
+        }
+    }
+}
+
+/// Adds an operator that is the call of a builtin to the trace.
+#[cold]
+fn in_operator(error: EvalError, builtin: &str, place: Place) -> EvalError {
+    error.at(place).in_part(format!("while calling the '{builtin}' builtin"), place)
 }
 
 enum Numbers {

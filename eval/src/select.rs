@@ -20,15 +20,20 @@ impl Evaluator {
     ) -> EvalResult<Value> {
         let base = self.operand(&node.base, frame, captures)?;
         let Some(attrs) = base.as_attrs() else {
-            return Err(self.mismatch("a set", base).at(node.base_place));
+            return Err(self.nothing_to_select(base, node.base_place));
         };
         let Some((slot, _)) = attrs.find(node.name) else {
             return Err(self.missing_attribute(attrs, node.name, node.place));
         };
         match self.force_slot(slot) {
             Ok(value) => Ok(value),
-            Err(error) => Err(attribute_failed(error, node.name, node.place)),
+            Err(error) => Err(attribute_failed(error, &node.name.as_str(), node.place)),
         }
+    }
+
+    #[cold]
+    fn nothing_to_select(&mut self, base: Value, place: Place) -> EvalError {
+        self.mismatch("a set", base).at(place).in_part("while selecting an attribute", place)
     }
 
     #[cold]
@@ -56,7 +61,7 @@ impl Evaluator {
             let Some(attrs) = value.as_attrs() else {
                 return match &node.default {
                     Some(default) => self.eval(default, frame, captures),
-                    None => Err(self.mismatch("a set", value).at(base_place)),
+                    None => Err(self.nothing_to_select(value, base_place)),
                 };
             };
             let Some((slot, _)) = attrs.find(name) else {
@@ -65,7 +70,9 @@ impl Evaluator {
                     None => Err(self.missing_attribute(attrs, name, place)),
                 };
             };
-            value = self.force_slot(slot).map_err(|error| attribute_failed(error, name, place))?;
+            value = self
+                .force_slot(slot)
+                .map_err(|error| attribute_failed(error, &path_text(node.path), place))?;
             base_place = place;
         }
         Ok(value)
@@ -82,7 +89,9 @@ impl Evaluator {
             Step::Static(name, place) => Ok((*name, *place)),
             Step::Dynamic(node, place) => {
                 let value = self.operand(node, frame, captures)?;
-                let text = self.force_string_no_context(value).map_err(|error| error.at(*place))?;
+                let text = self.force_string_no_context(value).map_err(|error| {
+                    error.at(*place).in_part("while evaluating an attribute name", *place)
+                })?;
                 Ok((Symbol::intern(text.as_bytes()), *place))
             }
         }
@@ -118,18 +127,19 @@ impl Evaluator {
         for (var, place) in node.scopes {
             let scope = match *var {
                 ampoule_lang::resolve::Var::Local(slot) => {
-                    let scope = self.force(frame.get(slot)).map_err(|error| error.at(*place))?;
+                    let scope = self.force(frame.get(slot)).map_err(|error| with_failed(error, *place))?;
                     frame.set(slot, scope);
                     scope
                 }
                 ampoule_lang::resolve::Var::Captured(index) => {
-                    let scope = self.force(captures.get(index)).map_err(|error| error.at(*place))?;
+                    let scope =
+                        self.force(captures.get(index)).map_err(|error| with_failed(error, *place))?;
                     captures.set(index, scope);
                     scope
                 }
             };
             let Some(attrs) = scope.as_attrs() else {
-                return Err(self.mismatch("a set", scope).at(*place));
+                return Err(with_failed(self.mismatch("a set", scope), *place));
             };
             if let Some((slot, _)) = attrs.find(node.name) {
                 return self.force_slot(slot).map_err(|error| error.at_name(node.place.start));
@@ -167,7 +177,9 @@ impl Evaluator {
             if name_value == Value::NULL {
                 continue;
             }
-            let text = self.force_string_no_context(name_value).map_err(|error| error.at(*place))?;
+            let text = self.force_string_no_context(name_value).map_err(|error| {
+                error.at(*place).in_part("while evaluating the name of a dynamic attribute", *place)
+            })?;
             let name = Symbol::intern(text.as_bytes());
             let present = set.as_attrs().and_then(|attrs| attrs.pos(name)).or_else(|| added.pos_of(name));
             if let Some(pos) = present {
@@ -232,6 +244,20 @@ impl Evaluator {
 }
 
 #[cold]
-fn attribute_failed(error: EvalError, name: Symbol, place: Place) -> EvalError {
-    error.while_(format!("while evaluating the attribute '{name}'"), place)
+fn attribute_failed(error: EvalError, path: &str, place: Place) -> EvalError {
+    error.while_(format!("while evaluating the attribute '{path}'"), place)
+}
+
+#[cold]
+fn with_failed(error: EvalError, place: Place) -> EvalError {
+    error.at(place).in_part("while evaluating the first subexpression of a with expression", place)
+}
+
+/// Returns an attribute path as it is read: `a.b.${…}`.
+fn path_text(path: &[Step<'_, Words>]) -> String {
+    let names = path.iter().map(|step| match step {
+        Step::Static(name, _) => name.as_str(),
+        Step::Dynamic(..) => "${…}".into(),
+    });
+    names.collect::<Vec<_>>().join(".")
 }

@@ -28,7 +28,7 @@ impl Evaluator {
         let mut calls = TailCalls { first: None, last: None };
         match self.walk(node, frame, captures, &mut calls) {
             Ok(value) => Ok(value),
-            Err(error) => Err(call_failed(error, &calls)),
+            Err(error) => Err(self.call_failed(error, &calls)),
         }
     }
 
@@ -123,25 +123,49 @@ impl Evaluator {
                 Node::Equal(binary) => break Value::bool(self.equal_nodes(binary, frame, captures)?),
                 Node::NotEqual(binary) => break Value::bool(!self.equal_nodes(binary, frame, captures)?),
                 Node::And(binary) => {
-                    let left = self.condition(&binary.left, frame, captures, binary.left_place)?;
                     break Value::bool(
-                        left && self.condition(&binary.right, frame, captures, binary.right_place)?,
+                        self.condition(&binary.left, frame, captures, binary.left_place, LEFT_OF_AND)?
+                            && self.condition(
+                                &binary.right,
+                                frame,
+                                captures,
+                                binary.right_place,
+                                RIGHT_OF_AND,
+                            )?,
                     );
                 }
                 Node::Or(binary) => {
-                    let left = self.condition(&binary.left, frame, captures, binary.left_place)?;
                     break Value::bool(
-                        left || self.condition(&binary.right, frame, captures, binary.right_place)?,
+                        self.condition(&binary.left, frame, captures, binary.left_place, LEFT_OF_OR)?
+                            || self.condition(
+                                &binary.right,
+                                frame,
+                                captures,
+                                binary.right_place,
+                                RIGHT_OF_OR,
+                            )?,
                     );
                 }
                 Node::Implies(binary) => {
-                    let left = self.condition(&binary.left, frame, captures, binary.left_place)?;
                     break Value::bool(
-                        !left || self.condition(&binary.right, frame, captures, binary.right_place)?,
+                        !self.condition(&binary.left, frame, captures, binary.left_place, LEFT_OF_IMPL)?
+                            || self.condition(
+                                &binary.right,
+                                frame,
+                                captures,
+                                binary.right_place,
+                                RIGHT_OF_IMPL,
+                            )?,
                     );
                 }
                 Node::Not(unary) => {
-                    break Value::bool(!self.condition(&unary.operand, frame, captures, unary.place)?);
+                    break Value::bool(!self.condition(
+                        &unary.operand,
+                        frame,
+                        captures,
+                        unary.place,
+                        OF_NOT,
+                    )?);
                 }
                 Node::Negate(unary) => break self.negate(unary, frame, captures)?,
                 Node::Update(binary) => break self.update(binary, frame, captures)?,
@@ -215,11 +239,11 @@ impl Evaluator {
         frame: Frame,
         captures: Captures,
     ) -> EvalResult<&'static Code> {
-        let holds = self.condition(&node.condition, frame, captures, node.place)?;
+        let holds = self.condition(&node.condition, frame, captures, node.place, OF_IF)?;
         Ok(if holds { &node.then } else { &node.otherwise })
     }
 
-    /// Evaluates to a Boolean.
+    /// Evaluates to a Boolean. `part` says which part of an expression it is, for the trace.
     #[inline(always)]
     pub(crate) fn condition(
         &mut self,
@@ -227,19 +251,30 @@ impl Evaluator {
         frame: Frame,
         captures: Captures,
         place: Place,
+        part: &'static str,
     ) -> EvalResult<bool> {
-        let value = match node {
-            Node::Less(binary) => return self.less(binary, frame, captures),
-            Node::Equal(binary) => return self.equal_nodes(binary, frame, captures),
-            _ => self.operand(node, frame, captures)?,
+        let holds = match node {
+            Node::Less(binary) => self.less(binary, frame, captures),
+            Node::Equal(binary) => self.equal_nodes(binary, frame, captures),
+            _ => match self.operand(node, frame, captures) {
+                Ok(Value::TRUE) => Ok(true),
+                Ok(Value::FALSE) => Ok(false),
+                Ok(value) => Err(self.mismatch("a Boolean", value).at(place)),
+                Err(error) => Err(error),
+            },
         };
-        if value == Value::TRUE {
-            Ok(true)
-        } else if value == Value::FALSE {
-            Ok(false)
-        } else {
-            Err(self.mismatch("a Boolean", value).at(place))
-        }
+        holds.map_err(|error| error.in_part(part, place))
+    }
+
+    /// Adds the calls whose bodies failed to the trace: the last, and the first, which may be the user's
+    /// where the last is the library's.
+    #[cold]
+    #[inline(never)]
+    fn call_failed(&self, error: EvalError, calls: &TailCalls) -> EvalError {
+        let (Some(first), Some(last)) = (calls.first, calls.last) else { return error };
+        // Arguments that do not fit are the call's fault; what goes wrong in the body is not.
+        let error = self.in_call(error.at(last.place), last);
+        if std::ptr::eq(first, last) { error } else { self.in_call(error, first) }
     }
 
     // ---- lazy places
@@ -459,21 +494,20 @@ impl Evaluator {
     }
 }
 
+// Which part of an expression failed, in Nix's words.
+const OF_IF: &str = "while evaluating a branch condition";
+const OF_NOT: &str = "in the argument of the not operator";
+const LEFT_OF_AND: &str = "in the left operand of the AND (&&) operator";
+const RIGHT_OF_AND: &str = "in the right operand of the AND (&&) operator";
+const LEFT_OF_OR: &str = "in the left operand of the OR (||) operator";
+const RIGHT_OF_OR: &str = "in the right operand of the OR (||) operator";
+const LEFT_OF_IMPL: &str = "in the left operand of the IMPL (->) operator";
+const RIGHT_OF_IMPL: &str = "in the right operand of the IMPL (->) operator";
+
 /// The first and the last of the calls that were made in tail position one after the other.
 struct TailCalls {
     first: Option<&'static Call<'static, Words>>,
     last: Option<&'static Call<'static, Words>>,
-}
-
-/// Adds the calls whose bodies failed to the trace: the last, and the first, which may be the user's
-/// where the last is the library's.
-#[cold]
-#[inline(never)]
-fn call_failed(error: EvalError, calls: &TailCalls) -> EvalError {
-    let (Some(first), Some(last)) = (calls.first, calls.last) else { return error };
-    // Arguments that do not fit are the call's fault; what goes wrong in the body is not.
-    let error = error.at(last.place).while_("while calling a function", last.place);
-    if std::ptr::eq(first, last) { error } else { error.while_("while calling a function", first.place) }
 }
 
 /// Returns the code of a function of the language that takes exactly `count` arguments.
