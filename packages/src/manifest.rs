@@ -15,13 +15,15 @@
 
 use crate::debian::Request;
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Why `ampoule.toml` is not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// Not TOML, or a key that nobody knows.
-    #[error("{0}")]
+    #[error("{}", .0.to_string().trim_end())]
     Syntax(#[from] toml::de::Error),
     /// A value that cannot be.
     #[error("`{key}` in ampoule.toml: {reason}")]
@@ -68,8 +70,7 @@ pub struct DebianSection {
 }
 
 /// Names wanted: a list is for running.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packages {
     /// `packages = ["nginx"]`
     Run(Vec<String>),
@@ -80,6 +81,66 @@ pub enum Packages {
 impl Default for Packages {
     fn default() -> Self {
         Self::PerUse(BTreeMap::new())
+    }
+}
+
+/// What the text has, told apart by hand so that the error points at the value and says what it should be.
+impl<'de> Deserialize<'de> for Packages {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Packages;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of packages' names, or a list for each use")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Packages, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = list.next_element()? {
+                    names.push(name);
+                }
+                Ok(Packages::Run(names))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<Packages, A::Error> {
+                let mut uses = BTreeMap::new();
+                while let Some((name, Names(names))) = table.next_entry()? {
+                    uses.insert(name, names);
+                }
+                Ok(Packages::PerUse(uses))
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+/// A list of names, and nothing else.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of packages' names, as in `[\"nginx\"]`")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Names, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = list.next_element()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
     }
 }
 
@@ -140,6 +201,20 @@ impl DebianSection {
                 }
             }
         }
+        for (use_name, names) in self.lists() {
+            for name in names {
+                let (package, version) =
+                    name.split_once('=').map_or((name.as_str(), None), |(n, v)| (n, Some(v)));
+                let is_word = |text: &str, more: &str| {
+                    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+                };
+                let is_name = is_word(package.trim(), "+-._");
+                if !is_name || !version.is_none_or(|version| is_word(version.trim(), ".+-~:_")) {
+                    let reason = format!("`{name}` is not a package's name, nor `name=version`");
+                    return Err(bad_value(&format!("debian.packages.{use_name}"), &reason));
+                }
+            }
+        }
         if let Some(hash) = &self.keyring_sha256
             && (hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
         {
@@ -156,10 +231,15 @@ impl DebianSection {
             requests.dedup();
             requests
         };
+        self.lists().into_iter().map(|(name, names)| (name.to_owned(), sorted(names))).collect()
+    }
+
+    /// Names as written, per use.
+    fn lists(&self) -> Vec<(&str, &[String])> {
         match &self.packages {
-            Packages::Run(names) => BTreeMap::from([("run".to_owned(), sorted(names))]),
+            Packages::Run(names) => vec![("run", names)],
             Packages::PerUse(uses) => {
-                uses.iter().map(|(name, names)| (name.clone(), sorted(names))).collect()
+                uses.iter().map(|(name, names)| (name.as_str(), names.as_slice())).collect()
             }
         }
     }
@@ -219,6 +299,29 @@ mod tests {
         let debian = debian.expect("given");
         assert_eq!(debian.requests().keys().collect::<Vec<_>>(), ["run"]);
         assert_eq!(debian.sources().len(), 1);
+    }
+
+    #[test]
+    fn a_value_of_another_kind_is_told_with_what_it_should_be() {
+        let check = |text: &str, expected: &str| {
+            let told = Manifest::parse(text).expect_err(text).to_string();
+            assert!(told.contains(expected) && !told.ends_with('\n'), "{text}: {told}");
+        };
+        check(
+            "[debian]\nsuite = \"a\"\n[debian.packages]\nrun = \"nginx\"",
+            "string \"nginx\", expected a list of packages' names, as in `[\"nginx\"]`",
+        );
+        check(
+            "debian = { suite = \"a\", packages = 1 }",
+            "expected a list of packages' names, or a list for each use",
+        );
+        check("debian = { suite = \"a\", packages = [1] }", "expected a string");
+        check(
+            "debian = { suite = \"a\", packages = { run = [\"nginx=\"] } }",
+            "`nginx=` is not a package's name",
+        );
+        check("debian = { suite = \"a\", packages = { run = [\"a b\"] } }", "`a b` is not a package's name");
+        check("debian = { suite = \"a\", packages = { run = [\"\"] } }", "`` is not a package's name");
     }
 
     #[test]
