@@ -109,11 +109,16 @@ autoreconfPhase() {
     runHook postAutoreconf
 }
 
+# A directory of an output: as it is below the prefix, or in full where it is in another output.
+_below() { if [ "${!1}" = "$prefix" ]; then echo "$2"; else echo "${!1}/$2"; fi; }
+
 cmakeConfigurePhase() {
     runHook preConfigure
     local -a flags=(
-        "-DCMAKE_INSTALL_PREFIX=$prefix" "-DCMAKE_BUILD_TYPE=${cmakeBuildType:-Release}" -DCMAKE_INSTALL_LIBDIR=lib
-        -DCMAKE_INSTALL_SBINDIR=bin -DCMAKE_SKIP_BUILD_RPATH=ON "-DCMAKE_INSTALL_RPATH=$_ownLibraries"
+        "-DCMAKE_INSTALL_PREFIX=$prefix" "-DCMAKE_BUILD_TYPE=${cmakeBuildType:-Release}" "-DCMAKE_INSTALL_LIBDIR=$(_below "$outputLib" lib)"
+        "-DCMAKE_INSTALL_BINDIR=$(_below "$outputBin" bin)" "-DCMAKE_INSTALL_SBINDIR=$(_below "$outputBin" bin)"
+        "-DCMAKE_INSTALL_INCLUDEDIR=$(_below "$outputInclude" include)" "-DCMAKE_INSTALL_MANDIR=$(_below "$outputMan" share/man)"
+        -DCMAKE_SKIP_BUILD_RPATH=ON "-DCMAKE_INSTALL_RPATH=$_ownLibraries"
         -DCMAKE_EXPORT_NO_PACKAGE_REGISTRY=ON "-DBUILD_TESTING=$(if [ -n "${doCheck:-}" ]; then echo ON; else echo OFF; fi)"
     )
     if [ -n "${_ninja:-}" ]; then flags+=(-GNinja); fi
@@ -132,7 +137,8 @@ cmakeConfigurePhase() {
 
 mesonConfigurePhase() {
     runHook preConfigure
-    local -a flags=("--prefix=$prefix" --libdir=lib --sbindir=bin "--buildtype=${mesonBuildType:-plain}" --wrap-mode=nodownload)
+    local -a flags=("--prefix=$prefix" "--libdir=$(_below "$outputLib" lib)" "--bindir=$(_below "$outputBin" bin)"
+        "--sbindir=$(_below "$outputBin" bin)" "--includedir=$(_below "$outputInclude" include)" "--mandir=$(_below "$outputMan" share/man)" "--buildtype=${mesonBuildType:-plain}" --wrap-mode=nodownload)
     concatTo flags mesonFlags mesonFlagsArray
     echoCmd 'meson flags' "${flags[@]}"
     meson setup build "${flags[@]}"

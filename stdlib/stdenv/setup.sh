@@ -243,6 +243,8 @@ configurePhase() {
     if [ -n "$configureScript" ]; then
         if [ -z "${dontAddPrefix:-}" ]; then flags+=("${prefixKey:---prefix=}$prefix"); fi
         if [ -z "${dontDisableStatic:-}" ] && [ -n "${disableStatic:-}" ]; then flags+=(--disable-static); fi
+        local flag
+        while read -r flag; do flags+=("$flag"); done < <(_outputFlags)
         concatTo flags configureFlags configureFlagsArray
         echoCmd 'configure flags' "${flags[@]}"
         # The script may be a command with words of its own.
@@ -324,9 +326,37 @@ _stripDir() {
     done < <(find "$1" -type f -print0)
 }
 
-# Moves a directory of the output, if it is there: `_moveTo share/man man`.
+# The first of the outputs named that there is, unless the package says which: `_chooseOutput outputDev dev out`.
+_chooseOutput() {
+    local variable=$1 name
+    if [ -n "${!variable:-}" ]; then export "${variable?}"; return; fi
+    shift
+    for name in "$@"; do
+        if [[ "$name" = REMOVE || " $outputs " == *" $name "* ]]; then break; fi
+    done
+    export "$variable=$name"
+}
+_chooseOutputs() {
+    local first=${outputs%% *}
+    _chooseOutput outputDev dev out "$first"
+    _chooseOutput outputBin bin out "$first"
+    _chooseOutput outputInclude "$outputDev"
+    _chooseOutput outputLib lib out "$first"
+    _chooseOutput outputDoc doc out "$first"
+    _chooseOutput outputDevdoc devdoc REMOVE
+    _chooseOutput outputMan man "$outputBin"
+    _chooseOutput outputDevman devman devdoc "$outputMan"
+    _chooseOutput outputInfo info "$outputBin"
+}
+
+# moveToOutput PATTERN OUTPUT: moves files from the other outputs, or away (`REMOVE`).
 moveToOutput() {
-    local pattern=$1 target=${!2} output source
+    local pattern=$1 target output source
+    if [ "$2" = REMOVE ]; then
+        for output in $outputs; do rm -rf -- "${!output}"/$pattern; done
+        return
+    fi
+    target=${!2}
     for output in $outputs; do
         if [ "${!output}" = "$target" ]; then continue; fi
         for source in "${!output}"/$pattern; do
@@ -336,6 +366,33 @@ moveToOutput() {
             rmdir --ignore-fail-on-non-empty -p "$(dirname "$source")" 2> /dev/null || true
         done
     done
+}
+
+# What belongs to an output of its own.
+_splitOutputs() {
+    local file
+    moveToOutput share/info "$outputInfo"
+    moveToOutput share/doc "$outputDoc"
+    moveToOutput share/gtk-doc "$outputDevdoc"
+    moveToOutput share/devhelp/books "$outputDevdoc"
+    moveToOutput share/man "$outputMan"
+    if [ "$outputDevman" != "$outputMan" ]; then moveToOutput share/man/man3 "$outputDevman"; fi
+    if [ -z "${moveToDev-1}" ]; then return; fi
+    moveToOutput include "$outputInclude"
+    for file in lib/pkgconfig share/pkgconfig lib/cmake share/aclocal; do moveToOutput "$file" "$outputDev"; done
+    for file in "${!outputDev}"/lib/pkgconfig/*.pc "${!outputDev}"/share/pkgconfig/*.pc; do
+        sed -i "/^includedir=/s,=\${prefix},=${!outputInclude}," "$file"
+    done
+}
+
+# Where a configure script shall put things if there are several outputs.
+_outputFlags() {
+    if [[ "$outputs" != *" "* || -z "${setOutputFlags-1}" ]]; then return; fi
+    local name=${shareDocName:-${pname:-${name%%-[0-9]*}}}
+    printf '%s\n' "--bindir=${!outputBin}/bin" "--sbindir=${!outputBin}/sbin" "--includedir=${!outputInclude}/include" \
+        "--oldincludedir=${!outputInclude}/include" "--mandir=${!outputMan}/share/man" "--infodir=${!outputInfo}/share/info" \
+        "--docdir=${!outputDoc}/share/doc/$name" "--libdir=${!outputLib}/lib" "--libexecdir=${!outputLib}/libexec" \
+        "--localedir=${!outputLib}/share/locale"
 }
 
 fixupPhase() {
@@ -364,16 +421,17 @@ fixupPhase() {
         find "${!output}" -type f -path '*/share/man/*' ! -name '*.gz' -exec gzip -n9f {} + 2> /dev/null || true
         rm -f "${!output}/share/info/dir"
     done
-    for output in dev; do
-        if [[ " $outputs " == *" $output "* ]]; then moveToOutput include dev; moveToOutput lib/pkgconfig dev; moveToOutput 'lib/*.a' dev; fi
-    done
-    if [[ " $outputs " == *" man "* ]]; then moveToOutput share/man man; fi
-    if [[ " $outputs " == *" doc "* ]]; then moveToOutput share/doc doc; fi
-    if [ -n "${propagatedBuildInputs:-}" ]; then
-        local first=${outputDev:-out}
-        if [[ " $outputs " == *" dev "* ]]; then first=dev; fi
-        mkdir -p "${!first}/nix-support"
-        printf '%s ' $propagatedBuildInputs > "${!first}/nix-support/propagated-build-inputs"
+    if [[ "$outputs" = *" "* ]]; then _splitOutputs; fi
+    # Whoever builds against this gets what it was built with, and its other parts.
+    local -a propagated=(${propagatedBuildInputs:-})
+    if [[ "$outputs" = *" "* ]]; then
+        for output in "$outputBin" "$outputInclude" "$outputLib"; do
+            if [[ "$output" != "$outputDev" && " ${propagated[*]} " != *" ${!output} "* ]]; then propagated+=("${!output}"); fi
+        done
+    fi
+    if [ "${#propagated[@]}" -gt 0 ] && [ -d "${!outputDev}" ]; then
+        mkdir -p "${!outputDev}/nix-support"
+        printf '%s ' "${propagated[@]}" > "${!outputDev}/nix-support/propagated-build-inputs"
     fi
     if [ -n "${setupHook:-}" ]; then
         mkdir -p "$out/nix-support"

@@ -3,6 +3,7 @@
 mkdir -p "$HOME"
 if command -v gcc > /dev/null || command -v clang > /dev/null; then _wrapCompilers; fi
 : "${prefix=${out:-}}"
+_chooseOutputs
 _ownLibraries=${out:+$out/lib}
 if [[ " $outputs " == *" lib "* ]]; then _ownLibraries=$lib/lib; fi
 export prefix _ownLibraries NIX_CFLAGS_COMPILE="${NIX_CFLAGS_COMPILE:-}" NIX_LDFLAGS="${NIX_LDFLAGS:-}"
