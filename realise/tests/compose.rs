@@ -278,6 +278,34 @@ fn users_and_groups_are_data() {
     assert!(set_with_base().compose(clash).expect_err("a number twice").message.contains("`www-data` has"));
 }
 
+#[test]
+fn passwords_are_locked_where_programs_look_for_them() {
+    let master = Tar::default()
+        .file("./usr/share/base-passwd/passwd.master", "root:*:0:0:root:/root:/bin/bash\n")
+        .file("./usr/share/base-passwd/group.master", "root:*:0:\nshadow:*:42:\n");
+    let set = Set::new()
+        .package("base-passwd", master)
+        .with_scripts(
+            "svc",
+            &[("postinst", "#!/bin/sh\nadduser --system --group svc\n")],
+            Tar::default().file("./usr/x", "x"),
+        )
+        .with_scripts(
+            "passwd",
+            &[("postinst", "#!/bin/sh\nshadowconfig on\n")],
+            Tar::default().file("./sbin/shadowconfig", "x"),
+        );
+    set.compose(json!({ "users": true, "mergedUsr": true })).expect("it composes");
+    let read = |path: &str| std::fs::read_to_string(set.yard.out().join(path)).expect(path);
+    assert_eq!(read("etc/shadow"), "root:*::0:99999:7:::\nsvc:*::0:99999:7:::\n");
+    assert_eq!(read("etc/gshadow"), "root:*::\nshadow:*::\nsvc:*::\n");
+    let entry = &set.meta()["entries"]["etc/shadow"];
+    assert_eq!(entry, &json!({ "mode": "0640", "uid": 0, "gid": 42, "user": "root", "group": "shadow" }));
+    let set = set_with_base();
+    set.compose(json!({ "users": true })).expect("it composes");
+    assert!(!set.yard.out().join("etc/shadow").exists(), "without `passwd` there is none");
+}
+
 fn set_with_base() -> Set {
     let master = Tar::default()
         .file("./usr/share/base-passwd/passwd.master", "www-data:*:33:33:www-data:/var/www:/x\n")

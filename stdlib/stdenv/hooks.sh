@@ -122,6 +122,9 @@ cmakeConfigurePhase() {
         -DCMAKE_EXPORT_NO_PACKAGE_REGISTRY=ON "-DBUILD_TESTING=$(if [ -n "${doCheck:-}" ]; then echo ON; else echo OFF; fi)"
     )
     if [ -n "${_ninja:-}" ]; then flags+=(-GNinja); fi
+    if [ -n "${crossPrefix:-}" ]; then
+        flags+=(-DCMAKE_SYSTEM_NAME=Linux "-DCMAKE_SYSTEM_PROCESSOR=$crossCpu" "-DCMAKE_LIBRARY_ARCHITECTURE=${crossPrefix%-}")
+    fi
     concatTo flags cmakeFlags cmakeFlagsArray
     if [ -z "${dontUseCmakeBuildDir:-}" ]; then
         mkdir -p "${cmakeBuildDir:=build}"
@@ -140,6 +143,11 @@ mesonConfigurePhase() {
     local -a flags=("--prefix=$prefix" "--libdir=$(_below "$outputLib" lib)" "--bindir=$(_below "$outputBin" bin)"
         "--sbindir=$(_below "$outputBin" bin)" "--includedir=$(_below "$outputInclude" include)" "--mandir=$(_below "$outputMan" share/man)" "--buildtype=${mesonBuildType:-plain}" --wrap-mode=nodownload)
     concatTo flags mesonFlags mesonFlagsArray
+    if [ -n "${crossPrefix:-}" ]; then
+        printf '[binaries]\nc = "%s"\ncpp = "%s"\nar = "%s"\nstrip = "%s"\npkgconfig = "pkg-config"\n' "$CC" "$CXX" "$AR" "$STRIP" > "$NIX_BUILD_TOP/cross.ini"
+        printf '[host_machine]\nsystem = "linux"\ncpu_family = "%s"\ncpu = "%s"\nendian = "little"\n' "$crossCpu" "$crossCpu" >> "$NIX_BUILD_TOP/cross.ini"
+        flags+=("--cross-file=$NIX_BUILD_TOP/cross.ini")
+    fi
     echoCmd 'meson flags' "${flags[@]}"
     meson setup build "${flags[@]}"
     cd build

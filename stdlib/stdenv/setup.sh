@@ -244,6 +244,7 @@ configurePhase() {
         if [ -z "${dontAddPrefix:-}" ]; then flags+=("${prefixKey:---prefix=}$prefix"); fi
         if [ -z "${dontDisableStatic:-}" ] && [ -n "${disableStatic:-}" ]; then flags+=(--disable-static); fi
         local flag
+        concatTo flags configurePlatformFlags
         while read -r flag; do flags+=("$flag"); done < <(_outputFlags)
         concatTo flags configureFlags configureFlagsArray
         echoCmd 'configure flags' "${flags[@]}"
@@ -314,13 +315,13 @@ installPhase() {
 _isElf() { local magic; IFS= read -r -n 4 magic < "$1" 2> /dev/null || return 1; [ "$magic" = $'\177ELF' ]; }
 
 _stripDir() {
-    local file
+    local file strip=${STRIP:-strip}
     while IFS= read -r -d '' file; do
         case "$file" in
-            *.a) strip -S -p -D "$file" 2> /dev/null || true ;;
+            *.a) $strip -S -p -D "$file" 2> /dev/null || true ;;
             *) if _isElf "$file"; then
-                   if [ -n "${stripAll:-}" ] || [[ "$file" == */bin/* || "$file" == */sbin/* ]]; then strip "$file" 2> /dev/null || true
-                   else strip -S "$file" 2> /dev/null || true; fi
+                   if [ -n "${stripAll:-}" ] || [[ "$file" == */bin/* || "$file" == */sbin/* ]]; then $strip "$file" 2> /dev/null || true
+                   else $strip -S "$file" 2> /dev/null || true; fi
                fi ;;
         esac
     done < <(find "$1" -type f -print0)

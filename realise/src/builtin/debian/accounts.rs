@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Composed;
+use super::{Composed, Special};
 use crate::builtin::{Attributes, BuiltinError};
 use crate::unpack::RelPath;
 
@@ -176,7 +176,26 @@ impl Composed<'_> {
             special.gid = group.map(|group| u64::from(group.gid)).or(special.gid);
         }
         self.write("etc/passwd", &accounts.passwd())?;
-        self.write("etc/group", &accounts.group())
+        self.write("etc/group", &accounts.group())?;
+        // What the package `passwd` makes when it is installed: programs that log people in look there.
+        let shadowconfig = RelPath::parse(b"usr/sbin/shadowconfig").expect("a good path");
+        if self.owners.contains_key(&shadowconfig) {
+            self.write_secret("etc/shadow", &accounts.shadow(), &accounts)?;
+            self.write_secret("etc/gshadow", &accounts.gshadow(), &accounts)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a file that only root and the group `shadow` may read.
+    fn write_secret(&mut self, path: &str, text: &str, accounts: &Accounts) -> Result<(), BuiltinError> {
+        self.write(path, text)?;
+        let group = if accounts.groups.contains_key("shadow") { "shadow" } else { "root" };
+        let mut special = Special { mode: Some(0o640), ..Special::default() };
+        special.set_owner("root", group);
+        special.uid = Some(0);
+        special.gid = accounts.groups.get(group).map(|group| u64::from(group.gid));
+        self.special.insert(RelPath::parse(path.as_bytes()).expect("a good path"), special);
+        Ok(())
     }
 
     /// Reads `usr/lib/sysusers.d/*.conf`.
@@ -395,6 +414,19 @@ impl Accounts {
             format!("{name}:x:{uid}:{gid}:{gecos}:{home}:{shell}\n")
         };
         self.order.iter().map(line).collect()
+    }
+
+    /// No one has a password; no day of its last change either, which would be the day of the build.
+    fn shadow(&self) -> String {
+        self.order.iter().map(|name| format!("{name}:*::0:99999:7:::\n")).collect()
+    }
+
+    fn gshadow(&self) -> String {
+        let line = |name: &String| {
+            let members: Vec<&str> = self.groups[name].members.iter().map(String::as_str).collect();
+            format!("{name}:*::{}\n", members.join(","))
+        };
+        self.group_order.iter().map(line).collect()
     }
 
     fn group(&self) -> String {
