@@ -1,0 +1,2 @@
+#include "au.h"
+int main(void){return au();}

@@ -1,0 +1,2 @@
+#include <zlib.h>
+const char *v(void){return zlibVersion();}

@@ -1,0 +1,2 @@
+import greet
+def test_x(): assert greet.main
