@@ -10,88 +10,90 @@ use serde_json::Value;
 
 use crate::error::{ImageError, Result};
 
-/// An image as asked for, for one platform.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ImageSpec {
-    /// Its name, without registry or tag.
-    pub name: String,
-    /// Its tag.
-    #[serde(default)]
-    pub tag: Option<String>,
-    /// Store paths that are in the image at their own paths, with their closures.
-    #[serde(default)]
-    pub contents: OneOrMany<String>,
-    /// Trees that are laid at `/`.
-    #[serde(default)]
-    pub root: OneOrMany<RootSpec>,
-    /// Single files.
-    #[serde(default)]
-    pub files: BTreeMap<String, FileSpec>,
-    /// Users beside root and the one that runs.
-    #[serde(default)]
-    pub users: BTreeMap<String, UserSpec>,
-    /// Groups beside the users' own.
-    #[serde(default)]
-    pub groups: BTreeMap<String, GroupSpec>,
-    /// Directories with owner and mode.
-    #[serde(default)]
-    pub directories: BTreeMap<String, OwnerSpec>,
-    /// Owners and modes of what other parts bring.
-    #[serde(default)]
-    pub permissions: BTreeMap<String, PermissionSpec>,
-    /// How to run it.
-    #[serde(default)]
-    pub config: ConfigSpec,
-    /// For which machines.
-    #[serde(default)]
-    pub platforms: OneOrMany<String>,
-    /// What differs from platform to platform.
-    #[serde(default)]
-    pub per_platform: BTreeMap<String, Value>,
-    /// How many layers, at most.
-    #[serde(default)]
-    pub layers: LayersSpec,
-    /// `gzip`, `zstd`, `none`, with a level: `gzip:9`.
-    #[serde(default)]
-    pub compression: Option<String>,
-    /// A file of certificates.
-    #[serde(default)]
-    pub ca_bundle: Option<String>,
-    /// A directory of time zones (a tree with `usr/share/zoneinfo`, or that directory).
-    #[serde(default)]
-    pub time_zones: Option<String>,
-    /// The zone that `/etc/localtime` is.
-    #[serde(default)]
-    pub time_zone: Option<String>,
-    /// An image that lies below.
-    #[serde(default)]
-    pub base: Option<BaseSpec>,
-    /// Keep only what runs.
-    #[serde(default)]
-    pub slim: SlimSpec,
-    /// What the lint lets pass.
-    #[serde(default)]
-    pub lint: LintSpec,
-    /// Words in the manifest.
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-    /// When it was made: RFC 3339, or seconds since the epoch.
-    #[serde(default)]
-    pub created: Option<Value>,
-    /// `oci` or `docker`.
-    #[serde(default)]
-    pub format: crate::plan::Format,
-    /// Whether a bill of materials lies in the image.
-    #[serde(default)]
-    pub sbom: Option<bool>,
-    /// Packages of the distribution that the person named: `slim` keeps of them what no
-    /// program would name.
-    #[serde(default)]
-    pub named: Vec<String>,
-    /// What the packages of the lock file are, for the bill of materials.
-    #[serde(default)]
-    pub packages: Vec<PackageSpec>,
+/// A set of attributes as a table: what it `needs`, then what may be left out; `also` are
+/// other names of an attribute. One that is in no table is an error.
+macro_rules! attributes {
+    (
+        $(#[$about:meta])*
+        pub struct $name:ident
+        $(needs { $($(#[$its_words:meta])* $its:ident: $its_type:ty $(= also $($its_other:literal)+)?,)+ })?
+        may { $($(#[$words:meta])* $field:ident: $type:ty $(= also $($other:literal)+)?,)* }
+    ) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, Default, Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        pub struct $name {
+            $($($(#[$its_words])* $(#[serde($(alias = $its_other),+)])? pub $its: $its_type,)+)?
+            $($(#[$words])* #[serde(default $($(, alias = $other)+)?)] pub $field: $type,)*
+        }
+
+        #[cfg(test)]
+        impl $name {
+            /// The attributes as this page names them.
+            const NAMES: &[&str] = &[$($(stringify!($its),)+)? $(stringify!($field),)*];
+        }
+    };
+}
+
+attributes! {
+    /// An image as asked for, for one platform.
+    pub struct ImageSpec
+    needs {
+        /// Its name, without registry or tag.
+        name: String,
+    } may {
+        /// Its tag.
+        tag: Option<String>,
+        /// Store paths that are in the image at their own paths, with their closures.
+        contents: OneOrMany<String>,
+        /// Trees that are laid at `/`.
+        root: OneOrMany<RootSpec>,
+        /// Single files.
+        files: BTreeMap<String, FileSpec>,
+        /// Users beside root and the one that runs.
+        users: BTreeMap<String, UserSpec>,
+        /// Groups beside the users' own.
+        groups: BTreeMap<String, GroupSpec>,
+        /// Directories with owner and mode.
+        directories: BTreeMap<String, OwnerSpec>,
+        /// Owners and modes of what other parts bring.
+        permissions: BTreeMap<String, PermissionSpec>,
+        /// How to run it.
+        config: ConfigSpec,
+        /// For which machines.
+        platforms: OneOrMany<String>,
+        /// What differs from platform to platform.
+        per_platform: BTreeMap<String, Value>,
+        /// How many layers, at most.
+        layers: LayersSpec,
+        /// `gzip`, `zstd`, `none`, with a level: `gzip:9`.
+        compression: Option<String>,
+        /// A file of certificates.
+        ca_bundle: Option<String>,
+        /// A directory of time zones (a tree with `usr/share/zoneinfo`, or that directory).
+        time_zones: Option<String>,
+        /// The zone that `/etc/localtime` is.
+        time_zone: Option<String>,
+        /// An image that lies below.
+        base: Option<BaseSpec>,
+        /// Keep only what runs.
+        slim: SlimSpec,
+        /// What the lint lets pass.
+        lint: LintSpec,
+        /// Words in the manifest.
+        annotations: BTreeMap<String, String>,
+        /// When it was made: RFC 3339, or seconds since the epoch.
+        created: Option<Value>,
+        /// `oci` or `docker`.
+        format: crate::plan::Format,
+        /// Whether a bill of materials lies in the image.
+        sbom: Option<bool>,
+        /// Packages of the distribution that the person named: `slim` keeps of them what no
+        /// program would name.
+        named: Vec<String>,
+        /// What the packages of the lock file are, for the bill of materials.
+        packages: Vec<PackageSpec>,
+    }
 }
 
 /// A package of the image, as the lock file knows it.
@@ -103,25 +105,19 @@ pub struct PackageSpec {
     /// Its version.
     pub version: String,
     /// Its architecture.
-    #[serde(default)]
     pub architecture: Option<String>,
     /// `deb`, `cargo`, `npm`, `pypi`, `golang`, `generic`.
-    #[serde(default, rename = "type")]
+    #[serde(rename = "type")]
     pub kind: Option<String>,
     /// The source package.
-    #[serde(default)]
     pub source: Option<String>,
     /// The version of the source package, where it differs.
-    #[serde(default)]
     pub source_version: Option<String>,
     /// The hash of the archive that it came in.
-    #[serde(default)]
     pub sha256: Option<String>,
     /// Where that archive lies, without a host.
-    #[serde(default)]
     pub path: Option<String>,
     /// Its licence, as an SPDX expression.
-    #[serde(default)]
     pub license: Option<String>,
 }
 
@@ -161,18 +157,18 @@ pub enum RootSpec {
     WithMeta(RootMetaSpec),
 }
 
-/// A tree and its other half, as `builtin:debian-compose` makes them.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RootMetaSpec {
-    /// The tree.
-    pub tree: String,
-    /// The JSON file with `entries` and `packages`.
-    #[serde(default)]
-    pub meta: Option<String>,
-    /// Where it is laid; `/` if absent.
-    #[serde(default)]
-    pub at: Option<String>,
+attributes! {
+    /// A tree and its other half, as `builtin:debian-compose` makes them.
+    pub struct RootMetaSpec
+    needs {
+        /// The tree.
+        tree: String,
+    } may {
+        /// The JSON file with `entries` and `packages`.
+        meta: Option<String>,
+        /// Where it is laid; `/` if absent.
+        at: Option<String>,
+    }
 }
 
 impl RootSpec {
@@ -211,155 +207,130 @@ pub enum FileSpec {
     Full(FullFileSpec),
 }
 
-/// A file with everything that can be said of it.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FullFileSpec {
-    /// Its text.
-    #[serde(default)]
-    pub text: Option<String>,
-    /// A file or tree of the store that it is a copy of.
-    #[serde(default)]
-    pub source: Option<String>,
-    /// Where it points, if it is a symbolic link.
-    #[serde(default, alias = "symlink", alias = "link")]
-    pub target: Option<String>,
-    /// `"0644"` or 420.
-    #[serde(default)]
-    pub mode: Option<Value>,
-    /// The owner's number or name.
-    #[serde(default, alias = "user")]
-    pub uid: Option<Value>,
-    /// The group's number or name.
-    #[serde(default, alias = "group")]
-    pub gid: Option<Value>,
+attributes! {
+    /// A file with everything that can be said of it.
+    pub struct FullFileSpec
+    may {
+        /// Its text.
+        text: Option<String>,
+        /// A file or tree of the store that it is a copy of.
+        source: Option<String>,
+        /// Where it points, if it is a symbolic link.
+        target: Option<String> = also "symlink" "link",
+        /// `"0644"` or 420.
+        mode: Option<Value>,
+        /// The owner's number or name.
+        uid: Option<Value> = also "user",
+        /// The group's number or name.
+        gid: Option<Value> = also "group",
+    }
 }
 
-/// A user.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UserSpec {
-    /// The number.
-    pub uid: u32,
-    /// The group's number; the user's own if absent.
-    #[serde(default)]
-    pub gid: Option<u32>,
-    /// The home directory.
-    #[serde(default)]
-    pub home: Option<String>,
-    /// The shell.
-    #[serde(default)]
-    pub shell: Option<String>,
-    /// The real name.
-    #[serde(default, alias = "gecos")]
-    pub description: Option<String>,
-    /// Further groups, by name.
-    #[serde(default)]
-    pub groups: Vec<String>,
+attributes! {
+    /// A user.
+    pub struct UserSpec
+    needs {
+        /// The number.
+        uid: u32,
+    } may {
+        /// The group's number; the user's own if absent.
+        gid: Option<u32>,
+        /// The home directory.
+        home: Option<String>,
+        /// The shell.
+        shell: Option<String>,
+        /// The real name.
+        description: Option<String> = also "gecos",
+        /// Further groups, by name.
+        groups: Vec<String>,
+    }
 }
 
-/// A group.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GroupSpec {
-    /// The number.
-    pub gid: u32,
-    /// Its members, by name.
-    #[serde(default)]
-    pub members: Vec<String>,
+attributes! {
+    /// A group.
+    pub struct GroupSpec
+    needs {
+        /// The number.
+        gid: u32,
+    } may {
+        /// Its members, by name.
+        members: Vec<String>,
+    }
 }
 
-/// Mode and owner, as written.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OwnerSpec {
-    /// `"0755"` or 493.
-    #[serde(default)]
-    pub mode: Option<Value>,
-    /// The owner's number or name.
-    #[serde(default, alias = "user")]
-    pub uid: Option<Value>,
-    /// The group's number or name.
-    #[serde(default, alias = "group")]
-    pub gid: Option<Value>,
+attributes! {
+    /// Mode and owner, as written.
+    pub struct OwnerSpec
+    may {
+        /// `"0755"` or 493.
+        mode: Option<Value>,
+        /// The owner's number or name.
+        uid: Option<Value> = also "user",
+        /// The group's number or name.
+        gid: Option<Value> = also "group",
+    }
 }
 
-/// A change of mode or owner.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PermissionSpec {
-    /// `"0755"` or 493.
-    #[serde(default)]
-    pub mode: Option<Value>,
-    /// The owner's number or name.
-    #[serde(default, alias = "user")]
-    pub uid: Option<Value>,
-    /// The group's number or name.
-    #[serde(default, alias = "group")]
-    pub gid: Option<Value>,
-    /// Whether all below is meant.
-    #[serde(default)]
-    pub recursive: bool,
+attributes! {
+    /// A change of mode or owner.
+    pub struct PermissionSpec
+    may {
+        /// `"0755"` or 493.
+        mode: Option<Value>,
+        /// The owner's number or name.
+        uid: Option<Value> = also "user",
+        /// The group's number or name.
+        gid: Option<Value> = also "group",
+        /// Whether all below is meant.
+        recursive: bool,
+    }
 }
 
-/// How to run it. Names may also be written as Docker writes them (`Entrypoint`).
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConfigSpec {
-    /// What runs.
-    #[serde(default, alias = "Entrypoint")]
-    pub entrypoint: Option<OneOrMany<String>>,
-    /// Its default arguments.
-    #[serde(default, alias = "Cmd", alias = "command")]
-    pub cmd: Option<OneOrMany<String>>,
-    /// A set, or a list of `NAME=value`.
-    #[serde(default, alias = "Env")]
-    pub env: Option<Value>,
-    /// Where it runs.
-    #[serde(default, alias = "WorkingDir", alias = "workdir")]
-    pub working_dir: Option<String>,
-    /// As whom; 65532 if absent.
-    #[serde(default, alias = "User")]
-    pub user: Option<Value>,
-    /// A list of `80/tcp` or 80, or a set with such names.
-    #[serde(default, alias = "ExposedPorts", alias = "ports")]
-    pub exposed_ports: Option<Value>,
-    /// A list of paths, or a set with such names.
-    #[serde(default, alias = "Volumes")]
-    pub volumes: Option<Value>,
-    /// Words about it.
-    #[serde(default, alias = "Labels")]
-    pub labels: BTreeMap<String, String>,
-    /// The signal that asks it to end.
-    #[serde(default, alias = "StopSignal")]
-    pub stop_signal: Option<String>,
-    /// Docker's health check.
-    #[serde(default, alias = "Healthcheck", alias = "healthCheck")]
-    pub healthcheck: Option<HealthcheckSpec>,
+attributes! {
+    /// How to run it. Names may also be written as Docker writes them (`Entrypoint`).
+    pub struct ConfigSpec
+    may {
+        /// What runs.
+        entrypoint: Option<OneOrMany<String>> = also "Entrypoint",
+        /// Its default arguments.
+        cmd: Option<OneOrMany<String>> = also "Cmd" "command",
+        /// A set, or a list of `NAME=value`.
+        env: Option<Value> = also "Env",
+        /// Where it runs.
+        working_dir: Option<String> = also "WorkingDir" "workdir",
+        /// As whom; 65532 if absent.
+        user: Option<Value> = also "User",
+        /// A list of `80/tcp` or 80, or a set with such names.
+        exposed_ports: Option<Value> = also "ExposedPorts" "ports",
+        /// A list of paths, or a set with such names.
+        volumes: Option<Value> = also "Volumes",
+        /// Words about it.
+        labels: BTreeMap<String, String> = also "Labels",
+        /// The signal that asks it to end.
+        stop_signal: Option<String> = also "StopSignal",
+        /// Docker's health check.
+        healthcheck: Option<HealthcheckSpec> = also "Healthcheck" "healthCheck",
+    }
 }
 
-/// A health check, with times like `"30s"`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HealthcheckSpec {
-    /// `[ "CMD" "prog" … ]`, `[ "prog" … ]`, or a line for the shell.
-    #[serde(alias = "Test")]
-    pub test: OneOrMany<String>,
-    /// Time between two checks.
-    #[serde(default, alias = "Interval")]
-    pub interval: Option<Value>,
-    /// Time after which one has failed.
-    #[serde(default, alias = "Timeout")]
-    pub timeout: Option<Value>,
-    /// Time in which failures do not count.
-    #[serde(default, alias = "StartPeriod")]
-    pub start_period: Option<Value>,
-    /// Time between two checks while starting.
-    #[serde(default, alias = "StartInterval")]
-    pub start_interval: Option<Value>,
-    /// Failures in a row that make it unhealthy.
-    #[serde(default, alias = "Retries")]
-    pub retries: Option<i64>,
+attributes! {
+    /// A health check, with times like `"30s"`.
+    pub struct HealthcheckSpec
+    needs {
+        /// `[ "CMD" "prog" … ]`, `[ "prog" … ]`, or a line for the shell.
+        test: OneOrMany<String> = also "Test",
+    } may {
+        /// Time between two checks.
+        interval: Option<Value> = also "Interval",
+        /// Time after which one has failed.
+        timeout: Option<Value> = also "Timeout",
+        /// Time in which failures do not count.
+        start_period: Option<Value> = also "StartPeriod",
+        /// Time between two checks while starting.
+        start_interval: Option<Value> = also "StartInterval",
+        /// Failures in a row that make it unhealthy.
+        retries: Option<i64> = also "Retries",
+    }
 }
 
 /// The layer budget.
@@ -390,15 +361,16 @@ impl LayersSpec {
     }
 }
 
-/// A base image.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BaseSpec {
-    /// The store path of an OCI layout (what `fetchImage` gives).
-    pub layout: String,
-    /// The digest of its manifest or index, if it has several.
-    #[serde(default)]
-    pub digest: Option<crate::Digest>,
+attributes! {
+    /// A base image.
+    pub struct BaseSpec
+    needs {
+        /// The store path of an OCI layout (what `fetchImage` gives).
+        layout: String,
+    } may {
+        /// The digest of its manifest or index, if it has several.
+        digest: Option<crate::Digest>,
+    }
 }
 
 /// Whether and how to keep only what runs.
@@ -417,23 +389,20 @@ impl Default for SlimSpec {
     }
 }
 
-/// Words about what runs, where the files do not say it themselves.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct FullSlimSpec {
-    /// Paths that are kept with all below and all that they need (`*` within a name,
-    /// `**` across them).
-    #[serde(default)]
-    pub keep: Vec<String>,
-    /// Paths that are not kept whatever says so.
-    #[serde(default)]
-    pub drop: Vec<String>,
-    /// Libraries that are opened by name while running.
-    #[serde(default)]
-    pub dlopen: Vec<String>,
-    /// Python modules that are imported by name while running.
-    #[serde(default)]
-    pub python: Vec<String>,
+attributes! {
+    /// Words about what runs, where the files do not say it themselves.
+    pub struct FullSlimSpec
+    may {
+        /// Paths that are kept with all below and all that they need (`*` within a name,
+        /// `**` across them).
+        keep: Vec<String>,
+        /// Paths that are not kept whatever says so.
+        drop: Vec<String>,
+        /// Libraries that are opened by name while running.
+        dlopen: Vec<String>,
+        /// Python modules that are imported by name while running.
+        python: Vec<String>,
+    }
 }
 
 impl SlimSpec {
@@ -568,4 +537,50 @@ pub fn duration(value: &Value) -> Result<i64> {
         rest = &rest[unit_len..];
     }
     Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page and the library know every attribute of the tables.
+    #[test]
+    fn attributes_are_written_down() {
+        let read = |name: &str| {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+            std::fs::read_to_string(path).expect("a file of the workspace")
+        };
+        let (page, library) = (read("docs/image-format.md"), read("stdlib/image.img"));
+        let camel = |name: &str| {
+            let mut parts = name.split('_');
+            let first = parts.next().unwrap_or_default().to_owned();
+            parts.fold(first, |all, part| all + &part[..1].to_uppercase() + &part[1..])
+        };
+        let tables = [
+            ImageSpec::NAMES,
+            ConfigSpec::NAMES,
+            HealthcheckSpec::NAMES,
+            FullFileSpec::NAMES,
+            PermissionSpec::NAMES,
+            OwnerSpec::NAMES,
+            UserSpec::NAMES,
+            GroupSpec::NAMES,
+            FullSlimSpec::NAMES,
+            BaseSpec::NAMES,
+            RootMetaSpec::NAMES,
+        ];
+        for name in tables.concat().into_iter().map(camel) {
+            let is_word = |text: &str| {
+                text.match_indices(&name).any(|(at, _)| {
+                    let edge = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
+                    edge(text[..at].chars().next_back()) && edge(text[at + name.len()..].chars().next())
+                })
+            };
+            // The library gives the names of packages itself.
+            assert!(is_word(&page) || name == "named", "`{name}` is not on docs/image-format.md");
+        }
+        for name in ImageSpec::NAMES.iter().map(|name| camel(name)).filter(|name| name != "named") {
+            assert!(library.contains(&format!("\"{name}\"")), "`{name}` is not in stdlib/image.img");
+        }
+    }
 }
