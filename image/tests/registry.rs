@@ -130,6 +130,62 @@ fn push_then_push_again_then_another_repository_then_pull() {
     }
 }
 
+/// A layout of ours that somebody else pushes is the same image.
+#[test]
+fn skopeo_pushes_what_we_wrote() {
+    let Some(server) = RealRegistry::start("") else { return };
+    if !has("skopeo") {
+        return;
+    }
+    let (dir, cache) = cache();
+    let image = image(&cache);
+    let (layout, archive) = (dir.path().join("layout"), dir.path().join("image.tar"));
+    image.write_layout(&cache, &layout).unwrap();
+    image.write_archive(&cache, None, &archive).unwrap();
+    let sources = [format!("oci:{}:v1", layout.display()), format!("oci-archive:{}:v1", archive.display())];
+    for (number, source) in sources.iter().enumerate() {
+        let name = format!("{}/by/skopeo:{number}", server.host);
+        run("skopeo", &["copy", "-q", "--dest-tls-verify=false", source, &format!("docker://{name}")]);
+        let (_dir, fresh) = support::cache();
+        let back = pull(&registry(&name, RegistrySettings::default()), &fresh, None).unwrap();
+        assert_eq!(back.top.digest, image.top.digest, "{source}");
+        if rustix::process::geteuid().is_root() {
+            let at = |name: &str| dir.path().join(name).display().to_string();
+            let storage =
+                format!("containers-storage:[vfs@{}+{}]localhost/x:{number}", at("storage"), at("run"));
+            run("skopeo", &["copy", "-q", source, &storage]);
+        }
+    }
+}
+
+/// A registry that knows of referrers says so, and wants no list by tag.
+#[test]
+fn a_registry_that_lists_referrers_gets_no_tag() {
+    let server = fake(|asked| match asked.method.as_str() {
+        "HEAD" => Answer::status(200),
+        "PUT" => Answer::status(201).header("OCI-Subject", "sha256:whatever"),
+        _ => Answer::ok("{}"),
+    });
+    let (_dir, cache) = cache();
+    let image = image(&cache);
+    let registry = registry(&format!("{}/a/b:x", host(&server)), RegistrySettings::default());
+    let words = [("in-toto.io/predicate-type", "https://slsa.dev/provenance/v1")];
+    let document = Attachment {
+        kind: "application/vnd.in-toto+json",
+        name: "p.json",
+        bytes: b"{}",
+        annotations: &words,
+    };
+    let attached = attach(&registry, &cache, &image.top, &document).unwrap();
+    let asked = server.asked();
+    let puts: Vec<&Asked> = asked.iter().filter(|asked| asked.method == "PUT").collect();
+    assert_eq!(puts.len(), 1);
+    let manifest: serde_json::Value = serde_json::from_slice(&puts[0].body).unwrap();
+    assert_eq!(manifest["subject"]["digest"], image.top.digest.to_string());
+    assert_eq!(manifest["annotations"][words[0].0], words[0].1);
+    assert_eq!(Digest::of(&puts[0].body), attached.digest);
+}
+
 /// `docker-registry` lists no referrers: the tag that stands in for the list is written,
 /// once for each document.
 #[test]
