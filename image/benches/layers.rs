@@ -176,7 +176,7 @@ fn small(scratch: &Path) {
         let dir = tree.join(format!("usr/lib/d{}", i % 7));
         std::fs::create_dir_all(&dir).expect("scratch is writable");
         let words: String =
-            (0..5_000).map(|n| format!("{} ", (n * 2_654_435_761 + i * 97) % 99_991)).collect();
+            (0..10_000).map(|n| format!("{} ", (n * 2_654_435_761 + i * 97) % 99_991)).collect();
         std::fs::write(dir.join(format!("f{i}")), &words.as_bytes()[..words.len().min(50_000)])
             .expect("scratch is writable");
     }
