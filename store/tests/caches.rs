@@ -1,4 +1,4 @@
-//! Cases 117 to 124: binary caches that lie, and keys.
+//! Cases 117 to 125: binary caches that lie, and keys.
 
 mod common;
 
@@ -304,4 +304,60 @@ fn substituters_remember_and_pass_over_what_is_refused() {
     assert!(nobody.take_warnings().iter().any(|w| w.contains("is refused")));
     let unknown = StorePath::parse("1cif0kzjly0k4gxq2d7bm0x9df2924df-x").unwrap();
     assert!(again.query(&to.store, &unknown).unwrap().is_none());
+}
+
+/// Case 125: an old signature is as good as a new one, since neither has a date. What takes it back is
+/// to trust its key no longer; that holds at once, also for what was asked and kept before.
+#[test]
+fn case_125_a_replayed_narinfo_is_as_good_as_its_key() {
+    let cache = Cache::new();
+    let to = Place::new();
+    let old = cache.narinfo();
+    let again = |keys| {
+        let transports: Vec<Arc<dyn ampoule_store::cache::Transport>> =
+            vec![Arc::new(FileTransport::new(&cache.at))];
+        Substituters::new(transports, keys)
+    };
+    // The cache has signed anew with another key since; somebody plays the old text.
+    let new_key = SecretKey::generate("good-2").unwrap();
+    cache.set_narinfo(&old);
+    assert!(again(cache.keys()).query(&to.store, &cache.info.path).unwrap().is_some(), "still trusted");
+    let rotated = || TrustedKeys::new([new_key.public()]);
+    let substituters = again(rotated());
+    assert!(substituters.query(&to.store, &cache.info.path).unwrap().is_none(), "kept, and yet refused");
+    let warnings = substituters.take_warnings();
+    assert!(warnings.iter().any(|w| w.contains("good-1") && w.contains("is refused")), "{warnings:?}");
+    // Nor does it replace what is there: the first contents stay.
+    assert!(!to.store.is_valid(&cache.info.path).unwrap());
+}
+
+#[test]
+fn the_cache_with_the_lower_priority_is_asked_first() {
+    let (first, second) = (Cache::new(), Cache::new());
+    assert_eq!(first.info.path, second.info.path, "both have it");
+    let set = |cache: &Cache, priority: u32| {
+        let text = format!("StoreDir: /nix/store\nWantMassQuery: 1\nPriority: {priority}\n");
+        std::fs::write(cache.at.join("nix-cache-info"), text).unwrap();
+    };
+    let asked = |priorities: [u32; 2]| {
+        set(&first, priorities[0]);
+        set(&second, priorities[1]);
+        let to = Place::new();
+        let transports = [&first, &second]
+            .map(|cache| Arc::new(FileTransport::new(&cache.at)) as Arc<dyn ampoule_store::cache::Transport>);
+        let once = |transports| {
+            let mut keys = TrustedKeys::default();
+            keys.accepts_unsigned = true;
+            let substituters = Substituters::new(transports, keys);
+            substituters.query(&to.store, &first.info.path).unwrap().unwrap().0
+        };
+        let found = once(transports.clone());
+        // What a cache said of itself is kept as its answers are.
+        std::fs::remove_file(first.at.join("nix-cache-info")).unwrap();
+        assert_eq!(once(transports), found);
+        found
+    };
+    assert_eq!(asked([40, 30]), 1);
+    assert_eq!(asked([30, 40]), 0);
+    assert_eq!(asked([40, 40]), 0);
 }

@@ -1,16 +1,17 @@
 //! Substituters: binary caches that are asked before something is built.
 //!
 //! Answers are kept on the disk (`cache/narinfo/`), so that a build in which nothing changed does
-//! not touch the network. A cache that cannot be reached is not asked again by this process.
+//! not touch the network. A cache that cannot be reached is not asked again by this process. Several
+//! are asked in the order of the priorities that they give themselves, lower first, as in Nix.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use rustix::fs::Mode;
 
-use super::{BinaryCache, Transport, Unwatched, Watch, believe, narinfo_name, read_text};
+use super::{BinaryCache, CacheInfo, Transport, Unwatched, Watch, believe, narinfo_name, read_text};
 use crate::error::{StoreError, StoreResult};
 use crate::layout::{read_small, write_over};
 use crate::narinfo::NarInfo;
@@ -21,6 +22,8 @@ use crate::{Hash, OutputLock, Registered, Store, StorePath, TrustedKeys};
 const FOUND_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long "not there" is believed.
 const MISSING_FOR: Duration = Duration::from_secs(3600);
+/// Under which name it is kept what a cache says about itself; no hash part is called so.
+const CACHE_INFO: &CStr = c"nix-cache-info";
 
 struct Source {
     transport: Arc<dyn Transport>,
@@ -38,17 +41,19 @@ enum SourceState {
 pub struct Substituters {
     sources: Vec<Source>,
     keys: TrustedKeys,
+    /// In which order they are asked.
+    order: OnceLock<Vec<usize>>,
     /// Why some were left out: reported once each.
     told: Mutex<Vec<String>>,
 }
 
 impl Substituters {
-    /// Takes caches in order. None is reached for before something is asked.
+    /// Takes caches; of those with the same priority, the first is asked first. None is reached for before something is asked.
     #[must_use]
     pub fn new(transports: impl IntoIterator<Item = Arc<dyn Transport>>, keys: TrustedKeys) -> Self {
         let source = |transport| Source { transport, state: Mutex::new(SourceState::Unopened) };
         let sources = transports.into_iter().map(source).collect();
-        Self { sources, keys, told: Mutex::default() }
+        Self { sources, keys, order: OnceLock::new(), told: Mutex::default() }
     }
 
     /// Returns whether there is none.
@@ -76,18 +81,59 @@ impl Substituters {
     /// # Errors
     /// Those of the file system.
     pub fn query(&self, store: &Store, path: &StorePath) -> StoreResult<Option<(usize, NarInfo)>> {
-        for (at, source) in self.sources.iter().enumerate() {
+        for at in self.order(store) {
+            let source = &self.sources[*at];
             match self.ask(store, source, path) {
-                Ok(Some(narinfo)) => return Ok(Some((at, narinfo))),
+                Ok(Some(narinfo)) => return Ok(Some((*at, narinfo))),
                 Ok(None) => {}
-                Err(error @ StoreError::Transport { .. }) => {
-                    source.give_up();
-                    self.tell(format!("{error}; it is not asked again"));
-                }
-                Err(error) => self.tell(error.to_string()),
+                Err(error) => self.pass_over(source, &error),
             }
         }
         Ok(None)
+    }
+
+    fn pass_over(&self, source: &Source, error: &StoreError) {
+        if matches!(error, StoreError::Transport { .. }) {
+            source.give_up();
+            self.tell(format!("{error}; it is not asked again"));
+        } else {
+            self.tell(error.to_string());
+        }
+    }
+
+    /// The caches by priority. One alone is not asked for its own.
+    fn order(&self, store: &Store) -> &[usize] {
+        self.order.get_or_init(|| {
+            let mut order: Vec<usize> = (0..self.sources.len()).collect();
+            if order.len() > 1 {
+                order.sort_by_cached_key(|at| self.priority(store, &self.sources[*at]));
+            }
+            order
+        })
+    }
+
+    /// What a cache says of itself, kept as its answers are; last comes what says nothing.
+    fn priority(&self, store: &Store, source: &Source) -> u32 {
+        let url = source.transport.url();
+        let kept = Kept::open(store, url);
+        if let Some(text) = kept.as_ref().and_then(|kept| kept.get(CACHE_INFO))
+            && let Ok(info) = CacheInfo::parse(&text, url)
+        {
+            return info.priority;
+        }
+        match source.opened(store) {
+            Ok(Some(cache)) => {
+                if let Some(kept) = &kept {
+                    kept.put(CACHE_INFO, &cache.info().print());
+                }
+                cache.info().priority
+            }
+            Ok(None) => u32::MAX,
+            Err(error) => {
+                self.pass_over(source, &error);
+                u32::MAX
+            }
+        }
     }
 
     /// Returns what people call a cache that [`Self::query`] named.
@@ -207,7 +253,7 @@ impl Kept {
     }
 
     /// Returns the kept answer, empty for "not there", if it is not too old.
-    fn get(&self, name: &CString) -> Option<String> {
+    fn get(&self, name: &CStr) -> Option<String> {
         let text = read_small(&self.0, name).ok()??;
         let written = u64::try_from(stat_nofollow(&self.0, name).ok()?.st_mtime).ok()?;
         let age = crate::info::now_s().checked_sub(written)?;
@@ -215,7 +261,7 @@ impl Kept {
         (age <= most.as_secs()).then_some(text)
     }
 
-    fn put(&self, name: &CString, text: &str) {
+    fn put(&self, name: &CStr, text: &str) {
         write_over(&self.0, name, text.as_bytes()).ok();
     }
 
