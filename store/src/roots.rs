@@ -78,7 +78,7 @@ impl Store {
 
     /// Makes `link` point to where `path` really lies, and keeps it as long as the link does.
     ///
-    /// What is there already is replaced only if it is a link into a store.
+    /// What is there already is replaced only if [`Self::may_replace_link`] says so.
     ///
     /// # Errors
     /// [`StoreError::NotValid`], [`StoreError::Exists`], and those of the file system.
@@ -93,18 +93,26 @@ impl Store {
             _ => absolute,
         };
         let bytes = absolute.as_os_str().as_bytes();
-        if let Ok(found) = std::fs::symlink_metadata(&absolute) {
-            let target = std::fs::read_link(&absolute).ok();
-            let is_ours = target.is_some_and(|t| self.object_at(&t).is_some());
-            if !found.is_symlink() || !is_ours {
-                return Err(StoreError::Exists(crate::error::shown(bytes)));
-            }
+        if !self.may_replace_link(&absolute) {
+            return Err(StoreError::Exists(crate::error::shown(bytes)));
         }
         let _shared = GcLock::shared(self.layout())?;
         let (dir, name) = crate::tree::open_parent(&absolute)?;
         self.replace_link(&dir, &name, self.real_path(path).as_os_str().as_bytes())?;
         let auto = CString::new(Hash::sha256(bytes).to_nix32()).expect("digits have no zero byte");
         self.replace_link(&self.layout().auto_roots, &auto, bytes)
+    }
+
+    /// Returns whether nothing is at `link`, or a link of ours: to an object, or to something else
+    /// that lies beside the objects, such as an image's layout.
+    #[must_use]
+    pub fn may_replace_link(&self, link: &Path) -> bool {
+        if std::fs::symlink_metadata(link).is_err() {
+            return true;
+        }
+        // Not a link: not ours.
+        let Ok(target) = std::fs::read_link(link) else { return false };
+        self.object_at(&target).is_some() || target.starts_with(self.root().path())
     }
 
     fn replace_link(

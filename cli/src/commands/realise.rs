@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use ampoule_eval::FoundDerivation;
 use ampoule_image::plan::PLAN_FILE;
 use ampoule_image::project::Need;
-use ampoule_realise::{EventSink, Wanted};
+use ampoule_realise::{DerivationSource, EventSink, Wanted};
 use ampoule_store::{Store, StorePath};
 
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus, IoContext};
 use crate::images::Images;
 use crate::progress::DryRun;
-use crate::realising::BuildArgs;
+use crate::realising::{BuildArgs, Derivations};
 use crate::session::{ExpressionArgs, Session};
 use crate::signals::Stop;
 use crate::ui::Ui;
@@ -72,6 +72,9 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     if wanted.is_empty() {
         ui.note("nothing to build: there is no derivation in it");
     }
+    if !options.dry_run && !args.no_out_link {
+        refuse_taken_links(&args.out_link, &wanted, &Derivations { world: &session.world, store })?;
+    }
     let events = crate::progress::sink(ui, &config);
     let dry_run = DryRun::new(ui, &events);
     let told: &dyn EventSink = if options.dry_run { &dry_run } else { &events };
@@ -118,6 +121,23 @@ fn wanted_of(store: &Store, found: impl Iterator<Item = FoundDerivation>) -> Res
         }
     }
     Ok(wanted)
+}
+
+/// Nothing is built if there is no place for its link.
+fn refuse_taken_links(base: &Path, wanted: &[Wanted], source: &Derivations) -> Result<(), CliError> {
+    let mut links = Links { base: Some(base.to_owned()), made: 0 };
+    for one in wanted {
+        let derivation = source.derivation(&one.drv)?;
+        for name in derivation.outputs.keys() {
+            if (one.outputs.is_empty() || one.outputs.contains(name))
+                && let Some(link) = links.next(name)
+                && !source.store.may_replace_link(&link)
+            {
+                return Err(taken(&link));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Names of links: `result`, `result-dev`, `result-2`.
@@ -198,18 +218,29 @@ fn tag_dir(reference: &str) -> String {
 
 /// Replaces a link that is ours, and nothing else.
 fn link_to(link: &Path, target: &Path, store: &Store) -> Result<(), CliError> {
-    if let Ok(data) = std::fs::symlink_metadata(link) {
-        let ours =
-            std::fs::read_link(link).is_ok_and(|old| old.starts_with(store.root().path()) || !old.exists());
-        if !data.is_symlink() || !ours {
-            return Err(CliError::usage(format!("`{}` is there, and is no link of ours", link.display()))
-                .hint("name another with -o, or use --no-out-link"));
+    if !store.may_replace_link(link) {
+        return Err(taken(link));
+    }
+    if std::fs::read_link(link).is_ok_and(|old| old == target) {
+        return Ok(());
+    }
+    match std::fs::remove_file(link) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).while_doing(|| format!("cannot replace `{}`", link.display()));
         }
-        if std::fs::read_link(link).is_ok_and(|old| old == target) {
-            return Ok(());
-        }
-        std::fs::remove_file(link).while_doing(|| format!("cannot replace `{}`", link.display()))?;
+        _ => {}
     }
     std::os::unix::fs::symlink(target, link)
         .while_doing(|| format!("cannot make the link `{}`", link.display()))
+}
+
+/// Something is where a link is wanted, and it is not a link of ours.
+fn taken(link: &Path) -> CliError {
+    let what = match std::fs::symlink_metadata(link) {
+        Ok(data) if data.is_dir() => "a directory",
+        Ok(data) if data.is_symlink() => "a link to something else",
+        _ => "a file",
+    };
+    CliError::usage(format!("`{}` is there already, and is {what}", link.display()))
+        .hint("name another link with `-o LINK`, make none with `--no-out-link`, or move away what is there")
 }
