@@ -538,3 +538,75 @@ fn nix_unpacks_to_the_same_tree() {
         assert_eq!(theirs.lines().next(), Some(hash.to_nix32().as_str()), "{name}");
     }
 }
+
+/// What a stream wants as a dictionary is memory before a byte is unpacked.
+#[test]
+fn case_91_dictionaries_that_ask_for_too_much_memory() {
+    // A frame whose window is 2 GiB; and one whose contents are announced as 8 EiB.
+    refused(&[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0, 0], "too much memory");
+    let announced = [&[0x28, 0xb5, 0x2f, 0xfd, 0xe0][..], &(1u64 << 63).to_le_bytes(), &[1, 0, 0]].concat();
+    refused(&announced, "too much memory");
+    let mut bytes = xz(&Tar::default().file("f", "x").end());
+    // The block's header: its size, flags, the filter and the size of its properties; then the dictionary.
+    let (begin, length) = (12, (usize::from(bytes[12]) + 1) * 4);
+    assert_eq!(bytes[begin + 2..begin + 4], [0x21, 1], "LZMA2 with one byte of properties");
+    bytes[begin + 4] = 40;
+    let mut crc = flate2::Crc::new();
+    crc.update(&bytes[begin..begin + length - 4]);
+    bytes[begin + length - 4..begin + length].copy_from_slice(&crc.sum().to_le_bytes());
+    refused(&bytes, "emory");
+}
+
+#[test]
+fn case_89_names_of_extended_headers_are_checked_like_others() {
+    let gnu = |kind, text: &str| {
+        Tar::default().header(Header::new("././@LongLink", kind, text.len() as u64)).data(text.as_bytes())
+    };
+    refused(&gnu(b'L', "../evil\0").file("f", "x").end(), "leads upwards");
+    refused(&gnu(b'L', "/etc/evil\0").file("f", "x").end(), "/etc/evil");
+    refused(&gnu(b'K', "/etc/hosts\0").hard_link("f", "x").end(), "/etc/hosts");
+    // A name ends at its first NUL for GNU, and may not hold one for PAX.
+    assert_eq!(plain(&gnu(b'L', "good\0/../../evil").file("f", "x").end()), ["good x"]);
+    refused(&Tar::default().pax(&[("path", "good\0/evil")]).file("f", "x").end(), "NUL");
+    refused(&Tar::default().file("t", "").pax(&[("linkpath", "t\0/..")]).symlink("l", "t").end(), "NUL");
+    // Bytes that are no text are a name like any other.
+    let record = b"15 path=\xff\xfe/x\xffy\n";
+    let tar = Tar::default().pax_raw(record).file("f", "x").end();
+    let yard = Yard::new();
+    yard.unpack(&tar, &Options::default()).expect("it is a name");
+    use std::os::unix::ffi::OsStrExt;
+    let path = yard.tree().join(std::ffi::OsStr::from_bytes(b"\xff\xfe/x\xffy"));
+    assert_eq!(std::fs::read(path).expect("it is there"), b"x");
+    // An extension that nothing follows.
+    refused(&Tar::default().pax(&[("path", "x")]).0, "");
+    refused(&Tar::default().pax(&[("path", "x")]).end(), "");
+}
+
+#[test]
+fn case_98_an_encrypted_zip_says_so() {
+    let mut zip = Zip::default().file("f", b"secret");
+    // The first bit of the flags, in both headers.
+    zip.data[6] |= 1;
+    zip.directory[8] |= 1;
+    refused(&zip.end(), "is encrypted");
+}
+
+#[test]
+fn odd_members_of_debian_packages() {
+    let tar = gzip(&Tar::default().file("./f", "x").end());
+    let good = |members: &[(&str, &[u8])]| {
+        let all = [&[("debian-binary", &b"2.0\n"[..])][..], members].concat();
+        ar(&all)
+    };
+    refused(&good(&[("control.tar.gz", &tar), ("data.tar.gz", &tar), ("data.tar.xz", &tar)]), "twice");
+    refused(&ar(&[("debian-binary", b"3.0\n"), ("control.tar.gz", &tar), ("data.tar.gz", &tar)]), "3.0");
+    // A size that is no number, and one that is larger than the file.
+    let mut odd = good(&[("control.tar.gz", &tar), ("data.tar.gz", &tar)]);
+    odd[8 + 48..8 + 58].copy_from_slice(b"-4        ");
+    refused(&odd, "");
+    odd[8 + 48..8 + 58].copy_from_slice(b"9999999999");
+    refused(&odd, "beyond the end");
+    let mut odd = good(&[("control.tar.gz", &tar), ("data.tar.gz", &tar)]);
+    odd[8 + 58] = b'x';
+    refused(&odd, "");
+}

@@ -66,10 +66,18 @@ impl Archive {
     }
 
     /// Returns the member whose name is `stem` or starts with `stem.`.
-    pub fn find(&self, stem: &str) -> Option<&Member> {
-        self.members
-            .iter()
-            .find(|m| m.name == stem || m.name.strip_prefix(stem).is_some_and(|r| r.starts_with('.')))
+    ///
+    /// # Errors
+    /// When there are two: some would read the first, and some the last.
+    pub fn find(&self, stem: &str) -> Result<Option<&Member>, UnpackError> {
+        let is_it = |name: &str| name.strip_prefix(stem).is_some_and(|r| r.is_empty() || r.starts_with('.'));
+        let mut found = self.members.iter().filter(|m| is_it(&m.name));
+        match (found.next(), found.next()) {
+            (first, None) => Ok(first),
+            (_, Some(second)) => {
+                Err(UnpackError::entry(second.name.as_bytes(), format!("`{stem}` is there twice")))
+            }
+        }
     }
 
     /// Returns the first member's name.

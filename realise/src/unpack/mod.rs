@@ -139,8 +139,16 @@ pub fn deb_member(package: &ArArchive, stem: &str) -> Result<impl Read + Send + 
     if package.first() != Some("debian-binary") {
         return Err(UnpackError::archive("not a Debian package: `debian-binary` does not come first"));
     }
+    let mut version = String::new();
+    if let Some(member) = package.find("debian-binary")? {
+        package.read(member)?.take(16).read_to_string(&mut version)?;
+    }
+    if !version.starts_with("2.") {
+        let found = version.trim_end().escape_debug();
+        return Err(UnpackError::archive(format!("a Debian package of format `{found}`, expected 2")));
+    }
     let member = package
-        .find(stem)
+        .find(stem)?
         .ok_or_else(|| UnpackError::archive(format!("not a Debian package: `{stem}` is missing")))?;
     package.read(member)
 }
