@@ -12,5 +12,6 @@ mod outputs;
 pub(crate) mod resolve;
 mod rewrite;
 mod supervise;
+mod uplink;
 
 pub use log::LogDir;

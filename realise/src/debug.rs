@@ -129,11 +129,18 @@ fn open_terminal() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     Ok((master, slave))
 }
 
+/// Gives the terminal inside the size of ours, if that has changed.
+fn follow_size(known: &mut Option<(u16, u16)>, inside: impl AsFd) {
+    let Ok(size) = rustix::termios::tcgetwinsize(io::stdin()) else { return };
+    if known.replace((size.ws_row, size.ws_col)) != Some((size.ws_row, size.ws_col)) {
+        rustix::termios::tcsetwinsize(inside, size).ok();
+    }
+}
+
 fn run_interactively(shared: &Shared, spec: &SandboxSpec) -> Result<i32, Failure> {
     let (master, slave) = open_terminal().map_err(|error| failed("open a terminal", error))?;
-    if let Ok(size) = rustix::termios::tcgetwinsize(io::stdin()) {
-        rustix::termios::tcsetwinsize(&master, size).ok();
-    }
+    let mut size = None;
+    follow_size(&mut size, &master);
     let typed = io::stdin().is_terminal();
     if !typed && let Ok(mut mode) = rustix::termios::tcgetattr(&slave) {
         // What comes from a file or a pipe is not shown again.
@@ -153,6 +160,7 @@ fn run_interactively(shared: &Shared, spec: &SandboxSpec) -> Result<i32, Failure
     loop {
         let [shown, event] =
             wait_readable([screen.as_raw_fd(), sandbox.event_fd()], Duration::from_millis(200));
+        follow_size(&mut size, &screen);
         if shown {
             pass_output(&mut screen);
         }
@@ -161,6 +169,8 @@ fn run_interactively(shared: &Shared, spec: &SandboxSpec) -> Result<i32, Failure
         }
         match sandbox.next_event() {
             Ok(SandboxEvent::Started(_)) => {}
+            // A person gets a network without a way out.
+            Ok(SandboxEvent::WantsUplink) => sandbox.go_on(),
             Ok(SandboxEvent::Exited(wait)) => {
                 status = if wait & 0x7f == 0 { wait >> 8 & 0xff } else { 128 + (wait & 0x7f) };
             }

@@ -16,6 +16,7 @@ mod child;
 mod error;
 mod landlock;
 mod limits;
+mod network;
 mod seccomp;
 mod spawner;
 mod spec;
@@ -30,6 +31,11 @@ pub use spec::{
     Bind, BindKind, BindSource, INNER_GID, INNER_UID, Identity, SandboxSpec, check_target, host_bind,
 };
 pub use step::Step;
+
+/// Lets a program that is about to be started die when this thread does.
+pub(crate) fn dies_with_us(command: &mut std::process::Command) {
+    sys::die_with_starter(command);
+}
 
 /// The newest Landlock interface of this kernel, 0 for none.
 #[must_use]

@@ -2,8 +2,11 @@
 //!
 //! They lie on the store's disk, which has room. Making and deleting them is dear there (a deleted
 //! directory gives its block back, and ext4 goes past every inode that was freed lately), so that the
-//! next build gets those of one that left nothing in them, if nothing can tell them from new ones.
+//! next build gets those of one that left nothing in them, if nothing can tell them from new ones. The
+//! places at which inputs were mounted stay for inputs of the next build: most are the same.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use ampoule_store::Staging;
@@ -21,6 +24,10 @@ pub(crate) struct BuildDirs {
     pub(crate) build: OwnedFd,
     tmp: OwnedFd,
     fresh: [Look; 3],
+    /// Names in `store` at which inputs were mounted, and whether on a directory.
+    mount_points: BTreeMap<OsString, bool>,
+    /// Names in `store` of inputs that are symlinks: they are copied.
+    links: Vec<OsString>,
 }
 
 /// What can be seen of an empty directory.
@@ -29,7 +36,6 @@ struct Look {
     mode: u32,
     uid: u32,
     gid: u32,
-    links: u128,
     size: i64,
     flags: Option<u32>,
 }
@@ -41,7 +47,6 @@ impl Look {
             mode: stat.st_mode,
             uid: stat.st_uid,
             gid: stat.st_gid,
-            links: u128::from(stat.st_nlink),
             size: stat.st_size,
             // Not every file system has them.
             flags: rustix::fs::ioctl_getflags(dir).ok().as_ref().map(IFlags::bits),
@@ -59,29 +64,63 @@ impl BuildDirs {
             Look::at(dir).ok_or_else(|| disk("look at a new directory", std::io::ErrorKind::Other))
         };
         let fresh = [look(&store)?, look(&build)?, look(&tmp)?];
-        Ok(Self { staging, store, build, tmp, fresh })
+        Ok(Self { staging, store, build, tmp, fresh, mount_points: BTreeMap::new(), links: Vec::new() })
     }
 
-    /// Takes away the places at which inputs were mounted: the mounts went with their namespace.
-    pub(crate) fn remove_mount_points(&self, spec: &SandboxSpec) {
+    /// Takes away the places of inputs that the build of `spec` has not got; notes those that it has.
+    pub(crate) fn fit(&mut self, spec: &SandboxSpec) {
+        let mut wanted = BTreeMap::new();
         for bind in spec.binds.iter().filter(|bind| bind.target.parent() == Some(&spec.store_dir)) {
-            let Some(name) = bind.target.file_name() else { continue };
-            let is_dir = matches!(bind.kind, BindKind::Directory);
-            let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            // What cannot be removed is seen by `are_as_new`.
-            rustix::fs::unlinkat(&self.store, name, flags).ok();
+            let Some(name) = bind.target.file_name().map(ToOwned::to_owned) else { continue };
+            match bind.kind {
+                BindKind::Symlink(_) => self.links.push(name),
+                BindKind::Directory => drop(wanted.insert(name, true)),
+                BindKind::File => drop(wanted.insert(name, false)),
+            }
+        }
+        for (name, is_dir) in &self.mount_points {
+            if wanted.get(name) != Some(is_dir) {
+                let flags = if *is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+                rustix::fs::unlinkat(&self.store, name, flags).ok();
+            }
+        }
+        self.mount_points = wanted;
+    }
+
+    /// Takes away what the sandbox copied into them.
+    pub(crate) fn remove_links(&mut self) {
+        for name in self.links.drain(..) {
+            rustix::fs::unlinkat(&self.store, &name, AtFlags::empty()).ok();
         }
     }
 
-    /// Whether nothing is in them, and nothing can be told from when they were made. No process of the
-    /// build lives any more.
+    /// Whether nothing is in them but places for inputs, and nothing can be told from when they were
+    /// made. No process of the build lives any more.
     pub(crate) fn are_as_new(&self) -> bool {
         let dirs = [&self.store, &self.build, &self.tmp];
-        let only_these = names_in(self.staging.fd()).is_some_and(|names| names == 3);
-        only_these
-            && dirs.iter().zip(&self.fresh).all(|(dir, fresh)| {
-                names_in(dir) == Some(0) && Look::at(dir).is_some_and(|look| look == *fresh)
-            })
+        let names = [names_in(self.staging.fd()), names_in(&self.build), names_in(&self.tmp)];
+        names == [Some(3), Some(0), Some(0)]
+            && self.holds_places_only() == Some(true)
+            && dirs
+                .iter()
+                .zip(&self.fresh)
+                .all(|(dir, fresh)| Look::at(dir).is_some_and(|look| look == *fresh))
+    }
+
+    fn holds_places_only(&self) -> Option<bool> {
+        use std::os::unix::ffi::OsStrExt;
+        for entry in rustix::fs::Dir::read_from(&self.store).ok()? {
+            let entry = entry.ok()?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let is_dir = entry.file_type() == rustix::fs::FileType::Directory;
+            if self.mount_points.get(std::ffi::OsStr::from_bytes(name)) != Some(&is_dir) {
+                return Some(false);
+            }
+        }
+        Some(true)
     }
 }
 

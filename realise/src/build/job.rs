@@ -21,7 +21,7 @@ use super::outputs::{Finished, copy_rewritten};
 use super::resolve::{InputOutputs, Resolved, resolve};
 use super::rewrite::{Pair, replace_all};
 use super::supervise::{Ending, Limits, supervise};
-use super::{compare, diagnose};
+use super::{compare, diagnose, uplink};
 use crate::builders::Builders;
 use crate::builtin::{Attributes, BuiltinContext, BuiltinErrorKind, BuiltinEvents, Place};
 use crate::error::{Failure, FailureKind};
@@ -88,8 +88,8 @@ impl<'a> Shared<'a> {
         }
     }
 
-    fn give_back(&self, dirs: BuildDirs, spec: &SandboxSpec) {
-        dirs.remove_mount_points(spec);
+    fn give_back(&self, mut dirs: BuildDirs) {
+        dirs.remove_links();
         if dirs.are_as_new() {
             self.idle_dirs.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(dirs);
         }
@@ -304,9 +304,10 @@ impl Job<'_> {
     ) -> Result<BTreeMap<String, StorePath>, Failure> {
         let shared = self.shared;
         let options = shared.options;
-        let dirs = shared.build_dirs()?;
-        let staging = &dirs.staging;
+        let mut dirs = shared.build_dirs()?;
         let prepared = self.prepare(resolved, attrs, closure, &dirs)?;
+        dirs.fit(&prepared.spec);
+        let staging = &dirs.staging;
         let spawner = shared.spawner()?;
         let limits = Limits {
             timeout: options.timeout,
@@ -347,8 +348,8 @@ impl Job<'_> {
                 self.finish(&finished, locks)
             }),
         };
-        if outcome.is_ok() && !prepared.spec.host_network && prepared.private.is_none() {
-            shared.give_back(dirs, &prepared.spec);
+        if outcome.is_ok() && !prepared.spec.has_uplink && prepared.private.is_none() {
+            shared.give_back(dirs);
             return outcome;
         }
         outcome.map_err(|mut failure| {
@@ -416,9 +417,10 @@ impl Job<'_> {
         let mut spec = SandboxSpec::new(top, store.root().objects(), store_dir);
         spec.tier = options.tier;
         spec.identity = identity;
-        // Another directory, so that a builder which writes its name into an output is found out.
+        // A builder that writes its directory's name or a process's number into an output is found out.
         if self.activity == Activity::Check {
             spec.build_dir = PathBuf::from("/build-again");
+            spec.has_high_pids = true;
         }
         if let Some(private) = &private {
             spec.top_dir = private.path().to_path_buf();
@@ -426,7 +428,10 @@ impl Job<'_> {
         }
         let inside = spec.build_dir.to_string_lossy().into_owned();
         let is_fixed = resolved.derivation.fixed_output().is_some();
-        spec.host_network = is_fixed && options.allow_network_builders;
+        if is_fixed && options.allow_network_builders && options.tier == Tier::Namespaces {
+            spec.has_uplink = true;
+            spec.files.push(uplink::resolver());
+        }
         let pairs = private.as_ref().map(|private| private.pairs(store, resolved)).unwrap_or_default();
         let inside_of = |text: &[u8]| replace_all(text, &pairs);
         let outputs: BTreeMap<String, String> = resolved

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -27,16 +27,80 @@ impl LogDir {
         self.0.join(&drv.as_str()[..2]).join(format!("{}.zst", &drv.as_str()[2..]))
     }
 
+    /// Writes a log to `to` while it is being written, until `runs` says that nobody writes it any more.
+    ///
+    /// # Errors
+    /// If there is none when nothing runs, and if `to` cannot be written.
+    pub fn follow(&self, drv: &StorePath, runs: impl FnMut() -> bool, to: &mut dyn Write) -> io::Result<()> {
+        let mut growing = Growing { file: None, path: self.path_of(drv), runs, ran: false };
+        // Until something was printed, there is no file.
+        if growing.open()?.is_none() {
+            return Ok(());
+        }
+        let mut decoder = zstd::stream::read::Decoder::new(growing)?;
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match decoder.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(length) => to.write_all(&buffer[..length]).and_then(|()| to.flush())?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Reads a whole log, as far as it is written.
     ///
     /// # Errors
     /// If there is none. One that is still being written ends where it ends.
-    pub fn read(&self, drv: &StorePath, to: &mut impl Write) -> io::Result<()> {
+    pub fn read(&self, drv: &StorePath, to: &mut dyn Write) -> io::Result<()> {
         let file = File::open(self.path_of(drv))?;
         let mut decoder = zstd::stream::read::Decoder::new(file)?;
-        match io::copy(&mut decoder, to) {
+        match io::copy(&mut decoder, &mut { to }) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
             other => other.map(drop),
+        }
+    }
+}
+
+/// A file that grows: its end is its end only when nobody writes it any more.
+struct Growing<F> {
+    file: Option<File>,
+    path: PathBuf,
+    runs: F,
+    /// Whether its writer was seen at work.
+    ran: bool,
+}
+
+impl<F: FnMut() -> bool> Growing<F> {
+    /// Waits for the file; nothing if its writer ended without one.
+    fn open(&mut self) -> io::Result<Option<&mut File>> {
+        while self.file.is_none() {
+            let runs = (self.runs)();
+            match File::open(&self.path) {
+                Ok(file) => self.file = Some(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && runs => {
+                    std::thread::sleep(LOOK_EVERY)
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.ran => return Ok(None),
+                Err(error) => return Err(error),
+            }
+            self.ran |= runs;
+        }
+        Ok(self.file.as_mut())
+    }
+}
+
+impl<F: FnMut() -> bool> Read for Growing<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let runs = (self.runs)();
+            let file = self.file.as_mut().expect("opened before it is read");
+            match file.read(buffer)? {
+                0 if runs => std::thread::sleep(LOOK_EVERY),
+                length => return Ok(length),
+            }
         }
     }
 }
@@ -49,6 +113,8 @@ pub(crate) struct Logger<'a> {
     path: PathBuf,
     encoder: Option<zstd::stream::write::Encoder<'static, File>>,
     flushed: Instant,
+    /// Whether something was written since.
+    is_stale: bool,
     total_bytes: u64,
     line: Vec<u8>,
     tail: VecDeque<String>,
@@ -59,6 +125,8 @@ pub(crate) struct Logger<'a> {
 
 /// A line is cut here for what is shown; the file has it whole.
 const LONGEST_LINE: usize = 8192;
+/// How often one who follows a log looks for more.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How old the file on disk may be for one who follows it.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
@@ -68,6 +136,7 @@ impl<'a> Logger<'a> {
             path,
             encoder: None,
             flushed: Instant::now(),
+            is_stale: false,
             total_bytes: 0,
             line: Vec::new(),
             tail: VecDeque::new(),
@@ -105,8 +174,22 @@ impl<'a> Logger<'a> {
         }
         let Some(encoder) = &mut self.encoder else { return Ok(()) };
         encoder.write_all(bytes)?;
-        if self.flushed.elapsed() > FLUSH_EVERY {
+        self.is_stale = true;
+        self.flush_if_old()
+    }
+
+    /// Brings what was taken to the file, now and then: called also when nothing comes.
+    pub(crate) fn look(&mut self) {
+        if let Err(error) = self.flush_if_old() {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    fn flush_if_old(&mut self) -> io::Result<()> {
+        let Some(encoder) = &mut self.encoder else { return Ok(()) };
+        if self.is_stale && self.flushed.elapsed() > FLUSH_EVERY {
             encoder.flush()?;
+            self.is_stale = false;
             self.flushed = Instant::now();
         }
         Ok(())

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ampoule_net::Cancel;
 
 use super::log::Logger;
+use super::uplink::Uplink;
 use crate::error::{Failure, FailureKind};
 use crate::sandbox::{Sandbox, SandboxError, SandboxEvent, SandboxSpec, Spawner, Usage, wait_readable};
 
@@ -65,6 +66,7 @@ pub(crate) fn supervise(
         buffer: vec![0; 64 << 10],
         ending: None,
         killed: false,
+        uplink: None,
     };
     let usage = watch.run(logger);
     let ending = watch.ending.unwrap_or(Ending::Exited(libc::SIGKILL));
@@ -85,6 +87,7 @@ struct Watch<'a> {
     buffer: Vec<u8>,
     ending: Option<Ending>,
     killed: bool,
+    uplink: Option<Uplink>,
 }
 
 impl Watch<'_> {
@@ -105,6 +108,7 @@ impl Watch<'_> {
             if event {
                 match self.sandbox.next_event() {
                     Ok(SandboxEvent::Started(_)) => {}
+                    Ok(SandboxEvent::WantsUplink) => self.connect(),
                     Ok(SandboxEvent::Failed(error)) => {
                         self.ending.get_or_insert(Ending::Sandbox(error));
                     }
@@ -124,7 +128,22 @@ impl Watch<'_> {
                     }
                 }
             }
+            logger.look();
             self.check(logger);
+        }
+    }
+
+    /// Gives a build that waits for it a way out of its network.
+    fn connect(&mut self) {
+        match Uplink::connect(self.sandbox.pid()) {
+            Ok(uplink) => {
+                self.uplink = Some(uplink);
+                self.sandbox.go_on();
+            }
+            Err(failure) => {
+                self.ending.get_or_insert(Ending::Stopped(failure));
+                self.killed = self.sandbox.kill();
+            }
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Context<'a> {
     pub(crate) env: &'a StringArray,
     pub(crate) filter: &'a [libc::sock_filter],
     pub(crate) landlock_abi: u32,
+    /// Whether we were born into a network of our own.
+    pub(crate) has_network: bool,
     /// Our end of the pipe on which the spawner says that the id maps are written, and by whose
     /// closing we know that it died.
     pub(crate) release: RawFd,
@@ -40,8 +42,6 @@ pub(crate) struct Context<'a> {
     pub(crate) release_other: RawFd,
     pub(crate) report: RawFd,
     pub(crate) log: RawFd,
-    /// The store, mounted by the spawner so that its owner is the build's user; where only root can.
-    pub(crate) store: Option<RawFd>,
     pub(crate) stack: &'a Stack,
 }
 
@@ -135,17 +135,17 @@ const DEV_LINKS: [(&CStr, &CStr); 5] = [
     (c"pts/ptmx", c"dev/ptmx"),
 ];
 
-/// Where the store hangs while inputs are cloned out of it.
-const STORE_SOURCE: &CStr = c".store";
-
 fn enter_namespaces(context: &Context) -> Result<(), Failure> {
     let plan = context.plan;
     at(Step::IdMap, wait_for_release(context))?;
     let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
     at(Step::MountNamespace, sys::unshare(namespaces))?;
-    if !plan.host_network {
+    if !context.has_network {
         at(Step::NetworkNamespace, sys::unshare(libc::CLONE_NEWNET))?;
         at(Step::Loopback, sys::loopback_up())?;
+    }
+    if plan.has_uplink {
+        at(Step::Uplink, wire::wait_for_uplink(context.report))?;
     }
     at(Step::HostName, sys::sethostname(c"localhost"))?;
     at(Step::HostName, sys::setdomainname(c"(none)"))?;
@@ -159,8 +159,7 @@ fn enter_namespaces(context: &Context) -> Result<(), Failure> {
 /// What comes from outside, opened while we may.
 struct HostMounts {
     top: OwnedFd,
-    store: RawFd,
-    _store: Option<OwnedFd>,
+    store: OwnedFd,
     outputs: OwnedFd,
     build: OwnedFd,
     tmp: OwnedFd,
@@ -177,14 +176,7 @@ impl HostMounts {
             Ok(tree)
         };
         let (outputs, build, tmp) = (own(c"store")?, own(c"build")?, own(c"tmp")?);
-        let (store, own_store) = match context.store {
-            Some(mapped) => (mapped, None),
-            None => {
-                let tree = at(step, sys::open_tree(CWD, &plan.store_root))?;
-                at(step, sys::mount_setattr(tree.as_raw_fd(), READ_ONLY, true))?;
-                (tree.as_raw_fd(), Some(tree))
-            }
-        };
+        let store = at(step, sys::openat(CWD, &plan.store_root, libc::O_PATH | libc::O_DIRECTORY, 0))?;
         let device = |index: usize| {
             let step = Step::OpenDevice;
             let tree = at_index(step, index, sys::open_tree(CWD, DEVICES[index].0))?;
@@ -193,7 +185,7 @@ impl HostMounts {
             Ok(tree)
         };
         let devices = [device(0)?, device(1)?, device(2)?, device(3)?, device(4)?, device(5)?];
-        Ok(Self { top, store, _store: own_store, outputs, build, tmp, devices })
+        Ok(Self { top, store, outputs, build, tmp, devices })
     }
 }
 
@@ -239,16 +231,10 @@ fn build_root(plan: &Prepared, host: &HostMounts) -> Result<(), Failure> {
 }
 
 fn mount_inputs(plan: &Prepared, host: &HostMounts) -> Result<(), Failure> {
-    let step = Step::MountInput;
-    at(step, sys::mkdir(STORE_SOURCE, 0o700))?;
-    at(step, sys::move_mount(host.store, CWD, STORE_SOURCE))?;
-    let store = at(step, sys::openat(CWD, STORE_SOURCE, libc::O_PATH | libc::O_DIRECTORY, 0))?;
     for (index, bind) in plan.binds.iter().enumerate() {
-        at_index(step, index, mount_input(bind, store.as_raw_fd()))?;
+        at_index(Step::MountInput, index, mount_input(bind, host.store.as_raw_fd()))?;
     }
-    drop(store);
-    at(step, sys::umount_detach(STORE_SOURCE))?;
-    at(step, sys::rmdir(STORE_SOURCE))
+    Ok(())
 }
 
 fn mount_input(bind: &PreparedBind, store: RawFd) -> SysResult<()> {
@@ -257,11 +243,8 @@ fn mount_input(bind: &PreparedBind, store: RawFd) -> SysResult<()> {
         PreparedKind::Directory => sys::mkdir(&bind.target, 0o755)?,
         PreparedKind::File => sys::make_file(&bind.target)?,
     }
-    // A clone keeps the attributes of the store's mount: read-only, no set-id, no devices.
     let tree = sys::open_tree(if bind.from_store { store } else { CWD }, &bind.source)?;
-    if !bind.from_store {
-        sys::mount_setattr(tree.as_raw_fd(), READ_ONLY, true)?;
-    }
+    sys::mount_setattr(tree.as_raw_fd(), READ_ONLY, true)?;
     sys::move_mount(tree.as_raw_fd(), CWD, &bind.target)
 }
 
@@ -293,6 +276,10 @@ fn mount_proc(plan: &Prepared) -> Result<(), Failure> {
     };
     let tree = at(Step::Proc, tree)?;
     at(Step::Proc, sys::move_mount(tree.as_raw_fd(), CWD, c"proc"))?;
+    if plan.has_high_pids {
+        // Where it is refused, numbers are as they always are: fewer builders are found out.
+        sys::ignore(sys::write_file(c"proc/sys/kernel/ns_last_pid", b"20000", 0));
+    }
     if plan.identity.uid == 0 {
         // A container's only user may own `/proc/sys`: cover what can be written.
         for path in [c"proc/sys", c"proc/sysrq-trigger", c"proc/irq", c"proc/bus"] {

@@ -25,6 +25,7 @@ use ampoule_store::Tier;
 
 use super::child::{self, Context, Failure};
 use super::error::SandboxError;
+use super::network::{Network, Networks};
 use super::spec::{Identity, Prepared, SandboxSpec};
 use super::step::Step;
 use super::sys::{self, Errno, PollFd, Stack, StringArray};
@@ -139,6 +140,8 @@ pub struct Sandbox {
 pub enum SandboxEvent {
     /// Its pid 1 exists; the number is ours, not its own.
     Started(i32),
+    /// Its network is made and leads nowhere; it waits for [`Sandbox::go_on`].
+    WantsUplink,
     /// The set-up failed, or the builder could not be executed.
     Failed(SandboxError),
     /// The builder ended with this wait status. Others may live yet.
@@ -178,6 +181,7 @@ impl Sandbox {
                 self.pid = pid;
                 Ok(SandboxEvent::Started(pid))
             }
+            Report::WantsUplink => Ok(SandboxEvent::WantsUplink),
             Report::Failed(failure) => Ok(SandboxEvent::Failed(SandboxError::explain(failure, &self.spec))),
             Report::Exited { status } => Ok(SandboxEvent::Exited(status)),
             Report::Reaped { usage } => Ok(SandboxEvent::Gone(Usage {
@@ -187,6 +191,17 @@ impl Sandbox {
             })),
             Report::Lost => Err(SandboxError::lost(0)),
         }
+    }
+
+    /// Its pid 1, as this machine counts; 0 until it has begun.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Lets a build that waits for its network go on.
+    pub fn go_on(&self) {
+        wire::send_uplink(&self.report);
     }
 
     /// Kills every process of the sandbox; the `Gone` event still comes. False if it has not begun
@@ -228,6 +243,8 @@ struct Running {
     is_sealed: bool,
     /// Closed when this goes: the child can tell that we died.
     _release: OwnedFd,
+    /// The network that it is in, if it is one of ours.
+    network: Option<Network>,
 }
 
 const CONTROL: RawFd = 0;
@@ -240,8 +257,11 @@ struct Server {
     stack: Stack,
     child_stack: Stack,
     running: Vec<Running>,
-    /// A user namespace in which root is the build's user; made when the first build needs it.
-    owner_map: Option<OwnedFd>,
+    /// Stores that root has mounted for the builds' user, or has tried to.
+    mapped_stores: Vec<CString>,
+    networks: Networks,
+    /// Whether we have tried to have a user namespace of our own.
+    has_tried_rights: bool,
 }
 
 fn serve() -> Result<(), Errno> {
@@ -256,7 +276,9 @@ fn serve() -> Result<(), Errno> {
         stack: Stack::new()?,
         child_stack: Stack::new()?,
         running: Vec::new(),
-        owner_map: None,
+        mapped_stores: Vec::new(),
+        networks: Networks::default(),
+        has_tried_rights: false,
     };
     loop {
         let mut fds: Vec<PollFd> = vec![sys::readable(CONTROL)];
@@ -271,6 +293,10 @@ fn serve() -> Result<(), Errno> {
                     server.kill_orphans();
                 }
                 wire::send_reaped(&done.report, status, usage);
+                // While the realiser looks at the outputs.
+                if let Some(network) = done.network {
+                    server.networks.give_back(network);
+                }
             }
         }
         if fds[0].revents != 0 && !server.take_request()? {
@@ -313,17 +339,8 @@ impl Server {
             return Ok(false);
         }
         let Ok([request, report, log]) = <[OwnedFd; 3]>::try_from(fds) else { return Ok(true) };
-        let is_sealed = std::cell::Cell::new(true);
-        match self.start(request, &report, &log, &is_sealed) {
-            Ok((pid, pidfd, release)) => {
-                self.running.push(Running {
-                    pid,
-                    pidfd,
-                    report,
-                    is_sealed: is_sealed.get(),
-                    _release: release,
-                });
-            }
+        match self.start(request, &report, &log) {
+            Ok(running) => self.running.push(running.of(report)),
             Err(failure) => {
                 wire::send_failure(report.as_raw_fd(), failure);
                 wire::send_reaped(&report, 0, sys::Usage::default());
@@ -332,30 +349,36 @@ impl Server {
         Ok(true)
     }
 
-    /// The store, mounted so that what root owns is the build's user's to see: then the same build
-    /// sees the same owners, whoever started it, and closed directories above are no obstacle.
+    /// Mounts the store, where we see it and nobody else does, so that what root owns is the build's
+    /// user's: then the same build sees the same owners, whoever started it.
     ///
     /// Not every file system can be mounted so; then its owners show as nobody.
-    fn mapped_store(&mut self, plan: &Prepared) -> Option<OwnedFd> {
-        if !plan.identity.foreign || plan.tier != Tier::Namespaces {
-            return None;
+    fn map_store(&mut self, plan: &Prepared) {
+        if !plan.identity.foreign
+            || plan.tier != Tier::Namespaces
+            || self.mapped_stores.contains(&plan.store_root)
+        {
+            return;
         }
-        if self.owner_map.is_none() {
-            self.owner_map = make_owner_map(&self.stack, plan.identity).ok();
-        }
-        let map = self.owner_map.as_ref()?;
-        let tree = sys::open_tree(sys::CWD, &plan.store_root).ok()?;
-        sys::mount_setattr_mapped(tree.as_raw_fd(), child::READ_ONLY, map.as_raw_fd()).ok()?;
-        Some(tree)
+        self.mapped_stores.push(plan.store_root.clone());
+        sys::ignore(map_owners(&self.stack, plan.identity, &plan.store_root));
     }
 
-    fn start(
-        &mut self,
-        request: OwnedFd,
-        report: &OwnedFd,
-        log: &OwnedFd,
-        is_sealed: &std::cell::Cell<bool>,
-    ) -> Result<(i32, OwnedFd, OwnedFd), Failure> {
+    /// A network for a build, and this process in it; nothing where the build makes its own.
+    fn network_for(&mut self, plan: &Prepared) -> Option<Network> {
+        // A container's only user may change the settings of what belongs to its root.
+        if plan.tier != Tier::Namespaces || plan.has_uplink || plan.identity.uid == 0 {
+            return None;
+        }
+        if !plan.identity.foreign && !std::mem::replace(&mut self.has_tried_rights, true) {
+            // An ordinary user has rights over networks in a user namespace of his own only. What goes
+            // wrong here goes wrong for the build too, which says what it was.
+            sys::ignore(enter_user_namespace(plan.identity));
+        }
+        self.networks.enter_one()
+    }
+
+    fn start(&mut self, request: OwnedFd, report: &OwnedFd, log: &OwnedFd) -> Result<Started, Failure> {
         let fail = |step, errno| Failure { step, errno, index: 0 };
         let unreadable =
             |error: io::Error| fail(Step::ReadRequest, Errno(error.raw_os_error().unwrap_or(libc::EINVAL)));
@@ -364,15 +387,15 @@ impl Server {
         let env = StringArray::new(std::mem::take(&mut plan.env));
         let (release_read, release_write) = sys::pipe().map_err(|errno| fail(Step::ReadRequest, errno))?;
         let namespaces = plan.tier == Tier::Namespaces;
-        is_sealed.set(namespaces);
-        let store = self.mapped_store(&plan);
+        let network = self.network_for(&plan);
+        self.map_store(&plan);
         let context = Context {
-            store: store.as_ref().map(AsRawFd::as_raw_fd),
             plan: &plan,
             args: &args,
             env: &env,
             filter: if namespaces { &self.filter } else { &self.strict_filter },
             landlock_abi: self.landlock_abi,
+            has_network: network.is_some(),
             release: release_read.as_raw_fd(),
             release_other: release_write.as_raw_fd(),
             report: report.as_raw_fd(),
@@ -391,8 +414,42 @@ impl Server {
             return Err(fail(Step::IdMap, errno));
         }
         wire::send_started(report, pid, &pidfd);
-        Ok((pid, pidfd, release_write))
+        Ok(Started { pid, pidfd, is_sealed: namespaces, release: release_write, network })
     }
+}
+
+/// A child that was cloned.
+struct Started {
+    pid: i32,
+    pidfd: OwnedFd,
+    is_sealed: bool,
+    release: OwnedFd,
+    network: Option<Network>,
+}
+
+impl Started {
+    fn of(self, report: OwnedFd) -> Running {
+        let Self { pid, pidfd, is_sealed, release, network } = self;
+        Running { pid, pidfd, report, is_sealed, _release: release, network }
+    }
+}
+
+/// Goes into a user namespace in which we are who we are, and may do what root may.
+///
+/// Nobody in it is called 0: else whoever is may change the settings of its networks.
+fn enter_user_namespace(identity: Identity) -> Result<(), Errno> {
+    sys::unshare(libc::CLONE_NEWUSER)?;
+    write_maps("self", (identity.uid, identity.uid), (identity.gid, identity.gid), true)
+}
+
+/// Mounts `store` over itself with its owners mapped, in a mount namespace of our own.
+fn map_owners(stack: &Stack, identity: Identity, store: &std::ffi::CStr) -> Result<(), Errno> {
+    let map = make_owner_map(stack, identity)?;
+    let tree = sys::open_tree(sys::CWD, store)?;
+    sys::mount_setattr_mapped(tree.as_raw_fd(), child::READ_ONLY, map.as_raw_fd())?;
+    sys::unshare(libc::CLONE_NEWNS)?;
+    sys::make_mounts_followers()?;
+    sys::move_mount(tree.as_raw_fd(), sys::CWD, store)
 }
 
 /// Makes a user namespace in which user 0 is the build's user. Its one process ends at once; the
@@ -406,13 +463,8 @@ fn make_owner_map(stack: &Stack, identity: Identity) -> Result<OwnedFd, Errno> {
         sys::exit(0);
     };
     let (pid, _pidfd) = sys::clone_copy(stack, libc::CLONE_NEWUSER, &run)?;
-    let write = |file: &str, outer: u32| {
-        let path = CString::new(format!("/proc/{pid}/{file}")).expect("no zero byte");
-        sys::write_file(&path, format!("0 {outer} 1\n").as_bytes(), 0)
-    };
     let path = CString::new(format!("/proc/{pid}/ns/user")).expect("no zero byte");
-    let opened = write("uid_map", identity.uid)
-        .and_then(|()| write("gid_map", identity.gid))
+    let opened = write_maps(&pid.to_string(), (0, identity.uid), (0, identity.gid), false)
         .and_then(|()| sys::openat(sys::CWD, &path, libc::O_RDONLY, 0));
     drop(go);
     sys::ignore(sys::reap(pid));
@@ -429,14 +481,20 @@ fn read_request(request: OwnedFd) -> io::Result<Prepared> {
 
 /// Says which user and group of ours the build's one user and group are.
 fn write_id_maps(pid: i32, identity: Identity) -> Result<(), Errno> {
-    let write = |file: &str, text: String| {
-        let path = CString::new(format!("/proc/{pid}/{file}")).expect("no zero byte");
+    let (uids, gids) = ((super::spec::INNER_UID, identity.uid), (super::spec::INNER_GID, identity.gid));
+    // Without rights of root, a map of groups may be written only by one who cannot leave groups.
+    write_maps(&pid.to_string(), uids, gids, !identity.foreign)
+}
+
+/// Writes the maps of a process's user namespace: who inside is who outside.
+fn write_maps(process: &str, uids: (u32, u32), gids: (u32, u32), deny_groups: bool) -> Result<(), Errno> {
+    let write = |file: &str, text: &str| {
+        let path = CString::new(format!("/proc/{process}/{file}")).expect("no zero byte");
         sys::write_file(&path, text.as_bytes(), 0)
     };
-    if !identity.foreign {
-        // Else an ordinary user may not write a map of groups.
-        write("setgroups", "deny".to_owned())?;
+    if deny_groups {
+        write("setgroups", "deny")?;
     }
-    write("uid_map", format!("{} {} 1\n", super::spec::INNER_UID, identity.uid))?;
-    write("gid_map", format!("{} {} 1\n", super::spec::INNER_GID, identity.gid))
+    write("uid_map", &format!("{} {} 1\n", uids.0, uids.1))?;
+    write("gid_map", &format!("{} {} 1\n", gids.0, gids.1))
 }

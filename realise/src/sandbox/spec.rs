@@ -133,8 +133,12 @@ pub struct SandboxSpec {
     pub symlinks: Vec<(PathBuf, Vec<u8>)>,
     /// Who the build is outside.
     pub identity: Identity,
-    /// Leaves the host's network in place; only for a fixed-output builder, asked for by name.
-    pub host_network: bool,
+    /// The build waits until somebody connects its network to the world; only for a fixed-output
+    /// builder, asked for by name.
+    pub has_uplink: bool,
+    /// Processes inside are counted from far above 1: a builder that writes its number into an output
+    /// is found out.
+    pub has_high_pids: bool,
     /// Execution domain: 0, or `PER_LINUX32` for 32-bit builders.
     pub linux32: bool,
     /// Keeps the caller's terminal as standard input and output (for `debug`).
@@ -158,7 +162,8 @@ impl SandboxSpec {
             files: identity_files("/build"),
             symlinks: Vec::new(),
             identity: Identity::of_this_process(),
-            host_network: false,
+            has_uplink: false,
+            has_high_pids: false,
             linux32: false,
             interactive: false,
         }
@@ -342,7 +347,8 @@ pub(crate) struct Prepared {
     pub(crate) files: Vec<(CString, Vec<u8>)>,
     pub(crate) symlinks: Vec<(CString, CString)>,
     pub(crate) identity: Identity,
-    pub(crate) host_network: bool,
+    pub(crate) has_uplink: bool,
+    pub(crate) has_high_pids: bool,
     pub(crate) linux32: bool,
     pub(crate) interactive: bool,
 }
@@ -395,7 +401,8 @@ impl SandboxSpec {
         for number in [self.identity.uid, self.identity.gid] {
             out.number(number);
         }
-        for flag in [self.identity.foreign, self.host_network, self.linux32, self.interactive] {
+        let Self { has_uplink, has_high_pids, linux32, interactive, .. } = *self;
+        for flag in [self.identity.foreign, has_uplink, has_high_pids, linux32, interactive] {
             out.number(flag.into());
         }
         out.0
@@ -435,7 +442,8 @@ impl Prepared {
             files: input.list(|input| Ok((input.c_string()?, input.bytes()?)))?,
             symlinks: input.list(|input| Ok((input.c_string()?, input.c_string()?)))?,
             identity: Identity { uid: input.number()?, gid: input.number()?, foreign: input.flag()? },
-            host_network: input.flag()?,
+            has_uplink: input.flag()?,
+            has_high_pids: input.flag()?,
             linux32: input.flag()?,
             interactive: input.flag()?,
         })

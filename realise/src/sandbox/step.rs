@@ -12,6 +12,7 @@ pub enum Step {
     MountNamespace,
     NetworkNamespace,
     Loopback,
+    Uplink,
     HostName,
     PrivateMounts,
     OpenDirectories,
@@ -41,7 +42,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 33] = [
+    const ALL: [Self; 34] = [
         Self::StartSpawner,
         Self::ReadRequest,
         Self::UserNamespace,
@@ -49,6 +50,7 @@ impl Step {
         Self::MountNamespace,
         Self::NetworkNamespace,
         Self::Loopback,
+        Self::Uplink,
         Self::HostName,
         Self::PrivateMounts,
         Self::OpenDirectories,
@@ -92,6 +94,7 @@ impl Step {
             Self::MountNamespace => "make mount, ipc, uts and cgroup namespaces (unshare)",
             Self::NetworkNamespace => "make a network namespace (unshare)",
             Self::Loopback => "bring the loopback interface up",
+            Self::Uplink => "connect the build's network to the world (pasta)",
             Self::HostName => "set the host name",
             Self::PrivateMounts => "make all mounts private",
             Self::OpenDirectories => "open the build's directories and the store (open_tree)",

@@ -135,6 +135,11 @@ pub(crate) fn make_mounts_private() -> SysResult<()> {
     sys!(libc::SYS_mount, NULL, c"/".as_ptr(), NULL, libc::MS_REC | libc::MS_PRIVATE, NULL).map(drop)
 }
 
+/// Makes every mount of this namespace follow what happens outside, and show nothing of itself there.
+pub(crate) fn make_mounts_followers() -> SysResult<()> {
+    sys!(libc::SYS_mount, NULL, c"/".as_ptr(), NULL, libc::MS_REC | libc::MS_SLAVE, NULL).map(drop)
+}
+
 /// Makes the current directory `/`, and forgets what was `/` before.
 pub(crate) fn pivot_root_here() -> SysResult<()> {
     sys!(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr())?;
@@ -188,11 +193,6 @@ pub(crate) fn symlink(target: &CStr, path: &CStr) -> SysResult<()> {
     sys!(libc::SYS_symlinkat, target.as_ptr(), CWD, path.as_ptr()).map(drop)
 }
 
-/// Removes an empty directory.
-pub(crate) fn rmdir(path: &CStr) -> SysResult<()> {
-    sys!(libc::SYS_unlinkat, CWD, path.as_ptr(), libc::AT_REMOVEDIR).map(drop)
-}
-
 /// Writes `bytes` to `fd` in one call.
 pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> SysResult<usize> {
     sys!(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()).map(|n| n as usize)
@@ -211,6 +211,11 @@ pub(crate) fn write_file(path: &CStr, contents: &[u8], flags: c_int) -> SysResul
 /// Reads up to `buffer.len()` bytes.
 pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> SysResult<usize> {
     sys!(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()).map(|n| n as usize)
+}
+
+/// Reads up to `buffer.len()` bytes from `offset` on.
+pub(crate) fn pread(fd: RawFd, buffer: &mut [u8], offset: u64) -> SysResult<usize> {
+    sys!(libc::SYS_pread64, fd, buffer.as_mut_ptr(), buffer.len(), offset).map(|n| n as usize)
 }
 
 /// Changes the current directory.
@@ -266,6 +271,11 @@ pub(crate) fn unshare(flags: c_int) -> SysResult<()> {
     sys!(libc::SYS_unshare, flags).map(drop)
 }
 
+/// Goes into the network namespace that `namespace` stands for.
+pub(crate) fn set_network_namespace(namespace: RawFd) -> SysResult<()> {
+    sys!(libc::SYS_setns, namespace, libc::CLONE_NEWNET).map(drop)
+}
+
 fn prctl(option: c_int, a: c_ulong, b: c_ulong) -> SysResult<()> {
     sys!(libc::SYS_prctl, option, a, b, 0 as c_ulong, 0 as c_ulong).map(drop)
 }
@@ -273,6 +283,13 @@ fn prctl(option: c_int, a: c_ulong, b: c_ulong) -> SysResult<()> {
 /// Asks for SIGKILL when the parent dies.
 pub(crate) fn die_with_parent() -> SysResult<()> {
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, 0)
+}
+
+/// The same, asked by a program that is about to be started.
+pub(crate) fn die_with_starter(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec it makes one system call, and neither allocates nor takes a lock.
+    unsafe { command.pre_exec(|| die_with_parent().map_err(Into::into)) };
 }
 
 /// Makes the children of children ours when their parent dies.

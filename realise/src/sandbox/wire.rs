@@ -2,7 +2,9 @@
 //!
 //! The realiser opens a packet socket for each build and gives one end away with the request. On it
 //! it hears, in this order: `Started` with a pidfd (from the spawner), `Failed` or `Exited` (from the
-//! child's pid 1), `Reaped` (from the spawner, when every process of the build is dead).
+//! child's pid 1), `Reaped` (from the spawner, when every process of the build is dead). A build that
+//! needs a way out of its network says `WantsUplink` first, and waits for the one packet that is sent
+//! the other way.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -15,6 +17,7 @@ const STARTED: u8 = 1;
 const FAILED: u8 = 2;
 const EXITED: u8 = 3;
 const REAPED: u8 = 4;
+const WANTS_UPLINK: u8 = 5;
 
 const SIZE: usize = 40;
 
@@ -49,6 +52,20 @@ pub(crate) fn send_reaped(report: &OwnedFd, status: i32, usage: Usage) {
     sys::ignore(sys::send(report.as_raw_fd(), &bytes, &[]));
 }
 
+/// Says that the network is made, and waits until it is connected.
+pub(crate) fn wait_for_uplink(report: RawFd) -> sys::SysResult<()> {
+    sys::send(report, &packet(WANTS_UPLINK, 0, 0, 0), &[])?;
+    match sys::read(report, &mut [0; SIZE])? {
+        0 => Err(Errno(libc::EPIPE)),
+        _ => Ok(()),
+    }
+}
+
+/// Lets a build go on that waits for its network.
+pub(crate) fn send_uplink(report: &OwnedFd) {
+    sys::ignore(sys::send(report.as_raw_fd(), &packet(WANTS_UPLINK, 0, 0, 0), &[]));
+}
+
 /// What the realiser hears of one build.
 #[derive(Debug)]
 pub(crate) enum Report {
@@ -56,6 +73,8 @@ pub(crate) enum Report {
         pid: i32,
         pidfd: OwnedFd,
     },
+    /// Its network is made, and leads nowhere.
+    WantsUplink,
     Failed(Failure),
     Exited {
         status: i32,
@@ -87,6 +106,7 @@ pub(crate) fn receive_report(socket: &OwnedFd) -> io::Result<Report> {
             let step = Step::from_byte(bytes[1]).ok_or_else(unknown)?;
             Ok(Report::Failed(Failure { step, errno: Errno(status), index: word(8) }))
         }
+        WANTS_UPLINK => Ok(Report::WantsUplink),
         EXITED => Ok(Report::Exited { status }),
         REAPED => {
             let usage = Usage { user_us: long(16), system_us: long(24), max_rss_kib: long(32) };
