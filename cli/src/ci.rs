@@ -23,7 +23,7 @@ impl Ci {
     }
 
     /// Begins a fold with a title.
-    pub fn open(self, title: &str) -> String {
+    fn open(self, title: &str) -> String {
         match self {
             Self::GitHub => format!("::group::{}", github_data(title)),
             Self::GitLab => {
@@ -36,8 +36,21 @@ impl Ci {
         }
     }
 
+    /// A fold with what somebody else's program printed in it: none of it is a mark of the service.
+    pub fn fold(self, title: &str, lines: &[String]) -> String {
+        let (open, text, close) = (self.open(title), lines.join("\n"), self.close(title));
+        match self {
+            Self::GitHub => {
+                // Commands are not read until a word that nobody inside can know.
+                let word = unforeseen();
+                format!("{open}\n::stop-commands::{word}\n{text}\n::{word}::\n{close}")
+            }
+            Self::GitLab => format!("{open}\n{text}\n{close}"),
+        }
+    }
+
     /// Ends the fold of that title.
-    pub fn close(self, title: &str) -> String {
+    fn close(self, title: &str) -> String {
         match self {
             Self::GitHub => "::endgroup::".to_owned(),
             Self::GitLab => format!("section_end:{}:{}\r\x1b[0K", unix_seconds(), section_name(title)),
@@ -56,6 +69,13 @@ impl Ci {
             Self::GitLab => None,
         }
     }
+}
+
+/// A word that cannot be guessed.
+fn unforeseen() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    let number = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", number(), number())
 }
 
 /// Escapes as GitHub's workflow commands ask for.
@@ -83,6 +103,15 @@ mod tests {
     fn marks_of_ci_services_cannot_be_forged_by_a_message() {
         let mark = Ci::GitHub.annotate("a\n::error::b 100%", Some(("x,y.img", 3, 4))).unwrap();
         assert_eq!(mark, "::error file=x%2Cy.img,line=3,col=4::a%0A::error::b 100%25");
+        let fold = Ci::GitHub.fold("log of x", &["::error::mine".to_owned()]);
+        let lines: Vec<&str> = fold.lines().collect();
+        let word = lines[1].strip_prefix("::stop-commands::").expect("commands are stopped");
+        assert_eq!(lines[2..], ["::error::mine", &format!("::{word}::"), "::endgroup::"]);
+        assert_ne!(
+            fold,
+            Ci::GitHub.fold("log of x", &["::error::mine".to_owned()]),
+            "another word each time"
+        );
         assert!(Ci::GitLab.open("build x-1.0").contains(":build_x_1_0[collapsed=true]"));
     }
 }

@@ -1,7 +1,6 @@
 //! `ampoule log`: what a build printed.
 
-use std::io::{Read, Seek, SeekFrom};
-use std::time::Duration;
+use std::io::{self, Write};
 
 use ampoule_realise::LogDir;
 use ampoule_store::{Store, StorePath};
@@ -31,41 +30,59 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let path = store.parse_any(&args.path)?;
     let drv = derivation_of(&store, path)?;
     let logs = LogDir::new(store.root().path().join("log"));
-    let mut text = tempfile::tempfile().while_doing(|| "cannot make a temporary file".to_owned())?;
-    let mut printed = 0;
-    loop {
-        text.set_len(0)
-            .and_then(|()| text.rewind())
-            .while_doing(|| "cannot use a temporary file".to_owned())?;
-        logs.read(&drv, &mut text)
+    let mut lines = JsonLines { drv: store.dir().print(&drv), ui, begun: Vec::new() };
+    let mut plain = io::stdout().lock();
+    let out: &mut dyn Write = if ui.json() { &mut lines } else { &mut plain };
+    let written =
+        if args.follow { logs.follow(&drv, || runs(&store, &drv), out) } else { logs.read(&drv, out) };
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitStatus::Success),
+        other => other
             .while_doing(|| format!("cannot read the log of `{}`", drv.name()))
+            .map(|()| lines.end())
+            .map(|()| ExitStatus::Success)
             .map_err(|error| {
                 error.hint("only builds on this machine leave a log; name the derivation or its output")
-            })?;
-        text.seek(SeekFrom::Start(printed)).while_doing(|| "cannot use a temporary file".to_owned())?;
-        let mut rest = Vec::new();
-        text.read_to_end(&mut rest).while_doing(|| "cannot use a temporary file".to_owned())?;
-        printed += rest.len() as u64;
-        let more = args.follow && runs(&store, &drv)?;
-        if ui.json() {
-            // The end of a line that is being written comes with the next round.
-            let whole = if more {
-                rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
-            } else {
-                rest.len()
-            };
-            printed -= (rest.len() - whole) as u64;
-            for line in rest[..whole].split_inclusive(|byte| *byte == b'\n') {
-                let line = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
-                ui.print_json(&serde_json::json!({ "derivation": store.dir().print(&drv), "line": line }))?;
+            }),
+    }
+}
+
+/// Says each line as an object of its own.
+struct JsonLines<'a> {
+    drv: String,
+    ui: &'a Ui,
+    /// A line whose end has not come.
+    begun: Vec<u8>,
+}
+
+impl JsonLines<'_> {
+    fn line(&self, line: &[u8]) -> io::Result<()> {
+        let line = String::from_utf8_lossy(line);
+        let value = serde_json::json!({ "derivation": self.drv, "line": line });
+        self.ui.print_json(&value).map_err(|error| io::Error::other(error.message))
+    }
+
+    fn end(&self) {
+        if !self.begun.is_empty() {
+            drop(self.line(&self.begun));
+        }
+    }
+}
+
+impl Write for JsonLines<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.begun.extend(piece.strip_suffix(b"\n").unwrap_or(piece));
+            if piece.ends_with(b"\n") {
+                self.line(&self.begun)?;
+                self.begun.clear();
             }
-        } else {
-            ui.print_raw(&rest)?;
         }
-        if !more {
-            return Ok(ExitStatus::Success);
-        }
-        std::thread::sleep(Duration::from_millis(300));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -79,14 +96,8 @@ pub(super) fn derivation_of(store: &Store, path: StorePath) -> Result<StorePath,
 }
 
 /// Whether somebody holds the lock of one of its outputs, as a build does.
-fn runs(store: &Store, drv: &StorePath) -> Result<bool, CliError> {
-    let derivation = store.read_derivation(drv)?;
-    for output in derivation.outputs.values() {
-        if let Some(path) = output.path()
-            && store.try_lock_output(path)?.is_none()
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+fn runs(store: &Store, drv: &StorePath) -> bool {
+    let Ok(derivation) = store.read_derivation(drv) else { return false };
+    let paths = derivation.outputs.values().filter_map(|output| output.path());
+    paths.into_iter().any(|path| matches!(store.try_lock_output(path), Ok(None)))
 }

@@ -38,10 +38,8 @@ impl<'a> Lines<'a> {
         if lines.is_empty() {
             return;
         }
-        let title = format!("log of {name}");
         // One write: other builds' lines must not get into the fold.
-        let text = format!("{}\n{}\n{}", ci.open(&title), lines.join("\n"), ci.close(&title));
-        self.say(&text);
+        self.say(&ci.fold(&format!("log of {name}"), &lines));
     }
 }
 

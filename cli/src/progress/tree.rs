@@ -23,8 +23,22 @@ pub struct Tree<'a> {
 struct State {
     total: usize,
     done: usize,
-    running: BTreeMap<StorePath, ProgressBar>,
+    running: BTreeMap<StorePath, Running>,
     head: Option<ProgressBar>,
+}
+
+struct Running {
+    bar: ProgressBar,
+    /// What it is: `build hello`.
+    title: String,
+}
+
+impl Running {
+    /// Shows what it does now. Title and words are one message: only a message is cut where the
+    /// terminal ends, and a line that goes on below would be left behind.
+    fn tell(&self, doing: &str) {
+        self.bar.set_message(format!("{}  {doing}", self.title));
+    }
 }
 
 const TICK: Duration = Duration::from_millis(120);
@@ -46,14 +60,15 @@ impl<'a> Tree<'a> {
 
     fn start(&self, state: &mut State, drv: StorePath, name: &str, activity: Activity) {
         let bar = self.bars.add(ProgressBar::new_spinner());
-        bar.set_style(self.style("  {spinner} {prefix} {elapsed:>4} {wide_msg}"));
-        bar.set_prefix(format!("{} {name}", verb(activity)));
+        bar.set_style(self.style("  {spinner} {elapsed:>4} {wide_msg}"));
         bar.enable_steady_tick(TICK);
-        state.running.insert(drv, bar);
+        let running = Running { bar, title: format!("{} {name}", verb(activity)) };
+        running.tell("");
+        state.running.insert(drv, running);
     }
 
     fn finish(&self, state: &mut State, drv: &StorePath) {
-        if let Some(bar) = state.running.remove(drv) {
+        if let Some(Running { bar, .. }) = state.running.remove(drv) {
             bar.finish_and_clear();
             self.bars.remove(&bar);
         }
@@ -91,13 +106,13 @@ impl EventSink for Tree<'_> {
             }
             Event::Started { drv, name, activity, .. } => self.start(&mut state, drv, &name, activity),
             Event::Log { drv, line } => {
-                if let Some(bar) = state.running.get(&drv) {
-                    bar.set_message(line);
+                if let Some(running) = state.running.get(&drv) {
+                    running.tell(&line);
                 }
             }
             Event::Progress { drv, done_bytes, total_bytes } => {
-                if let Some(bar) = state.running.get(&drv) {
-                    bar.set_message(match total_bytes {
+                if let Some(running) = state.running.get(&drv) {
+                    running.tell(&match total_bytes {
                         Some(total) => format!("{} of {}", human_size(done_bytes), human_size(total)),
                         None => human_size(done_bytes),
                     });
@@ -119,7 +134,7 @@ impl EventSink for Tree<'_> {
                 self.say(&super::difference_lines(&output, &files, kept.as_deref()).join("\n"));
             }
             Event::Summary { .. } => {
-                for bar in state.running.values().chain(&state.head) {
+                for bar in state.running.values().map(|running| &running.bar).chain(&state.head) {
                     bar.finish_and_clear();
                 }
                 state.running.clear();

@@ -18,6 +18,11 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let store = crate::store::open_for(global)?;
     let only = super::parse_paths(&store, &args.paths)?;
     let report = store.gc(&GcOptions { only: Some(only), ..GcOptions::default() })?;
+    if ui.json() {
+        let deleted: Vec<_> = report.dead.iter().map(|path| store.dir().print(path)).collect();
+        ui.print_json(&serde_json::json!({ "deleted": deleted, "freedBytes": report.freed_bytes }))?;
+        return Ok(ExitStatus::Success);
+    }
     super::print_paths(&store, &report.dead, ui)?;
     ui.note(&format!("{} freed", human_size(report.freed_bytes)));
     Ok(ExitStatus::Success)

@@ -32,7 +32,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     if !args.no_closure {
         paths = store.closure_of(paths)?;
     }
-    let count = paths.len();
+    let written: Vec<String> = paths.iter().map(|path| store.dir().print(path)).collect();
     match &args.output {
         Some(file) => {
             let failed = || format!("cannot write `{}`", file.display());
@@ -50,6 +50,12 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             to.flush().while_doing(|| "cannot write to standard output".to_owned())?;
         }
     }
-    ui.note(&format!("{count} objects written"));
+    match &args.output {
+        // Standard output is the stream itself otherwise.
+        Some(file) if ui.json() => {
+            ui.print_json(&serde_json::json!({ "file": file, "written": written }))?;
+        }
+        _ => ui.note(&format!("{} objects written", written.len())),
+    }
     Ok(ExitStatus::Success)
 }

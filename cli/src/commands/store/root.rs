@@ -32,7 +32,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let store = crate::store::open_for(global)?;
     if let Some(name) = &args.remove {
         return match store.remove_root(name)? {
-            true => Ok(ExitStatus::Success),
+            true => tell(ui, &serde_json::json!({ "removed": name })),
             false => Err(CliError::failed(format!("there is no root `{name}`"))),
         };
     }
@@ -42,6 +42,14 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         (None, Some(name)) => store.add_root(name, &path)?,
         (None, None) => return Err(CliError::usage("expected `--link` or `--name`")),
     }
-    ui.detail(&format!("`{}` is kept", store.dir().print(&path)));
+    let path = store.dir().print(&path);
+    ui.detail(&format!("`{path}` is kept"));
+    tell(ui, &serde_json::json!({ "path": path, "link": args.link, "name": args.name }))
+}
+
+fn tell(ui: &Ui, done: &serde_json::Value) -> Result<ExitStatus, CliError> {
+    if ui.json() {
+        ui.print_json(done)?;
+    }
     Ok(ExitStatus::Success)
 }

@@ -1,0 +1,485 @@
+//! `ampoule realise` and what belongs to it, as a person and a CI job meet them: exit codes, links, ^C,
+//! the live tree on a terminal, logs that are followed, a shell in a build's sandbox.
+
+mod terminal;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use terminal::Terminal;
+
+/// Derivations that behave in every way, built by a static shell.
+const PROJECT: &str = r#"
+{ mark ? "" }:
+let
+  tools = ./tools;
+  build = name: extra: script: derivation ({
+    inherit name mark;
+    system = builtins.currentSystem;
+    builder = "${tools}/sh";
+    args = [ "-c" script ];
+    PATH = "${tools}";
+  } // extra);
+  promised = {
+    outputHashAlgo = "sha256";
+    outputHashMode = "flat";
+    outputHash = "0000000000000000000000000000000000000000000000000000000000000000";
+  };
+in rec {
+  good = build "good" { } "echo said; echo good > $out";
+  two = build "two" { outputs = [ "out" "doc" ]; } "echo a > $out; echo b > $doc";
+  fails = build "fails" { } "echo one; echo '::error::forged'; echo kept > left-behind; exit 3";
+  needs-failure = build "needs-failure" { } "cat ${fails} > $out";
+  sleeps = build "sleeps-${mark}" { } "echo waiting ${mark}; sleep 1000 & sleep 1000";
+  talks = build "talks" { } "echo first word; sleep 3; echo last word; echo > $out";
+  random = build "random" { } "cat /proc/sys/kernel/random/uuid > $out";
+  wrong-hash = build "wrong-hash" promised "echo other > $out";
+  no-wall = build "no-wall" { __noChroot = true; } "echo > $out";
+  fetched = derivation (promised // {
+    name = "fetched";
+    system = "builtin";
+    builder = "builtin:fetchurl";
+    url = "http://127.0.0.1:9/fetched";
+  });
+  several = build "several" { } "cat ${good} ${fails} ${random} > $out";
+  long = build "a-name-that-is-longer-than-a-narrow-terminal-is-wide-${mark}" { }
+    "echo a line of the log that is also longer than a narrow terminal is wide, by far; sleep 4; echo > $out";
+  structured = build "structured" {
+    __structuredAttrs = true;
+    exportReferencesGraph.graph = [ good ];
+    outputChecks.out.maxSize = 100000;
+    list = [ 1 "two" ];
+  } "${out-of-json} cat < $NIX_ATTRS_JSON_FILE > $out";
+  too-large = build "too-large" {
+    __structuredAttrs = true;
+    outputChecks.out.maxSize = 10;
+  } "${out-of-json} echo more than ten bytes > $out";
+  refers = build "refers" {
+    __structuredAttrs = true;
+    outputChecks.out.disallowedReferences = [ good ];
+    input = good;
+  } "${out-of-json} echo ${good} > $out";
+  # Without a shell that knows arrays.
+  out-of-json = ''
+    export PATH=${tools}
+    out=$(grep -o '"outputs":{"out":"[^"]*' $NIX_ATTRS_JSON_FILE | cut -d'"' -f6)
+  '';
+}
+"#;
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Option<Self> {
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().map(Path::new).find(|path| path.exists());
+        let Some(busybox) = busybox else {
+            eprintln!("skipped: no busybox");
+            return None;
+        };
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let tools = dir.path().join("project/tools");
+        std::fs::create_dir_all(&tools).expect("made");
+        std::fs::copy(busybox, tools.join("busybox")).expect("copied");
+        for applet in ["sh", "cat", "sleep", "ls", "grep", "cut", "stty", "env"] {
+            std::os::unix::fs::symlink("busybox", tools.join(applet)).expect("linked");
+        }
+        std::fs::write(dir.path().join("project/default.img"), PROJECT).expect("written");
+        Some(Self { dir })
+    }
+
+    fn work(&self) -> PathBuf {
+        self.dir.path().join("project")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ampoule"));
+        command
+            .arg("--store")
+            .arg(self.dir.path().join("store"))
+            .args(args)
+            .current_dir(self.work())
+            .env_clear()
+            .env("HOME", self.dir.path())
+            .env("PATH", "/usr/bin:/bin")
+            .env("TERM", "xterm")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("it runs")
+    }
+
+    /// Realises one attribute, without a link.
+    fn realise(&self, attribute: &str, more: &[&str]) -> Output {
+        let mut args = vec!["realise", "--no-out-link", "-A", attribute];
+        args.extend(more);
+        args.push(".");
+        self.run(&args)
+    }
+
+    fn drv_of(&self, attribute: &str) -> String {
+        let output = self.run(&["instantiate", "-A", attribute, "."]);
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// A word that no other process of this machine has in its command line.
+    fn mark(&self) -> String {
+        static MARKS: AtomicUsize = AtomicUsize::new(0);
+        format!("m{}-{}", std::process::id(), MARKS.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(Command::new("chmod").arg("-R").arg("u+rwX").arg(self.dir.path()).status());
+    }
+}
+
+/// A place, or the end of the test.
+macro_rules! place {
+    () => {
+        match Place::new() {
+            Some(place) => place,
+            None => return,
+        }
+    };
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[track_caller]
+fn check_exit(output: &Output, code: i32, words: &[&str]) {
+    let text = said(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "expected `{word}` in:\n{text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn each_exit_code_says_whose_fault_it_was() {
+    let place = place!();
+    check_exit(&place.realise("good", &[]), 0, &["done good"]);
+    check_exit(&place.run(&["realise", "-E", "throw \"no\""]), 1, &["no"]);
+    check_exit(&place.run(&["realise", "--no-such-flag"]), 2, &["--no-such-flag"]);
+    check_exit(&place.realise("fetched", &["--offline"]), 3, &["`fetched`", "--offline"]);
+    std::fs::write(
+        place.work().join("ampoule.toml"),
+        "[debian]\nsuite = \"bookworm\"\n[debian.packages]\nrun = [\"hello\"]\n",
+    )
+    .expect("written");
+    check_exit(&place.run(&["lock", "--check"]), 4, &["ampoule.lock"]);
+    std::fs::remove_file(place.work().join("ampoule.toml")).expect("removed");
+    check_exit(&place.realise("no-wall", &[]), 5, &["`__noChroot`"]);
+    check_exit(&place.realise("fails", &[]), 100, &["`fails`", "> one", "ampoule log", "ampoule debug"]);
+    let mark = place.mark();
+    let timed = place.realise("sleeps", &["--timeout", "1", "--argstr", "mark", &mark]);
+    check_exit(&timed, 101, &["timed out after 1 second", "--timeout"]);
+    let silent = place.realise("sleeps", &["--max-silent", "1", "--argstr", "mark", &mark]);
+    check_exit(&silent, 101, &["of silence", "--max-silent"]);
+    check_exit(&place.realise("wrong-hash", &[]), 102, &["specified: ", "got: "]);
+    check_exit(&place.realise("random", &[]), 0, &[]);
+    check_exit(&place.realise("random", &["--check"]), 104, &["random", "not the same"]);
+    assert!(!is_running(&mark));
+}
+
+#[test]
+fn the_error_as_json_has_the_same_code() {
+    let place = place!();
+    let output = place.run(&["--json", "realise", "--no-out-link", "-A", "fails", "."]);
+    assert_eq!(output.status.code(), Some(100));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let events: Vec<&str> = text.lines().filter(|line| line.starts_with('{')).collect();
+    assert_eq!(events.len(), text.lines().count(), "every line is an event: {text}");
+    assert!(text.contains("\"log_tail\":[\"one\""), "{text}");
+}
+
+/// Whether any process has this word in its command line or environment.
+fn is_running(mark: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").expect("/proc");
+    processes.flatten().any(|entry| {
+        let has = |file: &str| {
+            std::fs::read(entry.path().join(file))
+                .is_ok_and(|text| String::from_utf8_lossy(&text).contains(mark))
+        };
+        entry.file_name().to_string_lossy().parse::<u32>().is_ok_and(|pid| pid != std::process::id())
+            && (has("cmdline") || has("environ"))
+    })
+}
+
+#[track_caller]
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < terminal::PATIENCE, "waiting until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill");
+    assert!(status.success());
+}
+
+/// Case 68: a signal ends it within a second, and nothing is left: no process, no directory, no lock.
+#[test]
+fn case_68_signals_leave_nothing_running() {
+    let place = place!();
+    for (name, code) in [("-INT", 130), ("-TERM", 130), ("-HUP", 130)] {
+        let mark = place.mark();
+        let args = ["realise", "--no-out-link", "-A", "sleeps", "--argstr", "mark", &mark, "."];
+        let child =
+            place.command(&args).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
+        wait_until("it builds", || is_running(&format!("sleeps-{mark}")));
+        std::thread::sleep(Duration::from_millis(100));
+        let began = Instant::now();
+        signal(&child, name);
+        let output = child.wait_with_output().expect("it ends");
+        let took = began.elapsed();
+        assert_eq!(output.status.code(), Some(code), "{name}: {}", said(&output));
+        assert!(took < Duration::from_secs(1), "{name} took {took:?}");
+        assert!(!is_running(&mark), "{name}");
+        for dir in ["tmp", "build", "leases"] {
+            let left = std::fs::read_dir(place.dir.path().join("store").join(dir)).expect("there").count();
+            assert_eq!(left, 0, "{name}: something is left in {dir}");
+        }
+    }
+}
+
+#[test]
+fn what_is_at_the_links_place_is_refused_before_anything_is_built() {
+    let place = place!();
+    std::fs::create_dir(place.work().join("result")).expect("made");
+    let refused = place.run(&["realise", "-A", "good", "."]);
+    check_exit(&refused, 2, &["`result` is there already, and is a directory", "-o LINK", "--no-out-link"]);
+    assert!(!said(&refused).contains("build good"), "{}", said(&refused));
+    std::fs::write(place.work().join("taken-doc"), "mine").expect("written");
+    let refused = place.run(&["realise", "-A", "two.doc", "-o", "taken", "."]);
+    check_exit(&refused, 2, &["`taken-doc` is there already"]);
+    assert!(!said(&refused).contains("build two"), "{}", said(&refused));
+    std::os::unix::fs::symlink("/etc/hosts", place.work().join("linked")).expect("linked");
+    check_exit(&place.run(&["realise", "-A", "good", "-o", "linked", "."]), 2, &["a link to something else"]);
+    assert_eq!(std::fs::read_to_string(place.work().join("taken-doc")).expect("there"), "mine");
+    // Links of ours are replaced.
+    for attribute in ["good", "random", "good"] {
+        check_exit(&place.run(&["realise", "-A", attribute, "-o", "ours", "."]), 0, &[]);
+    }
+    let contents = std::fs::read_to_string(place.work().join("ours")).expect("a link to it");
+    assert_eq!(contents, "good\n");
+}
+
+#[test]
+fn keep_going_and_keep_failed() {
+    let place = place!();
+    let output = place.realise("several", &["--keep-going", "--keep-failed"]);
+    check_exit(&output, 100, &["done random", "which was kept"]);
+    let text = said(&output);
+    let kept = text.split("look into `").nth(1).and_then(|rest| rest.split('`').next()).expect("it is told");
+    let left = std::fs::read_to_string(Path::new(kept).join("left-behind")).expect("it is there");
+    assert_eq!(left, "kept\n");
+    // What was built is not built again.
+    check_exit(&place.realise("good", &[]), 0, &[]);
+    assert!(!said(&place.realise("random", &[])).contains("build random"));
+}
+
+#[test]
+fn services_fold_logs_and_take_no_orders_from_them() {
+    let place = place!();
+    let run = |variable: &str, attribute: &str| {
+        let mut command = place.command(&["realise", "--no-out-link", "-A", attribute, "."]);
+        said(&command.env(variable, "true").output().expect("it runs"))
+    };
+    let text = run("GITHUB_ACTIONS", "fails");
+    let lines: Vec<&str> = text.lines().collect();
+    let at = |line: &str| {
+        lines.iter().position(|found| *found == line).unwrap_or_else(|| panic!("{line}: {text}"))
+    };
+    let forged = at("::error::forged");
+    assert!(at("::group::log of fails") < forged && forged < at("::endgroup::"));
+    let stop = lines[..forged].iter().rev().find_map(|line| line.strip_prefix("::stop-commands::"));
+    let word = stop.unwrap_or_else(|| panic!("{text}"));
+    assert!(forged < at(&format!("::{word}::")), "{text}");
+    assert!(text.contains("::error::`fails`: "), "{text}");
+    let text = run("GITLAB_CI", "fails");
+    assert!(text.contains("section_start:") && text.contains(":log_of_fails[collapsed=true]"), "{text}");
+    assert!(text.contains("section_end:"), "{text}");
+}
+
+#[test]
+fn a_log_is_followed_to_its_end() {
+    let place = place!();
+    let drv = place.drv_of("talks");
+    let mut build = place
+        .command(&["-q", "realise", "--no-out-link", "-A", "talks", "."])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it runs");
+    wait_until("it builds", || {
+        let dir = place.dir.path().join("store/log");
+        std::fs::read_dir(dir).is_ok_and(|mut shards| shards.next().is_some())
+    });
+    let began = Instant::now();
+    let mut follow = place.command(&["log", "-f", &drv]).stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(follow.stdout.take().expect("piped")));
+    let first = lines.next().expect("a line").expect("text");
+    assert_eq!(first, "first word");
+    assert!(build.try_wait().expect("a child").is_none(), "the first word comes while it builds");
+    assert_eq!(lines.next().expect("a line").expect("text"), "last word");
+    assert!(lines.next().is_none());
+    assert!(follow.wait().expect("it ends").success());
+    assert!(began.elapsed() < terminal::PATIENCE);
+    assert!(build.wait().expect("it ends").success());
+    let whole = place.run(&["log", &drv]);
+    assert_eq!(String::from_utf8_lossy(&whole.stdout), "first word\nlast word\n");
+    let none = place.run(&["log", &place.drv_of("good")]);
+    check_exit(&none, 1, &["cannot read the log of", "help:"]);
+}
+
+#[test]
+fn structured_attributes_graphs_and_checks() {
+    let place = place!();
+    let made = place.realise("structured", &[]);
+    check_exit(&made, 0, &[]);
+    let path = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+    let text = std::fs::read_to_string(path).expect("the attributes");
+    let good = String::from_utf8_lossy(&place.realise("good", &[]).stdout).trim().to_owned();
+    let good = good.rsplit('/').next().expect("a name").to_owned();
+    for part in ["\"list\":[1,\"two\"]", "\"graph\":[{\"closureSize\":", &good, "\"references\":[]"] {
+        assert!(text.contains(part), "expected `{part}` in {text}");
+    }
+    check_exit(&place.realise("too-large", &[]), 100, &["too-large", "`maxSize` is 10"]);
+    check_exit(&place.realise("refers", &[]), 100, &["refers", &good, "not allowed"]);
+}
+
+// ---- on a terminal ----------------------------------------------------------------------------
+
+fn in_terminal(place: &Place, columns: usize, args: &[&str], vars: &[(&str, &str)]) -> Terminal {
+    let mut command = place.command(args);
+    command.envs(vars.iter().copied());
+    Terminal::start(command, columns)
+}
+
+#[test]
+fn the_tree_shows_what_runs_and_leaves_nothing() {
+    let place = place!();
+    let terminal = in_terminal(&place, 60, &["realise", "--no-out-link", "-A", "talks", "."], &[]);
+    terminal.wait_until("what runs", |screen| {
+        screen.lines().any(|line| line.contains("build talks") && line.contains("first word"))
+    });
+    terminal.wait_until("since when", |screen| {
+        screen.lines().any(|line| line.contains("build talks") && line.contains("1s"))
+    });
+    let screen = std::sync::Arc::clone(&terminal.screen);
+    let (code, text) = terminal.end();
+    assert_eq!(code, 0);
+    // The result is longer than a line.
+    let path = text.replace('\n', "");
+    assert!(path.starts_with('/') && path.ends_with("-talks"), "only the result is left:\n{text}");
+    assert!(!screen.lock().expect("no test panics here").is_coloured);
+}
+
+#[test]
+fn the_tree_fits_the_terminal_also_when_its_size_changes() {
+    let place = place!();
+    let args = ["realise", "--no-out-link", "-A", "long", "."];
+    let terminal = in_terminal(&place, 40, &args, &[]);
+    let runs = |screen: &str| screen.lines().any(|line| line.contains("build a-name"));
+    terminal.wait_until("what runs", runs);
+    // The head, and a line for the build: cut, not continued below.
+    let check_lines = |columns: usize| {
+        let text = terminal.text();
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        assert!(lines.len() == 2 && lines[1].contains("build a-name"), "{text}");
+        assert!(lines.iter().all(|line| line.chars().count() <= columns), "{text}");
+    };
+    check_lines(40);
+    terminal.resize(30);
+    std::thread::sleep(Duration::from_millis(500));
+    check_lines(30);
+    terminal.resize(200);
+    terminal.wait_for("by far");
+    let (code, text) = terminal.end();
+    assert_eq!(code, 0, "{text}");
+    assert!(!text.contains("build a-name"), "nothing of the tree is left:\n{text}");
+}
+
+#[test]
+fn a_failure_stays_on_the_screen_in_colour_or_without() {
+    let place = place!();
+    let args = ["realise", "--no-out-link", "-A", "fails", "."];
+    for (vars, coloured) in [(&[][..], true), (&[("NO_COLOR", "1")][..], false)] {
+        let terminal = in_terminal(&place, 200, &args, vars);
+        let screen = std::sync::Arc::clone(&terminal.screen);
+        let (code, text) = terminal.end();
+        assert_eq!(code, 100, "{text}");
+        assert!(text.starts_with("error: `fails`: "), "{text}");
+        assert!(text.contains("  > one") && text.contains("ampoule log "), "{text}");
+        assert!(!text.contains("build fails") && !text.contains("to build"), "{text}");
+        assert_eq!(screen.lock().expect("no test panics here").is_coloured, coloured);
+    }
+    let terminal = in_terminal(&place, 200, &args, &[("TERM", "dumb")]);
+    let (_, text) = terminal.end();
+    assert!(text.starts_with("plan: 1 to build"), "lines where nothing can be drawn:\n{text}");
+}
+
+#[test]
+fn control_c_on_a_terminal() {
+    let place = place!();
+    let mark = place.mark();
+    let args = ["realise", "--no-out-link", "-A", "sleeps", "--argstr", "mark", &mark, "."];
+    let mut terminal = in_terminal(&place, 100, &args, &[]);
+    terminal.wait_for("waiting m");
+    let began = Instant::now();
+    terminal.type_in("\u{3}");
+    let (code, text) = terminal.end();
+    assert_eq!(code, 130, "{text}");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(!is_running(&mark));
+    assert!(!text.contains("build sleeps"), "nothing of the tree is left:\n{text}");
+}
+
+#[test]
+fn a_person_in_the_sandbox_has_a_terminal() {
+    let place = place!();
+    let drv = place.drv_of("good");
+    let mut terminal = in_terminal(&place, 90, &["debug", &drv], &[]);
+    terminal.wait_for("~ $");
+    terminal.type_in("stty size; echo at $PWD; ls -A / | grep -c .\n");
+    terminal.wait_for("24 90");
+    terminal.wait_for("at /build");
+    terminal.resize(70);
+    std::thread::sleep(Duration::from_millis(500));
+    terminal.type_in("stty size\n");
+    terminal.wait_for("24 70");
+    // ^C ends what runs inside, not the command.
+    terminal.type_in("sleep 1000\n");
+    std::thread::sleep(Duration::from_millis(300));
+    terminal.type_in("\u{3}");
+    terminal.type_in("echo still $((40 + 2)) here\n");
+    terminal.wait_for("still 42 here");
+    terminal.type_in("exit 7\n");
+    let (code, text) = terminal.end();
+    assert_eq!(code, 7, "{text}");
+}
+
+#[test]
+fn one_command_in_the_sandbox() {
+    let place = place!();
+    let output = place.run(&["debug", &place.drv_of("good"), "--", "env"]);
+    check_exit(&output, 0, &["NIX_BUILD_TOP=/build", "HOME=/homeless-shelter"]);
+    let output = place.run(&["debug", &place.drv_of("good"), "--", "sh", "-c", "exit 9"]);
+    check_exit(&output, 9, &[]);
+    let output = place.run(&["debug", &place.drv_of("good"), "--", "nothing-of-that-name"]);
+    check_exit(&output, 5, &["nothing-of-that-name"]);
+    let output = place.run(&["debug", &place.drv_of("fetched")]);
+    check_exit(&output, 100, &["without a sandbox"]);
+}
