@@ -44,11 +44,15 @@ pub fn eval_error(ev: &mut Evaluator, error: &EvalError, sources: &SourceMap, sh
         }
         told += same.len();
     }
-    let hidden = error.frames().len().saturating_sub(told);
+    // Which part of an expression it was is not worth asking for alone.
+    let frames = error.frames().iter().filter(|frame| show_trace || !frame.is_detail).count();
+    let hidden = frames.saturating_sub(told);
     if hidden > 0 {
         lines.push(format!("  … {hidden} more; --show-trace shows them"));
     }
-    let _ = writeln!(std::io::stderr().lock(), "{}", lines.join("\n"));
+    if !lines.is_empty() {
+        let _ = writeln!(std::io::stderr().lock(), "{}", lines.join("\n"));
+    }
 }
 
 /// Whether a frame is in a file of the user's, not in the library.
@@ -69,7 +73,7 @@ fn is_library(ev: &Evaluator, file: FileId) -> bool {
 /// is not theirs to mend. With the whole trace both places are shown.
 fn blame_user(ev: &Evaluator, error: &EvalError, diagnostic: &mut Diagnostic, show_trace: bool) {
     let Some(inside) = diagnostic.primary.take_if(|label| is_library(ev, label.at.file)) else { return };
-    // The innermost frame of the user's.
+    // The innermost frame of the user's: if all that failed is the library's, the file that it came from.
     let call = error.frames().iter().find(|frame| is_users(ev, frame));
     let Some(at) = call.and_then(|frame| ev.file_span(frame.place)) else {
         diagnostic.primary = Some(inside);

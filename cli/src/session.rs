@@ -337,7 +337,11 @@ impl Session {
                     entry = Some((number / paths, value));
                     let is_file = matches!(self.entries[number / paths], Entry::File(_));
                     let (value, is_file) = match self.attributes.get(number % paths) {
-                        Some(path) => (ev.select_path(value, path, &arguments)?, false),
+                        Some(path) => {
+                            let selected = ev.select_path(value, path, &arguments).map_err(Problem::Eval);
+                            let from = &self.entries[number / paths];
+                            (selected.map_err(|problem| from_entry(ev, problem, from))?, false)
+                        }
                         None => (value, is_file),
                     };
                     let calls = !self.shows_functions || !self.arguments.is_empty() || is_file;
@@ -345,7 +349,8 @@ impl Session {
                 }
             };
             known = Some((number, value));
-            done(task, each(ev, value, &arguments, Part { index: task % parts, of: parts })?)?;
+            let result = each(ev, value, &arguments, Part { index: task % parts, of: parts });
+            done(task, result.map_err(|problem| from_entry(ev, problem, &self.entries[number / paths]))?)?;
         }
         Ok(())
     }
@@ -442,6 +447,18 @@ impl Session {
 fn is_policys(ev: &Evaluator, error: &EvalError) -> bool {
     let file = Path::new(crate::world::STD_DIR).join("stdenv/check-meta.img");
     ev.file_span(error.place()).is_some_and(|at| Path::new(ev.settings().sources.get(at.file).name()) == file)
+}
+
+/// Says which file a value came from that failed after the file was evaluated: what waits in it may be all the
+/// library's.
+fn from_entry(ev: &mut Evaluator, problem: Problem, entry: &Entry) -> Problem {
+    match (problem, entry) {
+        (Problem::Eval(error), Entry::File(path)) => match ev.import_path(path) {
+            Ok(file) => Problem::Eval(ev.in_file(error, &file)),
+            Err(_) => Problem::Eval(error),
+        },
+        (problem, _) => problem,
+    }
 }
 
 /// Whether a value is a function with a named argument that neither has a default nor is given.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ampoule_lang::resolve::{Body, Constants, Deferred, How, Place, resolve, resolve_deferred};
-use ampoule_lang::{Diagnostic, FileSpan, Position, Source, Span, Symbol};
+use ampoule_lang::{Diagnostic, FileId, FileSpan, Position, Source, Span, Symbol};
 
 use crate::error::{EvalError, EvalResult};
 use crate::evaluator::Evaluator;
@@ -213,13 +213,19 @@ impl Evaluator {
         }
         self.check_depth()?;
         let body = self.compile_file(&resolved, &[])?;
-        let value = self.eval_body(body).map_err(|error| {
-            error.in_part(format!("while evaluating the file '{}':", resolved.display()), Place::NONE)
-        })?;
+        let value = self.eval_body(body).map_err(|error| self.in_file(error, &resolved))?;
         let root = self.heap.root(value);
         self.imports.insert(resolved, root);
         self.imports.insert(path.to_owned(), root);
         Ok(value)
+    }
+
+    /// Adds the file that a value came from to the trace: its start, if it was read.
+    #[cold]
+    pub fn in_file(&self, error: EvalError, path: &Path) -> EvalError {
+        let named = |&&(_, file): &&(u32, FileId)| Path::new(self.settings.sources.get(file).name()) == path;
+        let start = self.bases.iter().find(named).map_or(0, |&(base, _)| base);
+        error.in_part(format!("while evaluating the file '{}':", path.display()), Place { start, end: start })
     }
 
     /// Forgets what files contained: the next import reads them again (a REPL's reload). Values that were made of

@@ -25,7 +25,7 @@ impl Evaluator {
         frame: Frame,
         captures: Captures,
     ) -> EvalResult<Value> {
-        let mut calls = TailCalls { first: None, last: None };
+        let mut calls = TailCalls { first: None, second: None, last: None };
         match self.walk(node, frame, captures, &mut calls) {
             Ok(value) => Ok(value),
             Err(error) => Err(self.call_failed(error, &calls)),
@@ -89,6 +89,9 @@ impl Evaluator {
                         calls.first = Some(call);
                         new
                     } else {
+                        if own_calls == 1 {
+                            calls.second = Some(call);
+                        }
                         self.reuse(frame, new, lambda, body, &mut own_calls)?
                     };
                     own_calls += 1;
@@ -266,14 +269,17 @@ impl Evaluator {
         holds.map_err(|error| error.in_part(part, place))
     }
 
-    /// Adds the calls whose bodies failed to the trace: the last, and the first, which may be the user's
-    /// where the last is the library's.
+    /// Adds the calls whose bodies failed to the trace: the last, and the first two: of a function of the user's that
+    /// the library calls and that calls the library, the second is the user's.
     #[cold]
     #[inline(never)]
     fn call_failed(&self, error: EvalError, calls: &TailCalls) -> EvalError {
         let (Some(first), Some(last)) = (calls.first, calls.last) else { return error };
         // Arguments that do not fit are the call's fault; what goes wrong in the body is not.
-        let error = self.in_call(error.at(last.place), last);
+        let mut error = self.in_call(error.at(last.place), last);
+        if let Some(second) = calls.second.filter(|second| !std::ptr::eq(*second, last)) {
+            error = self.in_call(error, second);
+        }
         if std::ptr::eq(first, last) { error } else { self.in_call(error, first) }
     }
 
@@ -504,9 +510,10 @@ const RIGHT_OF_OR: &str = "in the right operand of the OR (||) operator";
 const LEFT_OF_IMPL: &str = "in the left operand of the IMPL (->) operator";
 const RIGHT_OF_IMPL: &str = "in the right operand of the IMPL (->) operator";
 
-/// The first and the last of the calls that were made in tail position one after the other.
+/// The first, the second and the last of the calls that were made in tail position one after the other.
 struct TailCalls {
     first: Option<&'static Call<'static, Words>>,
+    second: Option<&'static Call<'static, Words>>,
     last: Option<&'static Call<'static, Words>>,
 }
 

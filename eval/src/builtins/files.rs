@@ -202,12 +202,16 @@ impl EvalError {
     }
 }
 
+/// What to do about a file whose name cannot be that of a store object.
+const OTHER_NAME: &str = "name it: `builtins.path { path = …; name = \"…\"; }`";
+
 impl EvalError {
     /// A path could not be added to the store.
     #[cold]
     pub(crate) fn adding(world: &dyn crate::world::World, error: &std::io::Error, path: &Path) -> Self {
         match world.file_type(path) {
             Ok(None) => Self::file(&std::io::ErrorKind::NotFound.into(), path),
+            _ if check_name(&base_name(path)).is_err() => Self::file(error, path).help(OTHER_NAME),
             _ => Self::file(error, path),
         }
     }
@@ -453,10 +457,8 @@ struct Addition {
 
 fn add(ev: &mut Evaluator, addition: &Addition) -> EvalResult<Value> {
     if let Err(error) = check_name(&addition.name) {
-        return Err(EvalError::invalid(format!(
-            "path '{}' is not a valid store path: {error}",
-            addition.name
-        )));
+        let words = format!("path '{}' is not a valid store path: {error}", addition.name);
+        return Err(EvalError::invalid(words).help(OTHER_NAME));
     }
     let world = ev.world();
     let mut failed = None;
