@@ -14,6 +14,6 @@ pub mod lock;
 pub mod locking;
 pub mod manifest;
 
-pub use lock::{LockError, LockFile, LockedPackage};
-pub use locking::{Archive, ArchiveError, LockingError, NewerVersion, lock_debian, security_updates};
+pub use lock::{Change, LockError, LockFile, LockedPackage};
+pub use locking::{Archive, ArchiveError, Locked, LockingError, NewerVersion, lock_debian, security_updates};
 pub use manifest::{DebianSection, Manifest, ManifestError};

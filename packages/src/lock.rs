@@ -137,7 +137,48 @@ pub struct LockedWhy {
     pub others: Vec<String>,
 }
 
+/// A package that is new, gone, or of another version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Architecture that it was resolved for.
+    pub platform: String,
+    /// List of names that it was resolved for.
+    pub use_name: String,
+    /// Binary package.
+    pub name: String,
+    /// Its version before.
+    pub before: Option<String>,
+    /// Its version now.
+    pub after: Option<String>,
+}
+
 impl LockFile {
+    /// What differs from an older lock, sorted by platform, use and name.
+    pub fn changes_since(&self, old: &Self) -> Vec<Change> {
+        let mut versions: BTreeMap<(&str, &str, &str), (Option<&str>, Option<&str>)> = BTreeMap::new();
+        fn key(package: &LockedPackage) -> (&str, &str, &str) {
+            (&package.platform, &package.use_name, &package.name)
+        }
+        for package in &old.packages {
+            versions.entry(key(package)).or_default().0 = Some(&package.version);
+        }
+        for package in &self.packages {
+            versions.entry(key(package)).or_default().1 = Some(&package.version);
+        }
+        let changed = versions.into_iter().filter(|(_, (before, after))| before != after);
+        let change = |((platform, use_name, name), (before, after)): (
+            (&str, &str, &str),
+            (Option<&str>, Option<&str>),
+        )| Change {
+            platform: platform.to_owned(),
+            use_name: use_name.to_owned(),
+            name: name.to_owned(),
+            before: before.map(str::to_owned),
+            after: after.map(str::to_owned),
+        };
+        changed.map(change).collect()
+    }
+
     /// Reads a lock file and checks its checksum.
     ///
     /// # Errors

@@ -9,8 +9,8 @@ use ampoule_net::{Client, ClientConfig, Request};
 use ampoule_packages::debian::{Kept, Keyring};
 use ampoule_packages::locking::Refresh;
 use ampoule_packages::{
-    Archive, ArchiveError, DebianSection, LockError, LockFile, LockingError, Manifest, lock_debian,
-    security_updates,
+    Archive, ArchiveError, Change, DebianSection, LockError, LockFile, Locked, LockingError, Manifest,
+    NewerVersion, lock_debian, security_updates,
 };
 use ampoule_realise::fetch::{MirrorSettings, Mirrors};
 use sha2::{Digest, Sha256};
@@ -71,27 +71,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     if args.security {
         let lock = usable(old, &section)?;
         let newer = security_updates(&section, &keyring, &archive, &lock).map_err(|error| failure(&error))?;
-        if ui.json() {
-            let rows: Vec<_> = newer
-                .iter()
-                .map(|one| serde_json::json!({ "name": one.name, "source": one.source, "locked": one.locked, "available": one.available, "usedIn": one.used_in }))
-                .collect();
-            ui.print_json(&rows)?;
-        } else {
-            for one in &newer {
-                ui.print(format!(
-                    "{} {} -> {} ({})",
-                    one.name,
-                    one.locked,
-                    one.available,
-                    one.used_in.join(", ")
-                ))?;
-            }
-            if newer.is_empty() {
-                ui.note("no security update is missing");
-            }
-        }
-        return Ok(ExitStatus::Success);
+        return tell_newer(&newer, ui);
     }
     let refresh = match &args.update {
         None => Refresh::Keep,
@@ -101,6 +81,9 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let old = old.ok().flatten();
     if refresh == Refresh::Keep && old.as_ref().is_some_and(|lock| lock.check(&section).is_ok()) {
         ui.note("ampoule.lock is up to date");
+        if ui.json() {
+            ui.print_json(&serde_json::json!({ "changes": [], "choices": [] }))?;
+        }
         return Ok(ExitStatus::Success);
     }
     if let (Refresh::Names(names), Some(lock)) = (&refresh, &old) {
@@ -114,34 +97,85 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     }
     let locked =
         lock_debian(&section, &keyring, &archive, old.as_ref(), &refresh).map_err(|error| failure(&error))?;
+    write_replacing(&lock_path, &locked.lock.to_text())?;
+    tell_locked(&locked, old.as_ref(), ui)?;
+    Ok(ExitStatus::Success)
+}
+
+fn tell_newer(newer: &[NewerVersion], ui: &Ui) -> Result<ExitStatus, CliError> {
+    if ui.json() {
+        let row = |one: &NewerVersion| {
+            serde_json::json!({
+                "name": one.name, "source": one.source, "locked": one.locked, "available": one.available,
+                "usedIn": one.used_in,
+            })
+        };
+        ui.print_json(&newer.iter().map(row).collect::<Vec<_>>())?;
+        return Ok(ExitStatus::Success);
+    }
+    for one in newer {
+        let used_in = one.used_in.join(", ");
+        ui.print(format!("{} {} -> {} ({used_in})", one.name, one.locked, one.available))?;
+    }
+    if newer.is_empty() {
+        ui.note("no security update is missing");
+    }
+    Ok(ExitStatus::Success)
+}
+
+/// Says what was chosen, and what is different now.
+fn tell_locked(locked: &Locked, old: Option<&LockFile>, ui: &Ui) -> Result<(), CliError> {
+    let lock = &locked.lock;
     for note in &locked.notes {
         ui.warn(note);
     }
     for (platform, use_name, choice) in &locked.choices {
         ui.note(&format!(
-            "{}/{}: {} needs `{}`: chose {} (else {}); pin by naming another under `packages.{}`",
-            platform,
-            use_name,
+            "{platform}/{use_name}: {} needs `{}`: chose {} (else {}); pin by naming another under `packages.{use_name}`",
             choice.package,
             choice.clause,
             choice.chosen,
             choice.others.join(", "),
-            use_name
         ));
     }
-    if let Some(old) = &old {
-        tell_changes(old, &locked.lock, ui);
+    let changes = old.map(|old| lock.changes_since(old)).unwrap_or_default();
+    for change in &changes {
+        let Change { platform, use_name, name, .. } = change;
+        ui.note(&match (&change.before, &change.after) {
+            (Some(before), Some(after)) => format!("{platform}/{use_name}: {name} {before} -> {after}"),
+            (None, Some(after)) => format!("{platform}/{use_name}: {name} {after} is new"),
+            (before, None) => {
+                format!("{platform}/{use_name}: {name} {} is gone", before.as_deref().unwrap_or(""))
+            }
+        });
     }
-    write_replacing(&lock_path, &locked.lock.to_text())?;
-    let bytes: u64 = locked.lock.packages.iter().map(|package| package.size).sum();
+    let size_bytes: u64 = lock.packages.iter().map(|package| package.size).sum();
     ui.note(&format!(
         "locked {} packages, {:.1} MB, of {} as of {}",
-        locked.lock.packages.len(),
-        bytes as f64 / 1e6,
-        section.suite,
-        locked.lock.debian.date
+        lock.packages.len(),
+        size_bytes as f64 / 1e6,
+        lock.debian.suite,
+        lock.debian.date
     ));
-    Ok(ExitStatus::Success)
+    if ui.json() {
+        let choices = locked.choices.iter().map(|(platform, use_name, choice)| {
+            serde_json::json!({
+                "platform": platform, "use": use_name, "package": choice.package, "clause": choice.clause,
+                "chosen": choice.chosen, "others": choice.others,
+            })
+        });
+        let changes = changes.iter().map(|change| {
+            serde_json::json!({
+                "platform": change.platform, "use": change.use_name, "name": change.name, "before": change.before,
+                "after": change.after,
+            })
+        });
+        ui.print_json(&serde_json::json!({
+            "packages": lock.packages.len(), "sizeBytes": size_bytes, "suite": lock.debian.suite,
+            "date": lock.debian.date, "choices": choices.collect::<Vec<_>>(), "changes": changes.collect::<Vec<_>>(),
+        }))?;
+    }
+    Ok(())
 }
 
 fn check(
@@ -211,28 +245,6 @@ fn failure(error: &LockingError) -> CliError {
             told.hint("name the file of the archive's keys as `debian.keyring` in ampoule.toml")
         }
         _ => told,
-    }
-}
-
-fn tell_changes(old: &LockFile, new: &LockFile, ui: &Ui) {
-    let key = |package: &ampoule_packages::LockedPackage| {
-        (package.platform.clone(), package.use_name.clone(), package.name.clone())
-    };
-    let before: std::collections::BTreeMap<_, _> =
-        old.packages.iter().map(|one| (key(one), &one.version)).collect();
-    let after: std::collections::BTreeMap<_, _> =
-        new.packages.iter().map(|one| (key(one), &one.version)).collect();
-    for ((platform, use_name, name), version) in &after {
-        match before.get(&(platform.clone(), use_name.clone(), name.clone())) {
-            Some(old) if old == version => {}
-            Some(old) => ui.note(&format!("{platform}/{use_name}: {name} {old} -> {version}")),
-            None => ui.note(&format!("{platform}/{use_name}: {name} {version} is new")),
-        }
-    }
-    for ((platform, use_name, name), version) in &before {
-        if !after.contains_key(&(platform.clone(), use_name.clone(), name.clone())) {
-            ui.note(&format!("{platform}/{use_name}: {name} {version} is gone"));
-        }
     }
 }
 
