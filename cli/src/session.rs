@@ -284,12 +284,18 @@ impl Session {
             let parts = if values == 1 { parts } else { 1 };
             let mut whole = Vec::new();
             let work = |ev: &mut Evaluator, next: Next<'_>, done: Done<'_, R>| {
-                let done = &mut |task, result| Ok(done(task, result));
+                let done = &mut |task, result| {
+                    done(task, result);
+                    Ok(())
+                };
                 self.tasks(ev, parts, next, each, done).map_err(|_| ())
             };
             let mut take = |result| match parts {
                 1 => deliver(result),
-                _ => Ok(whole.push(result)),
+                _ => {
+                    whole.push(result);
+                    Ok(())
+                }
             };
             let world: Arc<dyn World> = self.world.clone();
             let count = values * parts;
