@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use ampoule_lang::ast::Ast;
 use ampoule_lang::resolve::Place;
 use ampoule_lang::{FileId, SourceMap, Symbol};
 use ampoule_store::StorePath;
@@ -146,8 +145,7 @@ pub struct Evaluator {
     pub(crate) globals: HashMap<Symbol, Value>,
     pub(crate) builtins_set: Value,
     pub(crate) bases: Vec<(u32, FileId)>,
-    /// Trees of files in which there are functions that were not called yet.
-    pub(crate) trees: HashMap<FileId, Arc<Ast>>,
+    pub(crate) put_off: crate::source::PutOff,
     pub(crate) imports: HashMap<PathBuf, Root>,
     pub(crate) copied: HashMap<PathBuf, StorePath>,
     pub(crate) stats: Stats,
@@ -226,8 +224,8 @@ impl Evaluator {
         let result = Self::work(&mut evaluator, work);
         // The tables stay as they are: an evaluation is the last thing that most processes do, and taking
         // a large one's contexts and derivations apart is a tenth of its time.
-        let Self { heap, contexts, imports, copied, derivations, trees, .. } = evaluator;
-        std::mem::forget((contexts, imports, copied, derivations, trees));
+        let Self { heap, contexts, imports, copied, derivations, .. } = evaluator;
+        std::mem::forget((contexts, imports, copied, derivations));
         drop(heap);
         result
     }
@@ -250,7 +248,7 @@ impl Evaluator {
             globals: HashMap::default(),
             builtins_set: nothing,
             bases: Vec::new(),
-            trees: HashMap::default(),
+            put_off: crate::source::PutOff::default(),
             imports: HashMap::default(),
             copied: HashMap::default(),
             stats: Stats::default(),

@@ -543,26 +543,6 @@ impl Ast {
         self.docs[id.0.get() as usize - 1]
     }
 
-    /// Returns the tree in no more memory than it needs: it is going to be kept.
-    #[must_use]
-    pub fn shrunk(mut self) -> Self {
-        self.exprs.shrink_to_fit();
-        self.spans.shrink_to_fit();
-        self.lists.shrink_to_fit();
-        self.parts.shrink_to_fit();
-        self.attr_paths.shrink_to_fit();
-        self.attr_names.shrink_to_fit();
-        self.attrs.shrink_to_fit();
-        self.bindings.shrink_to_fit();
-        self.dynamic_bindings.shrink_to_fit();
-        self.lambdas.shrink_to_fit();
-        self.formals.shrink_to_fit();
-        self.formal_entries.shrink_to_fit();
-        self.texts.shrink_to_fit();
-        self.docs.shrink_to_fit();
-        self
-    }
-
     /// Returns how many bytes the tree takes.
     pub fn size_bytes(&self) -> usize {
         fn of<T>(pool: &[T]) -> usize {

@@ -48,10 +48,16 @@ pub(crate) struct Builder<'s> {
 
 impl<'s> Builder<'s> {
     /// Starts a tree for `source`.
-    pub fn new(source: &'s Source, options: ParseOptions, docs: &'s RefCell<Vec<DocComment>>) -> Self {
+    /// `len` is how many bytes are going to be parsed.
+    pub fn new(
+        source: &'s Source,
+        options: ParseOptions,
+        docs: &'s RefCell<Vec<DocComment>>,
+        len: usize,
+    ) -> Self {
         let bytes = source.bytes();
         // Measured on programs of people: about 7 bytes for an expression.
-        let exprs = bytes.len() / 6;
+        let exprs = len / 6 + 4;
         let ast = Ast {
             file: source.id(),
             exprs: Vec::with_capacity(exprs),

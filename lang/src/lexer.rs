@@ -331,6 +331,14 @@ impl<'s> Lexer<'s> {
         }
     }
 
+    /// Makes a lexer of what begins at byte `at`, where a program could begin.
+    pub fn starting_at(at: usize, bytes: &'s [u8], docs: &'s std::cell::RefCell<Vec<DocComment>>) -> Self {
+        let mut lexer = Self::new(bytes, docs);
+        lexer.program.bump(at);
+        lexer.at = at;
+        lexer
+    }
+
     fn push(&mut self, mode: Mode, at: usize) {
         self.at = at;
         self.outer.push(std::mem::replace(&mut self.mode, mode));

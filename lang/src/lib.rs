@@ -34,7 +34,7 @@ mod syntax_error;
 
 pub use ast::Ast;
 pub use diagnostic::Diagnostic;
-pub use parse::{ParseOptions, Parsed, parse, parse_and_check, parse_with};
+pub use parse::{ParseOptions, Parsed, parse, parse_and_check, parse_part, parse_with};
 pub use source::{FileId, MAX_SOURCE_BYTES, Position, Source, SourceMap};
 pub use span::{FileSpan, Span, Spanned};
 pub use symbol::{Symbol, sym};

@@ -13,6 +13,7 @@ use crate::lexer::{DocComment, Lexer};
 use crate::names;
 use crate::recover::{Lexed, Refused, recover};
 use crate::source::{MAX_SOURCE_BYTES, Source};
+use crate::span::Span;
 use crate::syntax_error;
 
 lalrpop_mod!(
@@ -93,6 +94,15 @@ pub fn parse_and_check(source: &Source, options: ParseOptions) -> Result<Parsed,
     }
 }
 
+/// Parses an expression of a program that was parsed before: the one at `span`, where an [`Ast`] says that it stands.
+/// `None` if there is none.
+pub fn parse_part(source: &Source, span: Span, options: ParseOptions) -> Option<Ast> {
+    let docs = RefCell::default();
+    let bytes = &source.bytes()[..span.range().end];
+    let lexer = Lexer::starting_at(span.range().start, bytes, &docs);
+    parse_lexed(source, options, &docs, lexer, span.range().len()).parsed.map(|parsed| parsed.ast)
+}
+
 /// What became of a text.
 struct Attempt {
     /// The tree, if there is one. With errors it is not the program's, but good enough to look for more.
@@ -108,12 +118,12 @@ fn parse_any(source: &Source, options: ParseOptions) -> Attempt {
         return Attempt { parsed: None, errors: vec![errors::too_large(source)], refused: None };
     }
     let docs = RefCell::new(Vec::new());
-    parse_lexed(source, options, &docs, Lexer::new(source.bytes(), &docs))
+    parse_lexed(source, options, &docs, Lexer::new(source.bytes(), &docs), source.bytes().len())
 }
 
 /// Parses what is left of a text with errors.
 fn parse_tokens(source: &Source, options: ParseOptions, tokens: impl Iterator<Item = Lexed>) -> Attempt {
-    parse_lexed(source, options, &RefCell::default(), tokens)
+    parse_lexed(source, options, &RefCell::default(), tokens, source.bytes().len())
 }
 
 fn parse_lexed(
@@ -121,8 +131,9 @@ fn parse_lexed(
     options: ParseOptions,
     docs: &RefCell<Vec<DocComment>>,
     tokens: impl Iterator<Item = Lexed>,
+    bytes: usize,
 ) -> Attempt {
-    let mut builder = Builder::new(source, options, docs);
+    let mut builder = Builder::new(source, options, docs, bytes);
     let refused = match grammar::ProgramParser::new().parse(&mut builder, tokens) {
         Ok(root) => {
             builder.ast.root = Some(root);

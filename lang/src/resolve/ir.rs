@@ -28,8 +28,8 @@
 
 use std::cell::Cell;
 
-use crate::ast::ExprId;
 use crate::source::FileId;
+use crate::span::Span;
 use crate::symbol::Symbol;
 
 /// What the evaluator's constants are.
@@ -68,6 +68,8 @@ pub trait Constants<'a, R: Runtime> {
     fn builtin(&mut self, name: Symbol) -> Option<R::Value>;
     /// Whether a constant may stand inside of another.
     fn is_value(&self, value: R::Value) -> bool;
+    /// Told of each function whose body is put off.
+    fn put_off(&mut self);
     /// A function that captures nothing.
     fn lambda(&mut self, lambda: &'a Lambda<'a, R>) -> R::Value;
 }
@@ -203,26 +205,27 @@ pub struct Body<'a, R: Runtime> {
 }
 
 /// The body of a function that was not called yet: most functions of most files never are. What it captures and that
-/// its names are bound is known; the rest is done with [`resolve_deferred`](super::resolve_deferred) when it is
-/// entered.
+/// its names are bound is known; when it is entered its text is parsed again, and resolved with
+/// [`resolve_deferred`](super::resolve_deferred). Neither tree nor code take memory until then.
 pub struct Deferred<'a, R: Runtime> {
     /// The function. Its body is this one until it is resolved.
     pub lambda: Cell<Option<&'a Lambda<'a, R>>>,
-    /// The file, whose tree is kept.
+    /// The file.
     pub file: FileId,
+    /// Where the body stands.
+    pub span: Span,
     /// Base of the file.
     pub base: u32,
     /// Slots that frames of the function have as long as it is not resolved.
     pub frame_slots: u32,
-    pub(super) body: ExprId,
     /// The names that it uses and does not bind itself.
     pub(super) names: &'a [(Symbol, Var)],
     /// The sets of the `with`s around it, outermost first, if it uses them.
     pub(super) withs: &'a [(Var, Place)],
     /// Slots that arguments have taken.
     pub(super) slots: u32,
-    /// How many times functions around it were deferred.
-    pub(super) level: u32,
+    /// How many functions around it were put off.
+    pub level: u32,
 }
 
 /// A delayed expression.

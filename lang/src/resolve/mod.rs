@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The body of a function inside of a file is only looked through for names, to know what it captures and that
-//! they are bound; it becomes code when it is called for the first time ([`Deferred`]).
+//! they are bound; it is parsed again and becomes code when it is called for the first time ([`Deferred`]).
 //!
 //! Bindings that see each other are written in order. One that captures a later one is patched
 //! when all are there ([`Patch`]).
@@ -49,14 +49,6 @@ pub struct How {
     pub min_deferred_bytes: usize,
 }
 
-/// A resolved file.
-pub struct Resolved<'a, R: Runtime> {
-    /// Its code.
-    pub body: &'a Body<'a, R>,
-    /// Whether there are functions in it that are [`Deferred`]: the tree must be kept.
-    pub needs_tree: bool,
-}
-
 /// Resolves the names of a file.
 ///
 /// `base` is added to all offsets (see [`Place`]); at least 1. `scope` names what the caller binds:
@@ -72,11 +64,11 @@ pub fn resolve<'a, R: Runtime>(
     constants: &mut dyn Constants<'a, R>,
     scope: &[Symbol],
     how: How,
-) -> Result<Resolved<'a, R>, Vec<Diagnostic>> {
+) -> Result<&'a Body<'a, R>, Vec<Diagnostic>> {
     resolver::Resolver::new(ast, source, base, arena, constants, how).file(scope)
 }
 
-/// Resolves a body that was put off. The tree and the source are those of its file.
+/// Resolves a body that was put off. `ast` is that of the body, `source` that of the file.
 ///
 /// # Errors
 /// If it is nested too deep for the stack that is left.

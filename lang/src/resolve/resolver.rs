@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use bumpalo::Bump;
 use rustc_hash::{FxBuildHasher, FxHashSet};
 
-use super::Resolved;
 use super::ir::{
     Assert, Attrs, Binary, Body, Call, Constants, Deferred, DynamicAttrs, Eager, Field, Formal, Formals, Has,
     If, Interpolate, Lambda, Let, List, Node, Overrides, Patch, Place, Runtime, Select, Step, Suspension,
@@ -34,8 +33,8 @@ const FEW_CAPTURES: usize = 32;
 const FEW_ELEMENTS: usize = 6;
 const SHALLOW: usize = 3;
 
-/// How many times what is in a function that was put off is put off again: each time it is looked through.
-const MAX_DEFERRED_LEVEL: u32 = 4;
+/// How many functions around one that is put off may have been: each time, the text inside is parsed again.
+const MAX_DEFERRED_LEVEL: u32 = 2;
 
 /// What a name is bound to.
 #[derive(Clone, Copy)]
@@ -87,7 +86,6 @@ pub(super) struct Resolver<'a, 's, 'c, R: Runtime> {
     min_deferred_bytes: usize,
     /// The functions that evaluating the file begins with.
     outermost: Vec<LambdaId>,
-    has_deferred: bool,
 }
 
 /// A binding of a `let`, `rec` or pattern, before its value is resolved.
@@ -123,7 +121,6 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
             deferring: (!how.waits_as_nix).then_some(0),
             min_deferred_bytes: how.min_deferred_bytes,
             outermost: Vec::new(),
-            has_deferred: false,
             waiting: if how.waits_as_nix {
                 super::shown::delayed_as_in_nix(ast)
             } else {
@@ -142,7 +139,7 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
         }
     }
 
-    pub(super) fn file(mut self, scope: &[Symbol]) -> Result<Resolved<'a, R>, Vec<Diagnostic>> {
+    pub(super) fn file(mut self, scope: &[Symbol]) -> Result<&'a Body<'a, R>, Vec<Diagnostic>> {
         self.push_ctx(false);
         for &name in scope {
             let binding = self.new_binding(true);
@@ -150,8 +147,7 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
         }
         self.find_outermost(self.ast.root());
         let node = self.strict(self.ast.root());
-        let needs_tree = self.has_deferred;
-        Ok(Resolved { body: self.finish(node)?, needs_tree })
+        self.finish(node)
     }
 
     /// Resolves what was put off.
@@ -175,7 +171,7 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
             let binding = self.known_binding(var);
             self.withs.push((binding, place));
         }
-        let node = self.strict(deferred.body);
+        let node = self.strict(self.ast.root());
         assert_eq!(self.ctx().captures.len(), captures.len(), "a look through the body finds all names");
         self.finish(node)
     }
@@ -984,12 +980,12 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
                 withs.push((self.var(binding), place));
             }
         }
-        self.has_deferred = true;
+        self.constants.put_off();
         Some(self.arena.alloc(Deferred {
             lambda: Cell::new(None),
             file: self.source.id(),
             base: self.base,
-            body,
+            span: self.ast.span(body),
             names: self.arena.alloc_slice_copy(&names),
             withs: self.arena.alloc_slice_copy(&withs),
             slots: self.ctx().slots,
