@@ -9,7 +9,7 @@
 use crate::manifest::DebianSection;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Version of the file's form.
 pub const LOCK_VERSION: u32 = 1;
@@ -155,28 +155,25 @@ pub struct Change {
 impl LockFile {
     /// What differs from an older lock, sorted by platform, use and name.
     pub fn changes_since(&self, old: &Self) -> Vec<Change> {
-        let mut versions: BTreeMap<(&str, &str, &str), (Option<&str>, Option<&str>)> = BTreeMap::new();
-        fn key(package: &LockedPackage) -> (&str, &str, &str) {
-            (&package.platform, &package.use_name, &package.name)
-        }
-        for package in &old.packages {
-            versions.entry(key(package)).or_default().0 = Some(&package.version);
-        }
-        for package in &self.packages {
-            versions.entry(key(package)).or_default().1 = Some(&package.version);
-        }
-        let changed = versions.into_iter().filter(|(_, (before, after))| before != after);
-        let change = |((platform, use_name, name), (before, after)): (
-            (&str, &str, &str),
-            (Option<&str>, Option<&str>),
-        )| Change {
-            platform: platform.to_owned(),
-            use_name: use_name.to_owned(),
-            name: name.to_owned(),
-            before: before.map(str::to_owned),
-            after: after.map(str::to_owned),
+        let (before, now) = (old.versions(), self.versions());
+        let keys: BTreeSet<_> = before.keys().chain(now.keys()).copied().collect();
+        let change = |key: [&str; 3]| {
+            let [platform, use_name, name] = key.map(str::to_owned);
+            let version =
+                |lock: &BTreeMap<[&str; 3], &str>| lock.get(&key).map(|&version| version.to_owned());
+            Change { platform, use_name, name, before: version(&before), after: version(&now) }
         };
-        changed.map(change).collect()
+        keys.into_iter().map(change).filter(|change| change.before != change.after).collect()
+    }
+
+    /// Versions by platform, use and name.
+    fn versions(&self) -> BTreeMap<[&str; 3], &str> {
+        let all = self.packages.iter();
+        all.map(|package| {
+            let LockedPackage { platform, use_name, name, version, .. } = package;
+            ([platform.as_str(), use_name, name], version.as_str())
+        })
+        .collect()
     }
 
     /// Reads a lock file and checks its checksum.
