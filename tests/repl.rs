@@ -1,6 +1,7 @@
 //! The REPL as a person meets it: through a pseudo-terminal.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -98,6 +99,12 @@ fn values_are_printed_lazily_and_named() {
     check(&mut repl, "x", "too early");
     check(&mut repl, ":t y", "a set");
     check(&mut repl, "builtins.genList (n: n) 100000", "39 «99960 more» ]\r\n");
+    check(&mut repl, "[ x (abort \"stop\") ]", "[ «error: too early» «error: evaluation aborted");
+    check(
+        &mut repl,
+        "builtins.concatStringsSep \"\" (builtins.genList (n: \"é\") 4000)",
+        "é\" «3904 more bytes»\r\n",
+    );
     check(&mut repl, "let s = { me = s; }; in s", "{ me = { … }; }\r\n");
     check(&mut repl, ":p let s = { me = s; n = 1; }; in s", "{ me = «repeated»; n = 1; }\r\n");
     leave(repl);
@@ -112,6 +119,24 @@ fn a_line_goes_on_while_something_is_open() {
     repl.send_line("}; in builtins.length a.b").expect("typed");
     expect(&mut repl, "\n3\r\n");
     expect(&mut repl, PROMPT);
+    repl.send_line("x =").expect("typed");
+    repl.send_line("  7 # seven").expect("typed");
+    expect(&mut repl, PROMPT);
+    check(&mut repl, "x", "\n7\r\n");
+    tell(&mut repl, "# nothing is open in a comment");
+    leave(repl);
+}
+
+#[test]
+fn what_is_no_text_is_told_and_forgotten() {
+    let home = Home::new();
+    let mut repl = home.plain();
+    let mut keyboard = repl.process().get_file_handle().expect("a pseudo-terminal");
+    keyboard.write_all(b"\"\xff\xfe\"\r").expect("typed");
+    expect(&mut repl, "error: this line is not UTF-8");
+    expect(&mut repl, PROMPT);
+    leave_line(&mut repl);
+    check(&mut repl, "1 + 1", "\n2\r\n");
     leave(repl);
 }
 
@@ -128,6 +153,11 @@ fn errors_are_underlined_in_the_line() {
     // A name that is near one of the REPL's own.
     tell(&mut repl, "number = 1");
     check(&mut repl, "numbre", "`number`");
+    // A binding is underlined where it was typed, too.
+    repl.send_line("a = 1 2 )").expect("typed");
+    expect(&mut repl, "\n 1 │     1 2 )\r\n   │         ─");
+    expect(&mut repl, PROMPT);
+    check(&mut repl, "nginx", "the library has `std.nginx`");
     check(&mut repl, ":reloda", "did you mean `:reload`?");
     check(&mut repl, ":t", "`:t` asks for more: :t EXPR");
     leave(repl);
@@ -222,7 +252,7 @@ fn files_are_loaded_and_reloaded() {
     check(&mut repl, ":r", "2 names added from set.img");
     check(&mut repl, "n", "\n2\r\n");
     check(&mut repl, "part", "\"new\"");
-    check(&mut repl, ":l nowhere.img", "nowhere.img");
+    check(&mut repl, ":l nowhere.img", "error: cannot read `nowhere.img`: no such file");
     leave(repl);
 }
 
@@ -238,6 +268,7 @@ fn documentation_and_definitions_are_shown() {
     check(&mut repl, ":doc inc", "Adds one.");
     check(&mut repl, ":doc map", "builtins.map f list");
     check(&mut repl, ":doc std.lib.lists.foldr", "Folds from the right");
+    check(&mut repl, ":doc std.nginx", "Debian's nginx");
     check(&mut repl, ":e inc", "work/set.img\r\n");
     check(&mut repl, ":e std.lib.foldr", "this is a copy");
     check(&mut repl, ":e 1", "nothing says where `1` is written");
@@ -256,6 +287,10 @@ fn results_are_built_and_explained() {
     check(&mut repl, ":i whole", "out is there");
     check(&mut repl, ":why whole part", "└─");
     check(&mut repl, ":why whole glibc", "does not need `glibc`");
+    check(&mut repl, ":b { a = 1; }", "nothing to build");
+    tell(&mut repl, "hello = std.image { name = \"hello\"; files.\"/etc/greeting\" = \"hi\"; }");
+    check(&mut repl, ":b hello", "-hello-image\r\n");
+    check(&mut repl, ":why hello /etc/greeting", "/etc/greeting (linux/");
     check(&mut repl, ":b 1", "does not evaluate to a derivation");
     leave(repl);
 }

@@ -4,7 +4,7 @@ use clap::{ArgAction, Args, Parser};
 
 use crate::commands::Command;
 use crate::config::Config;
-use crate::error::CliError;
+use crate::error::{CliError, IoContext};
 use crate::ui::ColorChoice;
 
 /// Evaluates build expressions, realises them in a sandbox and pours the result into minimal OCI
@@ -77,8 +77,7 @@ impl GlobalArgs {
     /// # Errors
     /// If a configuration file or a flag is wrong.
     pub fn config(&self) -> Result<Config, CliError> {
-        let dir = std::env::current_dir()
-            .map_err(|e| CliError::failed(format!("cannot tell the working directory: {e}")))?;
+        let dir = std::env::current_dir().while_doing(|| "cannot tell the working directory".to_owned())?;
         let mut config = Config::load(&dir)?;
         for pair in self.options.chunks_exact(2) {
             config.set_option(&pair[0], &pair[1])?;

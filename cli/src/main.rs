@@ -13,6 +13,7 @@ mod compare;
 mod config;
 mod error;
 mod images;
+mod lockfile;
 mod manual;
 mod programs;
 mod progress;

@@ -4,7 +4,7 @@
 //! see ([`ProjectWorld`]), and how a function of named arguments is called.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ampoule_eval::{
     ErrorKind, EvalError, EvalResult, Evaluator, Interrupt, NamedArguments, Settings, Value, World,
@@ -116,6 +116,8 @@ pub struct Session {
     /// Whether a function that needs no argument is shown as such where `nix-instantiate --eval` does that: what `-E`
     /// or `-A` gives, unless there are arguments for it.
     pub shows_functions: bool,
+    /// What the project's lock file lacks, once packages were used.
+    lock_warning: OnceLock<String>,
 }
 
 /// What is done with a value, or a part of it, on the thread that computed it.
@@ -241,6 +243,7 @@ impl Session {
             policy: policy(config),
             show_trace: args.show_trace,
             shows_functions: false,
+            lock_warning: OnceLock::new(),
         })
     }
 
@@ -271,6 +274,18 @@ impl Session {
     /// # Errors
     /// The first error, which was shown; or what `each` or `deliver` fail with.
     pub fn each_in_order<R: Send>(
+        &self,
+        ui: &Ui,
+        parts: usize,
+        each: Each<'_, R>,
+        deliver: Deliver<'_, R>,
+    ) -> Result<(), CliError> {
+        let done = self.each_abreast(ui, parts, each, deliver);
+        self.warn_of_lock(ui);
+        done
+    }
+
+    fn each_abreast<R: Send>(
         &self,
         ui: &Ui,
         parts: usize,
@@ -362,18 +377,19 @@ impl Session {
     }
 
     /// The value of an entry.
-    fn open(&self, ev: &mut Evaluator, entry: &Entry, arguments: &NamedArguments) -> EvalResult<Value> {
+    fn open(&self, ev: &mut Evaluator, entry: &Entry, arguments: &NamedArguments) -> Result<Value, Problem> {
         let value = match entry {
             Entry::File(path) => ev.eval_file(path)?,
             Entry::Text { name, base_dir, text } => ev.eval_text(name, base_dir, text)?,
         };
-        self.call_with_packages(ev, value, arguments)
+        self.check_lock(value, arguments)?;
+        Ok(self.call_with_packages(ev, value, arguments)?)
     }
 
     /// The names in the set that an attribute path leads to in the first entry, for who completes; nothing if there is
     /// no set, or it cannot be computed.
     pub fn attribute_names(&self, path: &str) -> Option<Vec<String>> {
-        let names = |ev: &mut Evaluator| -> EvalResult<Vec<String>> {
+        let names = |ev: &mut Evaluator| -> Result<Vec<String>, Problem> {
             let arguments = NamedArguments { set: Some(self.argument_set(ev)?) };
             let Some(entry) = self.entries.first() else { return Ok(Vec::new()) };
             let value = self.open(ev, entry, &arguments)?;
@@ -406,6 +422,27 @@ impl Session {
             set.push(ev.heap(), ampoule_lang::Symbol::intern(&argument.name), value);
         }
         Ok(set.finish(ev.heap()))
+    }
+
+    /// Looks at the project's lock file, if a value is a function that asks for packages.
+    ///
+    /// # Errors
+    /// If the lock file is damaged, or the project's file is wrong.
+    pub fn check_lock(&self, value: Value, arguments: &NamedArguments) -> Result<(), CliError> {
+        if asks_for_packages(value, arguments.set.expect("the set is always made"))
+            && let Some(warning) = crate::lockfile::check_project(&self.project)?
+        {
+            // Once: of several threads the first says it.
+            let _ = self.lock_warning.set(warning);
+        }
+        Ok(())
+    }
+
+    /// Says what the lock file lacks, if packages were used.
+    pub fn warn_of_lock(&self, ui: &Ui) {
+        if let Some(warning) = self.lock_warning.get() {
+            ui.warn(warning);
+        }
     }
 
     /// Calls a function that asks for names which neither defaults nor arguments give with the package
@@ -538,7 +575,10 @@ fn entries(args: &ExpressionArgs, dir: &Path) -> Result<Vec<Entry>, CliError> {
 }
 
 /// The file that `name` means: itself, or the `default.img` (else `default.nix`) of a directory.
-fn find_entry(name: &str, dir: &Path) -> Result<PathBuf, CliError> {
+///
+/// # Errors
+/// If there is none.
+pub fn find_entry(name: &str, dir: &Path) -> Result<PathBuf, CliError> {
     let path = ampoule_eval::path::canonical(dir.join(name).as_os_str().as_encoded_bytes());
     let path = PathBuf::from(String::from_utf8_lossy(&path).into_owned());
     let data = std::fs::metadata(&path).while_doing(|| format!("cannot read `{name}`")).map_err(|error| {

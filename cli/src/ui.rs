@@ -135,13 +135,39 @@ impl Ui {
     }
 }
 
+/// Standard output for data that is no line: a reader that went away ends the program, as it does for lines.
+pub struct DataOut(io::StdoutLock<'static>);
+
+impl DataOut {
+    /// Nobody else may write there meanwhile.
+    pub fn lock() -> Self {
+        Self(io::stdout().lock())
+    }
+}
+
+impl Write for DataOut {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(gone_away)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(gone_away)
+    }
+}
+
+fn gone_away(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    error
+}
+
 fn check_stdout(result: io::Result<()>) -> Result<(), CliError> {
     match result {
         Ok(()) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(e) => Err(CliError::failed(format!(
             "cannot write to standard output: {}",
-            crate::error::plain_io_error(&e)
+            crate::error::plain_io_error(&gone_away(e))
         ))),
     }
 }

@@ -83,7 +83,11 @@ fn package(name: &str, global: &GlobalArgs, ui: &Ui) -> Result<Option<serde_json
     Ok(found.pop().flatten())
 }
 
-fn described(ev: &mut Evaluator, value: Value) -> ampoule_eval::EvalResult<Option<serde_json::Value>> {
+/// What a package says about itself; nothing if the value is none.
+///
+/// # Errors
+/// If that cannot be computed.
+pub fn described(ev: &mut Evaluator, value: Value) -> ampoule_eval::EvalResult<Option<serde_json::Value>> {
     let View::Attrs(attrs) = value.view() else { return Ok(None) };
     if !ev.is_derivation(attrs)? {
         return Ok(None);
@@ -101,7 +105,11 @@ fn described(ev: &mut Evaluator, value: Value) -> ampoule_eval::EvalResult<Optio
     Ok(Some(out.into()))
 }
 
-fn print_package(name: &str, package: &serde_json::Value, ui: &Ui) -> Result<(), CliError> {
+/// Prints it.
+///
+/// # Errors
+/// Those of writing.
+pub fn print_package(name: &str, package: &serde_json::Value, ui: &Ui) -> Result<(), CliError> {
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Array(values) => values

@@ -22,7 +22,7 @@ use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus};
 use crate::images::{Images, cli_error, connect};
 use crate::provenance;
-use crate::ui::Ui;
+use crate::ui::{DataOut, Ui};
 
 /// Look into images, compare them, and hand them on
 ///
@@ -431,8 +431,7 @@ impl Context<'_> {
         match (format, out) {
             (ExportFormat::Layout, out) => image.write_layout(cache, Path::new(out)).map_err(failed)?,
             (_, "-") => {
-                let mut stdout = std::io::stdout().lock();
-                image.write_archive_to(cache, platform, &mut stdout).map_err(failed)?;
+                image.write_archive_to(cache, platform, &mut DataOut::lock()).map_err(failed)?;
             }
             (_, out) => image.write_archive(cache, platform, Path::new(out)).map_err(failed)?,
         }
@@ -621,7 +620,7 @@ fn with_output<T>(
     let is_pipe = path.metadata().is_ok_and(|meta| !meta.is_file());
     if out == "-" || is_pipe {
         let mut to: Box<dyn std::io::Write> = if out == "-" {
-            Box::new(std::io::stdout().lock())
+            Box::new(DataOut::lock())
         } else {
             Box::new(std::fs::File::create(out).map_err(fail)?)
         };

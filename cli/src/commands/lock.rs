@@ -9,8 +9,8 @@ use ampoule_net::{Client, ClientConfig, Request};
 use ampoule_packages::debian::{Kept, Keyring};
 use ampoule_packages::locking::Refresh;
 use ampoule_packages::{
-    Archive, ArchiveError, Change, DebianSection, LockError, LockFile, Locked, LockingError, Manifest,
-    NewerVersion, lock_debian, security_updates,
+    Archive, ArchiveError, Change, DebianSection, LockError, LockFile, Locked, LockingError, NewerVersion,
+    lock_debian, security_updates,
 };
 use ampoule_realise::fetch::{MirrorSettings, Mirrors};
 use sha2::{Digest, Sha256};
@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::args::GlobalArgs;
 use crate::config::Config;
 use crate::error::{CliError, ExitStatus, IoContext};
+use crate::lockfile;
 use crate::ui::Ui;
 
 /// Where a Debian machine keeps the keys of its archive.
@@ -54,23 +55,21 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         CliError::usage("there is no ampoule.toml here or above")
             .hint("write one that says `[debian]`, `suite = \"bookworm\"` and `packages.run = [ … ]`")
     })?;
-    let text = std::fs::read_to_string(file).while_doing(|| format!("cannot read `{}`", file.display()))?;
-    let manifest =
-        Manifest::parse(&text).map_err(|error| CliError::usage(format!("`{}`: {error}", file.display())))?;
-    let section = manifest.debian.ok_or_else(|| {
+    let section = lockfile::read_section(file)?.ok_or_else(|| {
         CliError::usage(format!("`{}` has no `[debian]`", file.display()))
             .hint("name a suite, and what is wanted of it under `[debian.packages]`")
     })?;
     let lock_path = file.with_file_name("ampoule.lock");
-    let old = read_lock(&lock_path)?;
+    let old = lockfile::read(&lock_path)?;
     if args.check {
         return check(old, &section, ui);
     }
     let archive = MirrorArchive::new(&config)?;
     let keyring = read_keyring(&section, file)?;
     if args.security {
-        let lock = usable(old, &section)?;
-        let newer = security_updates(&section, &keyring, &archive, &lock).map_err(|error| failure(&error))?;
+        let lock = lockfile::usable(old, &section)?;
+        let newer = security_updates(&section, &keyring, &archive, &lock)
+            .map_err(|error| failure(&error, archive.offline))?;
         return tell_newer(&newer, ui);
     }
     let refresh = match &args.update {
@@ -95,8 +94,8 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             }
         }
     }
-    let locked =
-        lock_debian(&section, &keyring, &archive, old.as_ref(), &refresh).map_err(|error| failure(&error))?;
+    let locked = lock_debian(&section, &keyring, &archive, old.as_ref(), &refresh)
+        .map_err(|error| failure(&error, archive.offline))?;
     write_replacing(&lock_path, &locked.lock.to_text())?;
     tell_locked(&locked, old.as_ref(), ui)?;
     Ok(ExitStatus::Success)
@@ -183,26 +182,12 @@ fn check(
     section: &DebianSection,
     ui: &Ui,
 ) -> Result<ExitStatus, CliError> {
-    usable(old, section)?;
+    lockfile::usable(old, section)?;
+    if ui.json() {
+        ui.print_json(&serde_json::json!({ "fits": true }))?;
+    }
     ui.note("ampoule.lock fits ampoule.toml");
     Ok(ExitStatus::Success)
-}
-
-fn usable(old: Result<Option<LockFile>, LockError>, section: &DebianSection) -> Result<LockFile, CliError> {
-    let out_of_date = |message: String| CliError::new(ExitStatus::LockOutOfDate, message);
-    let lock = old
-        .map_err(|error| out_of_date(error.to_string()))?
-        .ok_or_else(|| out_of_date("there is no ampoule.lock; run `ampoule lock`".to_owned()))?;
-    lock.check(section).map_err(|error| out_of_date(error.to_string()))?;
-    Ok(lock)
-}
-
-fn read_lock(path: &Path) -> Result<Result<Option<LockFile>, LockError>, CliError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(LockFile::parse(&text).map(Some)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Ok(None)),
-        Err(error) => Err(error).while_doing(|| format!("cannot read `{}`", path.display())),
-    }
 }
 
 fn read_keyring(section: &DebianSection, manifest: &Path) -> Result<Keyring, CliError> {
@@ -227,7 +212,7 @@ fn read_keyring(section: &DebianSection, manifest: &Path) -> Result<Keyring, Cli
     Keyring::read(&bytes).map_err(|error| CliError::failed(format!("`{}`: {error}", path.display())))
 }
 
-fn failure(error: &LockingError) -> CliError {
+fn failure(error: &LockingError, offline: bool) -> CliError {
     let status = match error {
         LockingError::Archive(_) => ExitStatus::Fetch,
         LockingError::BadIndex { .. } => ExitStatus::HashMismatch,
@@ -238,6 +223,7 @@ fn failure(error: &LockingError) -> CliError {
     };
     let told = CliError::new(status, error.to_string());
     match error {
+        LockingError::Archive(_) if offline => told,
         LockingError::Archive(_) => {
             told.hint("set `mirrors.debian` in the configuration to a base that can be reached")
         }

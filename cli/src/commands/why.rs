@@ -12,6 +12,7 @@ use crate::args::GlobalArgs;
 use crate::commands::diff::print_changes;
 use crate::compare;
 use crate::error::{CliError, ExitStatus};
+use crate::images::Images;
 use crate::target::{Looking, Target, TargetArgs};
 use crate::ui::Ui;
 
@@ -54,17 +55,28 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             Ok(ExitStatus::Success)
         }
         Target::Derivation(drv) => along_inputs(looking.store(), &looking, &drv, &args.what, ui),
-        Target::Object(path) => {
-            let store = looking.store();
-            let real = store.real_path(&path);
-            let is_file = args.what.starts_with('/') && !store.dir().contains(&args.what);
-            if is_file && real.join(PLAN_FILE).is_file() {
-                super::image::print_why(&looking.images, &real.to_string_lossy(), &args.what, ui)?;
-                return Ok(ExitStatus::Success);
-            }
-            along_references(store, &path, &args.what, ui)
-        }
+        Target::Object(path) => of_object(&looking.images, looking.store(), &path, &args.what, ui),
     }
+}
+
+/// Says what keeps `what` in an object: of an image, the layer and the package that bring a file.
+///
+/// # Errors
+/// Those of [`along_references`], and of reading the image.
+pub fn of_object(
+    images: &Images,
+    store: &Store,
+    path: &StorePath,
+    what: &str,
+    ui: &Ui,
+) -> Result<ExitStatus, CliError> {
+    let real = store.real_path(path);
+    let is_file = what.starts_with('/') && !store.dir().contains(what);
+    if is_file && real.join(PLAN_FILE).is_file() {
+        super::image::print_why(images, &real.to_string_lossy(), what, ui)?;
+        return Ok(ExitStatus::Success);
+    }
+    along_references(store, path, what, ui)
 }
 
 /// Shows a shortest chain of references from an object to what `what` means.

@@ -185,6 +185,9 @@ impl Config {
             {
                 Ok(())
             }
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                Err(CliError::usage(format!("`{}` is not valid TOML: it is not UTF-8", file.display())))
+            }
             Err(e) => Err(e).while_doing(|| format!("cannot read the configuration `{}`", file.display())),
         }
     }

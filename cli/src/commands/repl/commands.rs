@@ -12,7 +12,7 @@ use ampoule_store::StorePath;
 
 use super::state::State;
 use super::{Repl, Wrong, show};
-use crate::commands::why;
+use crate::commands::{doc, why};
 use crate::error::{CliError, IoContext};
 use crate::images::Images;
 use crate::realising::{BuildArgs, Derivations};
@@ -37,7 +37,12 @@ const COMMANDS: &[Command] = &[
         run: add,
     },
     Command { names: &[":b", ":build"], argument: "EXPR", doc: "build a derivation or an image", run: build },
-    Command { names: &[":doc"], argument: "NAME", doc: "what a function does", run: document },
+    Command {
+        names: &[":doc"],
+        argument: "NAME",
+        doc: "what a function does, or what a package is",
+        run: document,
+    },
     Command {
         names: &[":e", ":edit"],
         argument: "EXPR",
@@ -69,7 +74,7 @@ const COMMANDS: &[Command] = &[
     Command {
         names: &[":why"],
         argument: "EXPR WHAT",
-        doc: "what keeps an object in a result, or brings a derivation into its build",
+        doc: "what keeps a file or an object in a result, or brings a derivation into its build",
         run: say_why,
     },
     Command { names: &[":?", ":h", ":help"], argument: "", doc: "this list", run: help },
@@ -134,11 +139,16 @@ fn add(repl: &Repl<'_>, state: &mut State<'_>, text: &str) -> Result<(), Wrong> 
 
 fn load(repl: &Repl<'_>, state: &mut State<'_>, file: &str) -> Result<(), Wrong> {
     let path = state.dir.join(file);
+    if !file.starts_with('<') {
+        crate::session::find_entry(file, &state.dir)?;
+    }
     // It was named by a person: that it may be read needs no more.
     repl.session.world.add_root(if path.is_dir() { &path } else { path.parent().unwrap_or(&path) });
     let text = if file.starts_with('<') { format!("import {file}") } else { import_text(&path) };
     let value = state.eval("«repl»", &text)?;
     let arguments = NamedArguments { set: Some(repl.session.argument_set(state.ev)?) };
+    repl.session.check_lock(value, &arguments)?;
+    repl.session.warn_of_lock(repl.ui);
     let value = repl.session.call_with_packages(state.ev, value, &arguments)?;
     let value = state.ev.auto_call(value, &arguments)?;
     let count = state.bind_all(value)?;
@@ -172,7 +182,10 @@ fn document(repl: &Repl<'_>, state: &mut State<'_>, text: &str) -> Result<(), Wr
     let value = state.eval(&state.line_name(), text)?;
     match show::documentation(state.ev, text, value) {
         Some(entry) => repl.ui.print(entry.page())?,
-        None => repl.ui.note("nothing is written about it"),
+        None => match doc::described(state.ev, value)? {
+            Some(package) => doc::print_package(text, &package, repl.ui)?,
+            None => repl.ui.note("nothing is written about it"),
+        },
     }
     Ok(())
 }
@@ -231,6 +244,9 @@ fn build(repl: &Repl<'_>, state: &mut State<'_>, text: &str) -> Result<(), Wrong
         let drv = store.dir().parse(&one.drv_path).map_err(|e| CliError::failed(e.to_string()))?;
         wanted.push(Wanted { drv, outputs: Default::default() });
     }
+    if wanted.is_empty() {
+        repl.ui.note("nothing to build: there is no derivation in it");
+    }
     let options = BuildArgs::default().options(repl.config)?;
     let events = crate::progress::sink(repl.ui, repl.config);
     let cancel = repl.stop.cancel.clone();
@@ -265,7 +281,7 @@ fn say_why(repl: &Repl<'_>, state: &mut State<'_>, text: &str) -> Result<(), Wro
     let output = if one.output_name.is_empty() { "out" } else { one.output_name.as_str() };
     match derivation.outputs.get(output).and_then(|output| output.path()) {
         Some(path) if store.is_valid(path).map_err(CliError::from)? => {
-            why::along_references(store, path, what, repl.ui)?;
+            why::of_object(&Images::of(store.clone())?, store, path, what, repl.ui)?;
         }
         _ => {
             why::along_inputs(store, &source, &drv, what, repl.ui)?;

@@ -104,14 +104,17 @@ impl Validator for LineHelper<'_, '_> {
 
 /// Whether the text ends before what it began: an error at its very end.
 fn is_open(line: &str) -> bool {
+    if super::is_blank(line) {
+        return false;
+    }
     let text = match line.trim_start().strip_prefix(':') {
-        Some(rest) => rest.split_once(char::is_whitespace).map_or("", |(_, text)| text),
+        Some(rest) => match rest.split_once(char::is_whitespace) {
+            Some((_, text)) if !text.trim().is_empty() => text,
+            _ => return false,
+        },
         None if super::is_binding(line) => line.split_once('=').map_or("", |(_, text)| text),
         None => line,
     };
-    if text.trim().is_empty() {
-        return false;
-    }
     let sources = SourceMap::new();
     let source = sources.add("repl", "/", text);
     let Err(diagnostics) = ampoule_lang::parse_with(&source, ParseOptions { pipe_operators: true }) else {
@@ -153,6 +156,10 @@ mod tests {
         check("\"abc", true);
         check("1 + ", true);
         check("x = {", true);
+        check("x =", true);
+        check("# a comment", false);
+        check("# a\n# b", false);
+        check("# a\n1 +", true);
         check("1 2 )", false);
         check(":t {", true);
         check(":q", false);

@@ -115,6 +115,10 @@ impl Repl<'_> {
                 // ^C on a line drops the line.
                 Err(ReadlineError::Interrupted) => {}
                 Err(ReadlineError::Eof) => break,
+                // Bytes that are no text, typed or pasted: the line is lost and nothing else.
+                Err(ReadlineError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    self.ui.error(&CliError::usage("this line is not UTF-8"));
+                }
                 Err(error) => return Err(CliError::failed(error.to_string())),
             }
         }
@@ -123,7 +127,7 @@ impl Repl<'_> {
 
     /// Does what a line says, and tells what is wrong with it; false ends the loop.
     fn does(&self, state: &mut State<'_>, line: &str) -> Result<bool, CliError> {
-        if line.is_empty() || line.starts_with('#') {
+        if is_blank(line) {
             return Ok(true);
         }
         let outcome = if line.starts_with(':') {
@@ -139,6 +143,11 @@ impl Repl<'_> {
             Err(Wrong::Eval(error)) if error.kind() == ErrorKind::Interrupted => eprintln!("interrupted"),
             Err(Wrong::Eval(error)) => {
                 self.session.show(state.ev, &error, self.ui);
+                if let Some(name) = unknown_name(&error).filter(|name| state.library_has(name)) {
+                    self.ui.note(&format!(
+                        "  help: the library has `std.{name}`; `:a std` brings all of it into scope"
+                    ));
+                }
             }
             Err(Wrong::Cli(error)) => self.ui.error(&error),
         }
@@ -148,8 +157,18 @@ impl Repl<'_> {
     fn expression(&self, state: &mut State<'_>, line: &str) -> Result<(), Wrong> {
         let name = state.line_name();
         if is_binding(line) {
-            // As in a set: nothing is computed before it is used, and errors point into the line.
-            let value = state.eval(&name, &format!("{{{};}}", line.trim_end_matches(';')))?;
+            // As in a set: nothing is computed before it is used. Errors show the line as it was typed; where the
+            // line itself is wrong, without the set around it.
+            let value = match state.eval(&name, &format!("{{\n{}\n;}}", line.trim_end_matches(';'))) {
+                Err(error) if error.kind() == ErrorKind::Syntax => match line.split_once('=') {
+                    Some((path, text)) => {
+                        state.eval(&name, &format!("{}{text}", " ".repeat(path.len() + 1)))?;
+                        return Err(error.into());
+                    }
+                    None => return Err(error.into()),
+                },
+                outcome => outcome?,
+            };
             state.bind_all(value)?;
             return Ok(());
         }
@@ -206,6 +225,17 @@ impl History {
     }
 }
 
+/// Whether there is nothing in a line but space and comments.
+fn is_blank(line: &str) -> bool {
+    line.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#'))
+}
+
+/// The name that an error says nothing binds.
+fn unknown_name(error: &EvalError) -> Option<String> {
+    let name = error.message().strip_prefix("undefined variable '")?.strip_suffix('\'')?;
+    Some(name.to_owned())
+}
+
 /// Whether a line is `name = expression` or `inherit …`, which are no expressions of the language.
 fn is_binding(line: &str) -> bool {
     if line.starts_with("inherit ") || line.starts_with("inherit(") {
@@ -217,7 +247,13 @@ fn is_binding(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_binding;
+    use super::{is_binding, is_blank};
+
+    #[test]
+    fn comments_are_blank() {
+        assert!(is_blank("") && is_blank("  # a") && is_blank("# a\n\n  # b"));
+        assert!(!is_blank("# a\n1") && !is_blank("1 # a"));
+    }
 
     #[test]
     fn a_binding_is_no_comparison_and_no_set() {

@@ -1,6 +1,6 @@
 //! Values for people who explore: one level deep, never forcing what may be large.
 
-use ampoule_eval::{Attrs, EvalResult, Evaluator, Value, View, write_name};
+use ampoule_eval::{Attrs, ErrorKind, EvalResult, Evaluator, Value, View, write_name};
 use ampoule_lang::Symbol;
 
 use crate::manual::Entry;
@@ -9,6 +9,9 @@ use crate::manual::Entry;
 const MOST: usize = 40;
 /// Sets with at most so many attributes are looked into.
 const SMALL: usize = 24;
+/// Bytes that are shown of a string, by itself and inside of something.
+const TEXT_BYTES: usize = 4096;
+const INNER_TEXT_BYTES: usize = 256;
 
 /// Prints a value: the elements of a small set or list computed, what lies in them not.
 pub fn shallow(ev: &mut Evaluator, value: Value) -> EvalResult<String> {
@@ -17,12 +20,13 @@ pub fn shallow(ev: &mut Evaluator, value: Value) -> EvalResult<String> {
         View::List(list) => {
             let mut out = String::from("[ ");
             for index in 0..list.len().min(MOST) {
-                let element = if list.len() <= SMALL {
-                    ev.force_element(list, index)?
+                let shown = if list.len() <= SMALL {
+                    let element = ev.force_element(list, index);
+                    computed(ev, element)?
                 } else {
-                    list.get(index).expect("in bounds")
+                    inner(ev, list.get(index).expect("in bounds"))?
                 };
-                out.push_str(&inner(ev, element)?);
+                out.push_str(&shown);
                 out.push(' ');
             }
             if list.len() > MOST {
@@ -31,7 +35,30 @@ pub fn shallow(ev: &mut Evaluator, value: Value) -> EvalResult<String> {
             out.push(']');
             Ok(out)
         }
-        _ => ev.print(value),
+        _ => printed(ev, value, TEXT_BYTES),
+    }
+}
+
+/// A value without parts; of a long string only the beginning.
+fn printed(ev: &mut Evaluator, value: Value, most: usize) -> EvalResult<String> {
+    let Some(text) = value.as_str().filter(|text| text.as_bytes().len() > most) else {
+        return ev.print(value);
+    };
+    let bytes = text.as_bytes();
+    // Not in the middle of a character.
+    let end = (0..=most).rev().find(|&at| bytes[at] & 0xc0 != 0x80).unwrap_or(most);
+    let mut out = String::new();
+    ampoule_eval::write_string(&mut out, &bytes[..end]);
+    out.push_str(&format!(" «{} more bytes»", bytes.len() - end));
+    Ok(out)
+}
+
+/// A part of a value that was just computed; what went wrong stands in its place.
+fn computed(ev: &mut Evaluator, outcome: EvalResult<Value>) -> EvalResult<String> {
+    match outcome {
+        Ok(value) => inner(ev, value),
+        Err(error) if error.kind() == ErrorKind::Interrupted => Err(error),
+        Err(error) => Ok(format!("«error: {}»", error.message())),
     }
 }
 
@@ -46,11 +73,8 @@ fn attributes(ev: &mut Evaluator, attrs: Attrs) -> EvalResult<String> {
         write_name(&mut out, name);
         out.push_str(" = ");
         let shown = if sorted.len() <= SMALL {
-            match ev.force(value) {
-                Ok(value) => inner(ev, value)?,
-                Err(error) if error.is_catchable() => format!("«error: {}»", error.message()),
-                Err(error) => return Err(error),
-            }
+            let value = ev.force(value);
+            computed(ev, value)?
         } else {
             inner(ev, value)?
         };
@@ -79,7 +103,7 @@ fn inner(ev: &mut Evaluator, value: Value) -> EvalResult<String> {
         View::List(list) if list.is_empty() => Ok("[ ]".to_owned()),
         View::List(_) => Ok("[ … ]".to_owned()),
         View::Closure(_) | View::Builtin(_) | View::Partial(_) => Ok("«function»".to_owned()),
-        _ => ev.print(value),
+        _ => printed(ev, value, INNER_TEXT_BYTES),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
-use ampoule_eval::{ErrorKind, EvalResult, Evaluator, Root, Value};
+use ampoule_eval::{ErrorKind, EvalResult, Evaluator, Root, Value, View};
 use ampoule_lang::Symbol;
 
 /// The evaluator, and all names that lines may use.
@@ -68,6 +68,12 @@ impl<'e> State<'e> {
     pub fn value(&mut self, name: &str) -> Option<Value> {
         let root = *self.scope.get(&Symbol::intern(name))?;
         Some(self.ev.heap().rooted(root))
+    }
+
+    /// Whether the library has an attribute of that name.
+    pub fn library_has(&mut self, name: &str) -> bool {
+        let Some(library) = self.value("std") else { return false };
+        matches!(library.view(), View::Attrs(attrs) if attrs.has(Symbol::intern(name)))
     }
 
     /// Gives a value a name.
