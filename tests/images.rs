@@ -237,9 +237,16 @@ fn layouts_to_which_nothing_leads_are_collected() {
     let (one, two) = (layout("one"), layout("two"));
     yard.ok(&["store", "gc"]);
     assert!(one.join("index.json").is_file() && two.join("index.json").is_file(), "links lead to both");
+    // Both have the same name: the objects of both are kept, and say what is in them.
+    yard.ok(&["tree", "one"]);
+    yard.ok(&["tree", "two"]);
+    let roots = yard.ok(&["store", "roots"]);
+    assert!(roots.contains("/project/one\n") && roots.contains("/project/two\n"), "{roots}");
     fs::remove_file(yard.at("project/one")).expect("removed");
     yard.ok(&["store", "gc"]);
     assert!(!one.exists() && two.join("index.json").is_file());
+    let roots = yard.ok(&["store", "roots"]);
+    assert!(!roots.contains("/project/one\n") && roots.contains("/project/two\n"), "{roots}");
     // What is left can be used, and what went is made again.
     yard.ok(&["image", "inspect", "two"]);
     yard.realise(&["-o", "one"]);

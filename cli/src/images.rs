@@ -24,7 +24,7 @@ use ampoule_realise::Builders;
 use ampoule_realise::builtin::{
     Attributes, BuiltinBuilder, BuiltinContext, BuiltinError, BuiltinErrorKind, InputPaths, Wanted,
 };
-use ampoule_store::{Store, StoreRoot, StoreSettings};
+use ampoule_store::{Store, StorePath, StoreRoot, StoreSettings};
 
 use crate::config::Config;
 use crate::error::{CliError, ExitStatus, IoContext as _};
@@ -195,20 +195,63 @@ pub fn layouts_dir(root: &StoreRoot) -> PathBuf {
 /// In the directory of layouts: a link to each `result` that leads to one of them.
 const RESULTS: &str = "results";
 
-/// Remembers that `link` leads to a layout, which is kept as long as it does.
+/// What the names of roots begin with that keep the objects of results.
+const RESULT_ROOT: &str = "result-";
+
+/// Remembers that `link` leads to a layout, which is kept as long as it does, with the object that it was made from.
 ///
 /// # Errors
 /// If that cannot be written down.
-pub fn note_result(root: &StoreRoot, link: &Path) -> Result<(), CliError> {
+pub fn note_result(store: &Store, link: &Path, object: &StorePath) -> Result<(), CliError> {
     let link = std::path::absolute(link).while_doing(|| format!("cannot find `{}`", link.display()))?;
-    let dir = layouts_dir(root).join(RESULTS);
+    let dir = layouts_dir(store.root()).join(RESULTS);
     std::fs::create_dir_all(&dir).while_doing(|| format!("cannot make `{}`", dir.display()))?;
-    let name = dir.join(Digest::of(link.as_os_str().as_encoded_bytes()).to_hex());
+    let digits = Digest::of(link.as_os_str().as_encoded_bytes()).to_hex();
+    let name = dir.join(&digits);
     match std::os::unix::fs::symlink(&link, &name) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(e).while_doing(|| format!("cannot make the link `{}`", name.display()))
+            Err(e).while_doing(|| format!("cannot make the link `{}`", name.display()))?;
         }
-        _ => Ok(()),
+        _ => {}
+    }
+    Ok(store.add_root(&format!("{RESULT_ROOT}{digits}"), object)?)
+}
+
+/// The link on whose behalf a root keeps an image's object.
+pub fn result_of_root(root: &StoreRoot, name: &str) -> Option<PathBuf> {
+    std::fs::read_link(layouts_dir(root).join(RESULTS).join(name.strip_prefix(RESULT_ROOT)?)).ok()
+}
+
+/// Keeps the objects no longer whose links are gone or lead elsewhere.
+///
+/// # Errors
+/// If a file cannot be read or removed.
+pub fn forget_results(store: &Store) -> Result<(), CliError> {
+    let layouts = layouts_dir(store.root());
+    let notes = layouts.join(RESULTS);
+    let failed = || format!("cannot clean `{}`", notes.display());
+    for note in list(&notes).while_doing(failed)? {
+        if result_layout(&layouts, &note).is_none() {
+            let digits = note.file_name().unwrap_or_default().to_string_lossy();
+            store.remove_root(&format!("{RESULT_ROOT}{digits}"))?;
+            std::fs::remove_file(&note).while_doing(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// The layout that a remembered link still leads to.
+fn result_layout(layouts: &Path, note: &Path) -> Option<PathBuf> {
+    let layout = std::fs::read_link(note).and_then(std::fs::read_link).ok()?;
+    layout.starts_with(layouts).then_some(layout)
+}
+
+/// What is in a directory; nothing if it is not there.
+fn list(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(dir) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e),
     }
 }
 
@@ -229,21 +272,8 @@ pub fn collect(root: &StoreRoot) -> Result<Option<Collected>, CliError> {
 
 /// Deletes the layouts that are not of an image of `live` and to which no link leads.
 fn collect_layouts(layouts: &Path, live: &dyn Fn(&Digest) -> bool) -> std::io::Result<()> {
-    let list = |dir: &Path| -> std::io::Result<Vec<PathBuf>> {
-        match std::fs::read_dir(dir) {
-            Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(e) => Err(e),
-        }
-    };
-    let mut led_to = Vec::new();
-    for note in list(&layouts.join(RESULTS))? {
-        let layout = std::fs::read_link(&note).and_then(std::fs::read_link);
-        match layout.ok().filter(|layout| layout.starts_with(layouts)) {
-            Some(layout) => led_to.push(layout),
-            None => std::fs::remove_file(&note)?,
-        }
-    }
+    let notes = list(&layouts.join(RESULTS))?;
+    let led_to: Vec<PathBuf> = notes.iter().filter_map(|note| result_layout(layouts, note)).collect();
     for layout in list(layouts)? {
         let name = layout.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let digest = name.strip_prefix("sha256-").and_then(|rest| Digest::from_hex(rest.get(..64)?));

@@ -97,6 +97,7 @@ pub fn keep_below_quota(store: &Store, config: &Config, ui: &Ui) -> Result<(), C
     if limit == 0 {
         return Ok(());
     }
+    crate::images::forget_results(store)?;
     let report = store.gc(&GcOptions { max_size_bytes: Some(limit), ..GcOptions::default() })?;
     if !report.dead.is_empty() {
         ui.detail(&format!("the store was above its quota: {} objects went", report.dead.len()));

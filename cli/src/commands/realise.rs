@@ -200,7 +200,7 @@ fn pour(store: &Store, path: &StorePath, own: &Path, links: &mut Links, ui: &Ui)
     let link = links.next("out");
     if let Some(link) = &link {
         link_to(link, &layout, store)?;
-        crate::images::note_result(store.root(), link)?;
+        crate::images::note_result(store, link, path)?;
     }
     let shown = link.as_deref().unwrap_or(&layout);
     if ui.json() {

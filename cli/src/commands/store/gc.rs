@@ -67,6 +67,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 
 pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
     let store = crate::store::open_for(global)?;
+    crate::images::forget_results(&store)?;
     let report = store.gc(&GcOptions {
         dry_run: args.dry_run,
         older_than: args.older_than,

@@ -12,12 +12,16 @@ pub struct Args {}
 
 pub fn run(_: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
     let store = crate::store::open_for(global)?;
+    crate::images::forget_results(&store)?;
     let roots = store.roots()?;
     let mut entries = Vec::new();
     for root in &roots.roots {
         let path = store.dir().print(&root.path);
         let (kind, by) = match &root.kind {
-            RootKind::Explicit(name) => ("root", name.clone()),
+            RootKind::Explicit(name) => match crate::images::result_of_root(store.root(), name) {
+                Some(link) => ("link", link.display().to_string()),
+                None => ("root", name.clone()),
+            },
             RootKind::Link(link) => ("link", link.display().to_string()),
             RootKind::Lease => ("lease", "a running ampoule".to_owned()),
             RootKind::Process(pid) => ("process", pid.to_string()),
