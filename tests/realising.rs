@@ -12,7 +12,7 @@ use terminal::Terminal;
 
 /// Derivations that behave in every way, built by a static shell.
 const PROJECT: &str = r#"
-{ mark ? "" }:
+{ mark ? "", port ? "1" }:
 let
   tools = ./tools;
   build = name: extra: script: derivation ({
@@ -37,6 +37,11 @@ in rec {
   random = build "random" { } "cat /proc/sys/kernel/random/uuid > $out";
   wrong-hash = build "wrong-hash" promised "echo other > $out";
   no-wall = build "no-wall" { __noChroot = true; } "echo > $out";
+  goes-out = build "goes-out" promised ''
+    cat /proc/net/route /etc/resolv.conf
+    nc -w 2 127.0.0.1 ${port} < /dev/null || echo the host is out of reach
+    echo > $out
+  '';
   fetched = derivation (promised // {
     name = "fetched";
     system = "builtin";
@@ -84,7 +89,7 @@ impl Place {
         let tools = dir.path().join("project/tools");
         std::fs::create_dir_all(&tools).expect("made");
         std::fs::copy(busybox, tools.join("busybox")).expect("copied");
-        for applet in ["sh", "cat", "sleep", "ls", "grep", "cut", "stty", "env"] {
+        for applet in ["sh", "cat", "sleep", "ls", "grep", "cut", "stty", "env", "nc"] {
             std::os::unix::fs::symlink("busybox", tools.join(applet)).expect("linked");
         }
         std::fs::write(dir.path().join("project/default.img"), PROJECT).expect("written");
@@ -123,7 +128,12 @@ impl Place {
     }
 
     fn drv_of(&self, attribute: &str) -> String {
-        let output = self.run(&["instantiate", "-A", attribute, "."]);
+        self.drv_with(attribute, &[])
+    }
+
+    fn drv_with(&self, attribute: &str, more: &[&str]) -> String {
+        let args = [&["instantiate", "-A", attribute], more, &["."]].concat();
+        let output = self.run(&args);
         assert!(output.status.success(), "{}", said(&output));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
@@ -358,6 +368,35 @@ fn structured_attributes_graphs_and_checks() {
     }
     check_exit(&place.realise("too-large", &[]), 100, &["too-large", "`maxSize` is 10"]);
     check_exit(&place.realise("refers", &[]), 100, &["refers", &good, "not allowed"]);
+}
+
+/// Case 5: a builder that is allowed out has a network of its own, and not the host's loopback.
+#[test]
+fn case_5_network_builders_have_a_network_of_their_own() {
+    let place = place!();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("set");
+    let port = listener.local_addr().expect("bound").port().to_string();
+    let args = ["--argstr", "port", &port, "--allow-network-builders"];
+    let mut without = place.command(&["realise", "--no-out-link", "-A", "goes-out"]);
+    let output = without.args(args).arg(".").env("PATH", "/nonexistent").output().expect("it runs");
+    check_exit(&output, 5, &["`pasta` is not installed", "passt", "fetchurl"]);
+    let output = place.realise("goes-out", &args);
+    if said(&output).contains("cannot be connected to the world") {
+        eprintln!(
+            "skipped: {}",
+            said(&output).lines().find(|line| line.contains("pasta")).unwrap_or_default()
+        );
+        return;
+    }
+    check_exit(&output, 102, &["the host is out of reach"]);
+    assert!(listener.accept().is_err(), "nobody came to the host's loopback");
+    let log = said(&place.run(&["log", &place.drv_with("goes-out", &args[..3])]));
+    assert!(log.lines().any(|line| line.contains("00000000") && !line.starts_with("lo")), "a way out: {log}");
+    assert!(log.contains("nameserver 169.254.1.53"), "{log}");
+    // Without the word, there is no way out.
+    let output = place.realise("goes-out", &args[..3]);
+    check_exit(&output, 102, &["the host is out of reach", "--allow-network-builders"]);
 }
 
 // ---- on a terminal ----------------------------------------------------------------------------

@@ -503,3 +503,37 @@ fn a_build_that_left_nothing_hands_its_directories_on() {
     });
     assert_eq!(seen.len(), 1, "three builds, one place: {seen:?}");
 }
+
+/// A network namespace is used again only if nothing can be told from a new one.
+#[test]
+fn a_network_that_was_used_is_not_used_again() {
+    let mut lab = lab!();
+    lab.options.jobs = 1;
+    let look = "cat /proc/net/dev /proc/net/snmp /proc/net/netstat > $out; cat /proc/net/tcp >> $out";
+    let fresh = std::fs::read_to_string(lab.build(&lab.drv("fresh", look))).expect("a file");
+    // Packets go over loopback, and are refused there.
+    let mut before =
+        lab.drv("uses", "wget -q -O- http://127.0.0.1:1/; wget -q -O- http://127.0.0.1:1/; echo > $out");
+    for name in ["one", "two", "three"] {
+        let used = std::fs::read_to_string(lab.build(&lab.drv_with(name, look, &[&before]))).expect("a file");
+        assert_eq!(used, fresh, "{name}");
+        before = lab.drv_with(&format!("uses-{name}"), "nc 127.0.0.1 1; echo > $out", &[&before]);
+    }
+}
+
+#[test]
+fn a_network_that_was_not_used_is_used_again() {
+    let mut lab = lab!();
+    lab.options.jobs = 1;
+    let which = "readlink /proc/self/ns/net > $out";
+    let first = lab.drv("first", which);
+    let second = lab.drv_with("second", which, &[&first]);
+    let third = lab.drv_with("third", "nc 127.0.0.1 1; readlink /proc/self/ns/net > $out", &[&second]);
+    let fourth = lab.drv_with("fourth", which, &[&third]);
+    lab.build(&fourth);
+    let name = |drv| std::fs::read_to_string(lab.build(drv)).expect("a file");
+    assert_eq!(name(&first), name(&second));
+    assert_eq!(name(&second), name(&third));
+    let settings = lab.drv("settings", "echo 1 > /proc/sys/net/ipv4/ip_forward || echo refused > $out");
+    assert_eq!(name(&settings), "refused\n", "nobody in a build has a right over it");
+}

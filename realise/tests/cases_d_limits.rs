@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ampoule_net::Cancel;
-use ampoule_realise::{Builders, FailureKind, Options, Realiser, Silent, Wanted};
-use ampoule_store::{Store, StorePath, StoreRoot, StoreSettings};
+use ampoule_realise::{FailureKind, Options, Realiser, Silent, Wanted};
+use ampoule_store::StorePath;
 use lab::Lab;
 
 #[test]
@@ -131,10 +131,9 @@ fn is_running(marker: &str) -> bool {
 /// Realises derivations in a process of its own: this test program, run once more.
 fn realiser_process(lab: &Lab, drvs: &[&StorePath]) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("our own name"));
+    lab::tell_child(&mut command, lab, drvs);
     command
         .args(["--exact", "realiser_in_a_process_of_its_own", "--nocapture"])
-        .env("AMPOULE_TEST_STORE", lab.store.root().path())
-        .env("AMPOULE_TEST_DRVS", drvs.iter().map(|drv| drv.as_str()).collect::<Vec<_>>().join(" "))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
@@ -142,33 +141,8 @@ fn realiser_process(lab: &Lab, drvs: &[&StorePath]) -> Command {
 
 #[test]
 fn realiser_in_a_process_of_its_own() {
-    let (Ok(store), Ok(drvs)) = (std::env::var("AMPOULE_TEST_STORE"), std::env::var("AMPOULE_TEST_DRVS"))
-    else {
-        return;
-    };
-    let store = Store::open(&StoreRoot::new(store), StoreSettings::default()).expect("a store");
-    let timeout = std::env::var("AMPOULE_TEST_TIMEOUT_MS").ok().and_then(|ms| ms.parse().ok());
-    let options = Options {
-        spawner: env!("CARGO_BIN_EXE_ampoule-sandbox").into(),
-        jobs: 4,
-        timeout: timeout.map(Duration::from_millis),
-        ..Options::default()
-    };
-    let realiser = Realiser {
-        store: &store,
-        source: &store,
-        builders: &Builders::default(),
-        substituters: None,
-        options: &options,
-        events: &Silent,
-        cancel: Cancel::default(),
-    };
-    let wanted: Vec<Wanted> = drvs
-        .split(' ')
-        .map(|drv| Wanted { drv: StorePath::parse(drv).expect("a path"), outputs: BTreeSet::new() })
-        .collect();
-    let realised =
-        realiser.realise(&wanted).unwrap_or_else(|error| panic!("{error}\n{}", lab::tails(&error)));
+    let Some(realised) = lab::realise_as_child() else { return };
+    let realised = realised.unwrap_or_else(|error| panic!("{error}\n{}", lab::tails(&error)));
     println!("BUILT {}", realised.built);
 }
 

@@ -2,13 +2,10 @@
 
 mod lab;
 
-use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
-use ampoule_net::Cancel;
-use ampoule_realise::{Builders, Options, Realiser, Silent, Wanted};
-use ampoule_store::{Store, StoreDir, StorePath, StoreRoot, StoreSettings, Tier};
+use ampoule_store::{StoreDir, StorePath, StoreSettings, Tier};
 use lab::Lab;
 
 #[test]
@@ -18,35 +15,20 @@ fn all_hold_as_an_ordinary_user() {
 
 /// Realises a derivation in this test program, run once more behind `wrapper`.
 fn realise_behind(lab: &Lab, drv: &StorePath, wrapper: &str) -> Output {
-    Command::new("sh")
+    let mut command = Command::new("sh");
+    lab::tell_child(&mut command, lab, &[drv]);
+    command
         .args(["-c", wrapper, "sh"])
         .arg(std::env::current_exe().expect("our own name"))
         .args(["--exact", "realiser_in_a_process_of_its_own", "--nocapture"])
-        .env("AMPOULE_TEST_STORE", lab.store.root().path())
-        .env("AMPOULE_TEST_DRV", drv.as_str())
         .output()
         .expect("run")
 }
 
 #[test]
 fn realiser_in_a_process_of_its_own() {
-    let (Ok(store), Ok(drv)) = (std::env::var("AMPOULE_TEST_STORE"), std::env::var("AMPOULE_TEST_DRV"))
-    else {
-        return;
-    };
-    let store = Store::open(&StoreRoot::new(store), StoreSettings::default()).expect("a store");
-    let options = Options { spawner: env!("CARGO_BIN_EXE_ampoule-sandbox").into(), ..Options::default() };
-    let realiser = Realiser {
-        store: &store,
-        source: &store,
-        builders: &Builders::default(),
-        substituters: None,
-        options: &options,
-        events: &Silent,
-        cancel: Cancel::default(),
-    };
-    let wanted = Wanted { drv: StorePath::parse(&drv).expect("a path"), outputs: BTreeSet::new() };
-    match realiser.realise(&[wanted]) {
+    let Some(realised) = lab::realise_as_child() else { return };
+    match realised {
         Ok(_) => println!("\nBUILT"),
         Err(error) => {
             println!("\nFAILED {} {error}", error.exit_status());

@@ -256,21 +256,8 @@ impl Composer {
     ) {
         let mut text = std::mem::take(&mut self.text);
         write_outputs(&mut text, dir, outputs);
-        let mut last = None;
-        for &(hash, index) in &self.inputs_by_hash {
-            if last == Some(hash) {
-                text.push(b',');
-            } else {
-                text.extend_from_slice(if last.is_some() { b"]),(\"" } else { b"(\"" });
-                hash.base16_bytes(&mut text);
-                text.extend_from_slice(b"\",[");
-            }
-            last = Some(hash);
-            push_name(&mut text, inputs[index].output);
-        }
-        if last.is_some() {
-            text.extend_from_slice(b"])");
-        }
+        let inputs = self.inputs_by_hash.iter().map(|&(hash, index)| (hash, inputs[index].output));
+        push_inputs(&mut text, inputs, |text, hash| hash.base16_bytes(text));
         self.fill(&mut text, dir, outputs);
         self.text = text;
     }
@@ -284,21 +271,8 @@ impl Composer {
     ) {
         let mut text = std::mem::take(&mut self.text);
         write_outputs(&mut text, dir, outputs);
-        let mut last: Option<&StorePath> = None;
-        for input in inputs {
-            if last == Some(input.drv) {
-                text.push(b',');
-            } else {
-                text.extend_from_slice(if last.is_some() { b"]),(\"" } else { b"(\"" });
-                push_path(&mut text, dir, input.drv);
-                text.extend_from_slice(b"\",[");
-            }
-            last = Some(input.drv);
-            push_name(&mut text, input.output);
-        }
-        if last.is_some() {
-            text.extend_from_slice(b"])");
-        }
+        let inputs = inputs.iter().map(|input| (input.drv, input.output));
+        push_inputs(&mut text, inputs, |text, drv| push_path(text, dir, drv));
         self.fill(&mut text, dir, outputs);
         self.text = text;
     }
@@ -379,6 +353,29 @@ fn push_path(text: &mut Vec<u8>, dir: &StoreDir, path: &StorePath) {
     text.extend_from_slice(dir.as_str().as_bytes());
     text.push(b'/');
     text.extend_from_slice(path.as_str().as_bytes());
+}
+
+/// Writes `(KEY,["name","name"]),…`: neighbours of one key together.
+fn push_inputs<'n, K: Copy + PartialEq>(
+    text: &mut Vec<u8>,
+    inputs: impl Iterator<Item = (K, &'n str)>,
+    push_key: impl Fn(&mut Vec<u8>, K),
+) {
+    let mut last = None;
+    for (key, name) in inputs {
+        if last == Some(key) {
+            text.push(b',');
+        } else {
+            text.extend_from_slice(if last.is_some() { b"]),(\"" } else { b"(\"" });
+            push_key(text, key);
+            text.extend_from_slice(b"\",[");
+        }
+        last = Some(key);
+        push_name(text, name);
+    }
+    if last.is_some() {
+        text.extend_from_slice(b"])");
+    }
 }
 
 /// An output's name, which is also the name of a store object: it has nothing to escape.

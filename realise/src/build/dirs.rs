@@ -67,7 +67,8 @@ impl BuildDirs {
         Ok(Self { staging, store, build, tmp, fresh, mount_points: BTreeMap::new(), links: Vec::new() })
     }
 
-    /// Takes away the places of inputs that the build of `spec` has not got; notes those that it has.
+    /// Makes the places at which inputs were mounted those of the build of `spec`, as far as there are
+    /// any; the others are made when it starts.
     pub(crate) fn fit(&mut self, spec: &SandboxSpec) {
         let mut wanted = BTreeMap::new();
         for bind in spec.binds.iter().filter(|bind| bind.target.parent() == Some(&spec.store_dir)) {
@@ -78,10 +79,23 @@ impl BuildDirs {
                 BindKind::File => drop(wanted.insert(name, false)),
             }
         }
-        for (name, is_dir) in &self.mount_points {
-            if wanted.get(name) != Some(is_dir) {
-                let flags = if *is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-                rustix::fs::unlinkat(&self.store, name, flags).ok();
+        let others =
+            |of: &BTreeMap<OsString, bool>, kind: bool, than: &BTreeMap<OsString, bool>| -> Vec<OsString> {
+                let names =
+                    of.iter().filter(|(name, is_dir)| **is_dir == kind && than.get(*name) != Some(&kind));
+                names.map(|(name, _)| name.clone()).collect()
+            };
+        for kind in [true, false] {
+            let mut missing = others(&wanted, kind, &self.mount_points);
+            for old in others(&self.mount_points, kind, &wanted) {
+                // Another name for it costs no inode; what hangs there hides it anyway.
+                let new = missing.pop();
+                let renamed =
+                    new.is_some_and(|new| rustix::fs::renameat(&self.store, &old, &self.store, &new).is_ok());
+                if !renamed {
+                    let flags = if kind { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+                    rustix::fs::unlinkat(&self.store, &old, flags).ok();
+                }
             }
         }
         self.mount_points = wanted;

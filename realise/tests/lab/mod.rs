@@ -282,6 +282,38 @@ pub fn again_as_an_ordinary_user(this_test: &str) {
     }
 }
 
+/// What a test program that is run once more realises, and in which store.
+pub fn tell_child(command: &mut std::process::Command, lab: &Lab, drvs: &[&StorePath]) {
+    let drvs: Vec<&str> = drvs.iter().map(|drv| drv.as_str()).collect();
+    command.env("AMPOULE_TEST_STORE", lab.store.root().path()).env("AMPOULE_TEST_DRVS", drvs.join(" "));
+}
+
+/// Realises what [`tell_child`] said; nothing if this process was not told.
+pub fn realise_as_child() -> Option<Result<Realised, RealiseError>> {
+    let store = std::env::var("AMPOULE_TEST_STORE").ok()?;
+    let drvs = std::env::var("AMPOULE_TEST_DRVS").ok()?;
+    let store = Store::open(&StoreRoot::new(store), StoreSettings::default()).expect("a store");
+    let timeout = std::env::var("AMPOULE_TEST_TIMEOUT_MS").ok().and_then(|ms| ms.parse().ok());
+    let options = Options {
+        spawner: env!("CARGO_BIN_EXE_ampoule-sandbox").into(),
+        jobs: 4,
+        timeout: timeout.map(std::time::Duration::from_millis),
+        ..Options::default()
+    };
+    let realiser = Realiser {
+        store: &store,
+        source: &store,
+        builders: &Builders::default(),
+        substituters: None,
+        options: &options,
+        events: &ampoule_realise::Silent,
+        cancel: Cancel::default(),
+    };
+    let wanted = |drv| Wanted { drv: StorePath::parse(drv).expect("a path"), outputs: BTreeSet::new() };
+    let wanted: Vec<Wanted> = drvs.split(' ').map(wanted).collect();
+    Some(realiser.realise(&wanted))
+}
+
 pub fn tails(error: &RealiseError) -> String {
     error
         .failures
