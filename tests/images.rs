@@ -228,6 +228,76 @@ fn provenance_is_read_off_the_derivations() {
     assert!(code == 2 && told.contains("was not made here"), "{told}");
 }
 
+/// An image on a base: from a registry by digest, its hash promised as of any fetch; and from a layout beside the file.
+#[test]
+fn a_base_comes_from_a_registry_or_a_layout_and_is_what_was_promised() {
+    let yard = Yard::new();
+    let digest = yard.realise(&[]);
+    yard.ok(&["image", "export", "result", "layout"]);
+    let blobs = yard.at("project/layout/blobs/sha256");
+    let server = Server::start(move |asked| {
+        let name = asked.path.rsplit(':').next().unwrap_or_default();
+        match fs::read(blobs.join(name)) {
+            _ if asked.path == "/v2/" => Answer::ok("{}"),
+            Ok(bytes) => {
+                Answer::ok(bytes).header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+            }
+            Err(_) => Answer::status(404),
+        }
+    });
+    let host = server.url("").trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let describe = |name: &str, base: &str| {
+        let text = format!(
+            r#"{{ image, lib, pullImage }}: image {{ name = "upon"; base = {base}; files."/etc/own" = "own"; platforms = [ "linux/amd64" ]; }}"#
+        );
+        fs::write(yard.at("project").join(name), text).expect("written");
+    };
+    let pulled = |digest: &str, hash: &str| {
+        format!(
+            r#"pullImage {{ image = "{host}/base"; digest = "{digest}"; hash = {hash}; platform = "linux/amd64"; }}"#
+        )
+    };
+    describe("upon.img", &pulled(&digest, "lib.fakeHash"));
+    let (code, told) = yard.fails(&["realise", "upon.img"]);
+    assert_eq!(code, 102, "{told}");
+    let fake = "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let hash =
+        told.split(|c: char| c.is_whitespace() || c == '`').find(|w| w.starts_with("sha256-") && *w != fake);
+    describe("upon.img", &pulled(&digest, &format!("{:?}", hash.expect("the right hash"))));
+    yard.ok(&["realise", "upon.img", "-o", "upon"]);
+    let tree = json(&yard.ok(&["image", "tree", "--json", "upon"]));
+    let has = |tree: &Value| {
+        tree["below"]["srv"]["below"]["greeting"].is_object()
+            && tree["below"]["etc"]["below"]["own"].is_object()
+    };
+    assert!(has(&tree), "{tree}");
+    let why = yard.ok(&["image", "why", "upon", "/srv/greeting"]);
+    assert!(why.contains("/srv/greeting"), "{why}");
+    let inspected = json(&yard.ok(&["image", "inspect", "--json", "upon"]));
+    assert_eq!(inspected["configs"][0]["config"]["Env"][0], "A=1", "the base's environment holds");
+    // A digest that nobody has, and one of something else.
+    let other = format!("sha256:{}", "0".repeat(64));
+    describe("upon.img", &pulled(&other, "lib.fakeHash"));
+    let (code, told) = yard.fails(&["realise", "upon.img"]);
+    assert!(code != 0 && told.contains("404"), "{told}");
+    // From beside the file, for another machine, and what is no layout.
+    describe("beside.img", "./layout");
+    yard.ok(&["realise", "beside.img", "-o", "beside"]);
+    assert!(has(&json(&yard.ok(&["image", "tree", "--json", "beside"]))));
+    describe("named.img", &format!(r#"{{ layout = ./layout; digest = "{digest}"; }}"#));
+    yard.ok(&["realise", "named.img", "-o", "named"]);
+    for (base, words) in [
+        (r#"{ layout = ./layout; digest = "sha256:00"; }"#.to_owned(), "expected `base` to be a layout"),
+        (format!(r#"{{ layout = ./layout; digest = "{other}"; }}"#), "cannot read"),
+        ("./words".to_owned(), "oci-layout"),
+        ("42".to_owned(), "expected `base` to be a layout"),
+    ] {
+        describe("wrong.img", &base);
+        let (_, told) = yard.fails(&["realise", "wrong.img"]);
+        assert!(told.contains(words), "{base}: {told}");
+    }
+}
+
 #[test]
 fn layouts_to_which_nothing_leads_are_collected() {
     let yard = Yard::new();

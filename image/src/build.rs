@@ -449,9 +449,9 @@ impl Builder<'_> {
 
     fn base(&self) -> Result<Option<BasePlan>> {
         let Some(base) = &self.spec.base else { return Ok(None) };
-        let (path, _) = self.store_path(&base.layout)?;
+        let (path, _) = self.store_path(base.layout())?;
         let layout = crate::layout::Layout::open(self.objects.locate(path)?)?;
-        let manifest = crate::base::find(&layout, base.digest.as_ref(), self.platform)?;
+        let manifest = crate::base::find(&layout, base.digest(), self.platform)?;
         Ok(Some(BasePlan { layout: path.to_owned(), manifest }))
     }
 

@@ -123,7 +123,7 @@ pub struct PackageSpec {
 
 /// One, or a list.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected one, or a list")]
 pub enum OneOrMany<T> {
     /// A list.
     Many(Vec<T>),
@@ -149,7 +149,7 @@ impl<T> OneOrMany<T> {
 
 /// A tree at `/`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a tree of the store, or `{ tree, meta ? , at ? }`")]
 pub enum RootSpec {
     /// A store path.
     Path(String),
@@ -199,7 +199,10 @@ impl RootSpec {
 
 /// A file: its text, or a set that says more.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected the text of a file, or a set of `text`, `source` or `target` with `mode`, `uid`, `gid`"
+)]
 pub enum FileSpec {
     /// Its text.
     Text(String),
@@ -335,7 +338,7 @@ attributes! {
 
 /// The layer budget.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected `layers` to be a number")]
 pub enum LayersSpec {
     /// At most so many.
     Budget(u32),
@@ -361,11 +364,21 @@ impl LayersSpec {
     }
 }
 
+/// A base image: a layout, or a set that says which of its images.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected `base` to be a layout of the store, or `{ layout, digest ? }`")]
+pub enum BaseSpec {
+    /// The store path of an OCI layout (what `pullImage` gives).
+    Layout(String),
+    /// More.
+    Full(FullBaseSpec),
+}
+
 attributes! {
-    /// A base image.
-    pub struct BaseSpec
+    /// A base image with all that can be said of it.
+    pub struct FullBaseSpec
     needs {
-        /// The store path of an OCI layout (what `fetchImage` gives).
+        /// The store path of an OCI layout.
         layout: String,
     } may {
         /// The digest of its manifest or index, if it has several.
@@ -373,9 +386,30 @@ attributes! {
     }
 }
 
+impl BaseSpec {
+    /// Returns the store path of the layout.
+    pub fn layout(&self) -> &str {
+        match self {
+            Self::Layout(layout) => layout,
+            Self::Full(full) => &full.layout,
+        }
+    }
+
+    /// Returns the digest, if one is named.
+    pub fn digest(&self) -> Option<&crate::Digest> {
+        match self {
+            Self::Layout(_) => None,
+            Self::Full(full) => full.digest.as_ref(),
+        }
+    }
+}
+
 /// Whether and how to keep only what runs.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected `slim` to be a boolean, or a set of `keep`, `drop`, `dlopen`, `python` (lists)"
+)]
 pub enum SlimSpec {
     /// Yes or no.
     Flag(bool),
@@ -418,7 +452,7 @@ impl SlimSpec {
 
 /// What the lint lets pass.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected `lint` to be a boolean, or `{ allow = [ … ]; }`")]
 pub enum LintSpec {
     /// Whether it may stop the build.
     Flag(bool),
@@ -566,7 +600,7 @@ mod tests {
             UserSpec::NAMES,
             GroupSpec::NAMES,
             FullSlimSpec::NAMES,
-            BaseSpec::NAMES,
+            FullBaseSpec::NAMES,
             RootMetaSpec::NAMES,
         ];
         for name in tables.concat().into_iter().map(camel) {
