@@ -310,6 +310,15 @@ fn layouts_to_which_nothing_leads_are_collected() {
     // Both have the same name: the objects of both are kept, and say what is in them.
     yard.ok(&["tree", "one"]);
     yard.ok(&["tree", "two"]);
+    // A layout stands for the object that it was made from.
+    let (_, told) = yard.fails(&["log", "one"]);
+    assert!(told.contains("there is no log of `team-app-image.drv`"), "{told}");
+    let told = yard.ok(&["store", "path-info", "one"]);
+    let object = told.split_whitespace().next().expect("a path");
+    for args in [&["store", "closure", "one"][..], &["store", "du", "one"], &["store", "why", "one", object]]
+    {
+        assert!(yard.ok(args).contains(object), "{args:?}");
+    }
     let roots = yard.ok(&["store", "roots"]);
     assert!(roots.contains("/project/one\n") && roots.contains("/project/two\n"), "{roots}");
     fs::remove_file(yard.at("project/one")).expect("removed");

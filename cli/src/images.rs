@@ -222,6 +222,20 @@ pub fn result_of_root(root: &StoreRoot, name: &str) -> Option<PathBuf> {
     std::fs::read_link(layouts_dir(root).join(RESULTS).join(name.strip_prefix(RESULT_ROOT)?)).ok()
 }
 
+/// The object that a person names: a store path, a link to one, or a layout that was made of an image's object, as
+/// `result` is.
+///
+/// # Errors
+/// If it is none of these.
+pub fn object_named(store: &Store, text: &str) -> Result<StorePath, CliError> {
+    let wrong = match store.parse_any(text) {
+        Ok(path) => return Ok(path),
+        Err(wrong) => wrong,
+    };
+    let own = if Path::new(text).is_dir() { Images::of(store.clone())?.image_object(text) } else { None };
+    own.and_then(|own| store.root().object_of(&own)).ok_or_else(|| wrong.into())
+}
+
 /// Keeps the objects no longer whose links are gone or lead elsewhere.
 ///
 /// # Errors

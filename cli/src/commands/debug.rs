@@ -33,7 +33,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let config = global.config()?;
     let options = args.build.options(&config)?;
     let store = crate::store::open_for(global)?;
-    let drv = derivation_of(&store, store.parse_any(&args.path)?)?;
+    let drv = derivation_of(&store, crate::images::object_named(&store, &args.path)?)?;
     let stop = Stop::watch()?;
     let events = crate::progress::sink(ui, &config);
     let substituters = crate::store::substituters(&config, &stop.cancel)?;

@@ -27,7 +27,7 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
     let store = crate::store::open_for(global)?;
-    let path = store.parse_any(&args.path)?;
+    let path = crate::images::object_named(&store, &args.path)?;
     let drv = derivation_of(&store, path)?;
     let logs = LogDir::new(store.root().path().join("log"));
     let mut lines = JsonLines { drv: store.dir().print(&drv), ui, begun: Vec::new() };
@@ -37,13 +37,14 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         if args.follow { logs.follow(&drv, || runs(&store, &drv), out) } else { logs.read(&drv, out) };
     match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitStatus::Success),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(CliError::failed(format!("there is no log of `{}` on this machine", drv.name()))
+                .hint("only builds that were run here, and said something, leave one"))
+        }
         other => other
             .while_doing(|| format!("cannot read the log of `{}`", drv.name()))
             .map(|()| lines.end())
-            .map(|()| ExitStatus::Success)
-            .map_err(|error| {
-                error.hint("only builds on this machine leave a log; name the derivation or its output")
-            }),
+            .map(|()| ExitStatus::Success),
     }
 }
 

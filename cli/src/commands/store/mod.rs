@@ -74,7 +74,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
 /// # Errors
 /// If one is none of these.
 pub fn parse_paths(store: &Store, texts: &[String]) -> Result<Vec<StorePath>, CliError> {
-    texts.iter().map(|text| Ok(store.parse_any(text)?)).collect()
+    texts.iter().map(|text| crate::images::object_named(store, text)).collect()
 }
 
 /// What is known about an object, with the field names of `nix path-info --json`.

@@ -36,7 +36,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             false => Err(CliError::failed(format!("there is no root `{name}`"))),
         };
     }
-    let path = store.parse_any(args.path.as_deref().unwrap_or_default())?;
+    let path = crate::images::object_named(&store, args.path.as_deref().unwrap_or_default())?;
     match (&args.link, &args.name) {
         (Some(link), _) => store.add_link_root(link, &path)?,
         (None, Some(name)) => store.add_root(name, &path)?,

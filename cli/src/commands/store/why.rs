@@ -22,5 +22,5 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
     let store = crate::store::open_for(global)?;
-    along_references(&store, &store.parse_any(&args.from)?, &args.to, ui)
+    along_references(&store, &crate::images::object_named(&store, &args.from)?, &args.to, ui)
 }
