@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use ampoule_store::{HashAlgo, Hasher};
 
-use super::{Attributes, BuiltinBuilder, BuiltinContext, BuiltinError, Wanted};
+use super::{Attributes, BuiltinBuilder, BuiltinContext, BuiltinError, BuiltinErrorKind, Wanted};
 use crate::fetch::{Failure, FetchRequest, Fetched, Fetcher, ReadAt};
 use crate::unpack::{Limits, RelPath, Tree, UnpackError, zip};
 
@@ -99,11 +99,19 @@ impl BuiltinBuilder for GoModule {
                 cancel: cx.cancel.clone(),
                 ..FetchRequest::default()
             };
+            let mut is_other = false;
             let mut accept = |fetched: &Fetched| match hash(fetched)? {
                 found if found == wanted => Ok(()),
-                found => Err(Failure::Local(format!("it has {found}, go.sum says {wanted}"))),
+                found => {
+                    is_other = true;
+                    Err(Failure::Local(format!("it has {found}, go.sum says {wanted}")))
+                }
             };
-            let fetched = self.fetcher.fetch_accepted(&request, out.dir.as_fd(), cx.events, &mut accept)?;
+            let fetched = self.fetcher.fetch_accepted(&request, out.dir.as_fd(), cx.events, &mut accept);
+            let fetched = fetched.map_err(|error| {
+                let error = BuiltinError::from(error);
+                if is_other { BuiltinError { kind: BuiltinErrorKind::HashMismatch, ..error } } else { error }
+            })?;
             let path = rel_path(&module.proxy_path(suffix))?;
             tree.file(&path, false, &mut ReadAt { file: &fetched.file, at: 0 })?;
             Ok::<_, BuiltinError>(())

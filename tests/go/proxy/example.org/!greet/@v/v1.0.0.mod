@@ -1,0 +1,3 @@
+module example.org/Greet
+
+go 1.19
