@@ -907,3 +907,55 @@ fn taking_mounts(first: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'stati
         })
     })
 }
+
+/// What passes is waited for, in pulls as in pushes.
+#[test]
+fn a_pull_waits_through_what_passes() {
+    let config = config();
+    let document = manifest(&config, &layer(Digest::of(b"layer"), 5));
+    let whole = serving(document, MANIFEST, vec![config, b"layer".to_vec()]);
+    let server = fake(move |asked| match asked.nth {
+        _ if asked.path == "/v2/" => whole(asked),
+        0 => Answer::status(503),
+        1 => Answer::status(429).header("Retry-After", "0"),
+        2 if asked.path.contains("/blobs/") => {
+            Answer::ok("").header("Content-Length", "5").piece(b"la").piece(Piece::Reset)
+        }
+        _ => whole(asked),
+    });
+    let (_dir, cache) = cache();
+    let registry = Registry::new(
+        hasty(),
+        RegistrySettings::default(),
+        format!("{}/a/b:x", host(&server)).parse().unwrap(),
+    );
+    pull(&registry.unwrap(), &cache, None).unwrap();
+}
+
+/// A token that runs out between the manifest and a layer is renewed.
+#[test]
+fn a_token_that_runs_out_is_renewed() {
+    let given = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = given.clone();
+    let tokens = fake(move |_| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        Answer::ok(format!(r#"{{"token":"t{number}"}}"#))
+    });
+    let realm = tokens.url("/token");
+    let config = config();
+    let document = manifest(&config, &layer(Digest::of(b"layer"), 5));
+    let whole = serving(document, MANIFEST, vec![config, b"layer".to_vec()]);
+    let of_layer = Digest::of(b"layer").to_hex();
+    let server = fake(move |asked| {
+        // The second token is the first that layers take.
+        let wanted = if asked.path.contains(&of_layer) { "Bearer t1" } else { "Bearer t" };
+        if asked.header("authorization").is_some_and(|token| token.starts_with(wanted)) {
+            return whole(asked);
+        }
+        Answer::status(401).header("WWW-Authenticate", format!(r#"Bearer realm="{realm}",service="s""#))
+    });
+    let (_dir, cache) = cache();
+    let registry = registry(&format!("{}/a/b:x", host(&server)), RegistrySettings::default());
+    pull(&registry, &cache, None).unwrap();
+    assert_eq!(given.load(Ordering::Relaxed), 2);
+}

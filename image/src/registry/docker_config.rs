@@ -33,8 +33,10 @@ pub enum Credential {
 /// Where credentials are looked for.
 #[derive(Clone, Debug, Default)]
 pub struct CredentialSources {
-    /// Given by name (a flag, or a variable of ours), for every registry.
+    /// Given by name (a flag, or a variable of ours).
     pub given: Option<(String, Secret)>,
+    /// The only registry that gets what was given; every one that asks, if none is named.
+    pub given_for: Option<String>,
     /// The text of a configuration file (`DOCKER_AUTH_CONFIG`).
     pub inline: Option<String>,
     /// Configuration files, the first that knows the registry wins.
@@ -44,8 +46,8 @@ pub struct CredentialSources {
 impl CredentialSources {
     /// Looks where Docker, podman and skopeo look; `var` reads a variable.
     ///
-    /// `AMPOULE_REGISTRY_USER` and `AMPOULE_REGISTRY_PASSWORD` come first, then
-    /// `DOCKER_AUTH_CONFIG`, `REGISTRY_AUTH_FILE`, `DOCKER_CONFIG/config.json`,
+    /// `AMPOULE_REGISTRY_USER` and `AMPOULE_REGISTRY_PASSWORD` come first (for the registry
+    /// `AMPOULE_REGISTRY` alone, if it is named), then `DOCKER_AUTH_CONFIG`, `REGISTRY_AUTH_FILE`, `DOCKER_CONFIG/config.json`,
     /// `~/.docker/config.json`, podman's `auth.json`.
     pub fn from_env(var: &dyn Fn(&str) -> Option<String>) -> Self {
         let path = |name: &str, below: &str| {
@@ -63,6 +65,7 @@ impl CredentialSources {
         ];
         Self {
             given: given.map(|(user, password)| (user, Secret::new(password))),
+            given_for: var("AMPOULE_REGISTRY").filter(|host| !host.is_empty()),
             inline: var("DOCKER_AUTH_CONFIG").filter(|text| !text.trim().is_empty()),
             files: files.into_iter().flatten().collect(),
         }
@@ -74,7 +77,8 @@ impl CredentialSources {
     /// [`ImageError::Malformed`] for a file that is no JSON, [`ImageError::Program`]
     /// for a helper that is missing or fails otherwise than by knowing nothing.
     pub fn find(&self, reference: &Reference) -> Result<Option<Credential>> {
-        if let Some((user, password)) = &self.given {
+        let for_it = self.given_for.as_ref().is_none_or(|host| *host == reference.host);
+        if let Some((user, password)) = self.given.as_ref().filter(|_| for_it) {
             return Ok(Some(Credential::Password { user: user.clone(), password: password.clone() }));
         }
         if let Some(text) = &self.inline
@@ -254,6 +258,21 @@ mod tests {
         assert_eq!(found(text, "r.example/team/app").as_deref(), Some("team:x"));
         assert_eq!(found(text, "busybox").as_deref(), Some("token it"));
         assert_eq!(found(text, "else.example/a"), None);
+    }
+
+    #[test]
+    fn what_is_given_for_one_registry_goes_to_no_other() {
+        let find = |only: &str, reference: &str| {
+            let var = |name: &str| match name {
+                "AMPOULE_REGISTRY_USER" => Some("joe".to_owned()),
+                "AMPOULE_REGISTRY_PASSWORD" => Some("p".to_owned()),
+                "AMPOULE_REGISTRY" => Some(only.to_owned()),
+                _ => None,
+            };
+            CredentialSources::from_env(&var).find(&reference.parse().unwrap()).unwrap().is_some()
+        };
+        assert!(find("", "r.example/a") && find("r.example:5000", "r.example:5000/a"));
+        assert!(!find("r.example", "else.example/a") && !find("r.example", "busybox"));
     }
 
     #[test]
