@@ -206,6 +206,7 @@ impl Session {
         };
         let system = args.system.as_deref().or(config.text("build.system"));
         let mut settings = Settings {
+            shows_sameness: false,
             impure: args.impure,
             allow_import_from_derivation: args.allow_import_from_derivation
                 || config.bool("eval.import-from-derivation"),

@@ -134,8 +134,9 @@ impl Evaluator {
         let max_depth = u32::try_from(self.stack_left() / 4096).unwrap_or(u32::MAX);
         let waits_as_nix = self.settings.shows_unforced;
         let min_deferred_bytes = self.min_deferred_bytes();
+        let fresh_literals = self.settings.shows_sameness;
         let mut maker = Maker { evaluator: self };
-        let how = How { max_depth, waits_as_nix, min_deferred_bytes };
+        let how = How { max_depth, waits_as_nix, fresh_literals, min_deferred_bytes };
         resolve(&ast, source, base, arena, &mut maker, scope, how).map_err(EvalError::syntax)
     }
 
@@ -161,8 +162,9 @@ impl Evaluator {
             let arena = self.arena;
             self.put_off.entered += 1;
             let min_deferred_bytes = self.min_deferred_bytes();
+            let fresh_literals = self.settings.shows_sameness;
             let mut maker = Maker { evaluator: self };
-            let how = How { max_depth, waits_as_nix: false, min_deferred_bytes };
+            let how = How { max_depth, waits_as_nix: false, fresh_literals, min_deferred_bytes };
             let body = resolve_deferred(deferred, &ast, &source, arena, &mut maker, how);
             // Its names are bound: they were looked for when the file was read.
             lambda.body.set(body.map_err(|_| EvalError::stack_overflow())?);

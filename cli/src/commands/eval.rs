@@ -47,6 +47,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let options = BuildArgs::default().options(&config)?;
     let mut session = Session::new(&args.expression, &config, Keeps::Values, options)?;
     session.settings.shows_unforced = !args.strict && !args.raw && !ui.json();
+    session.settings.shows_sameness = !args.raw && !args.xml && !ui.json();
     session.shows_functions = true;
     if args.show_stats {
         // What an evaluation took is told of one.

@@ -193,7 +193,7 @@ pub(super) const TABLE: &[Builtin] = &[
         name: "partition",
         params: &["pred", "list"],
         doc: "Returns `{ right = …; wrong = …; }`: the elements for which `pred` is true, and the others, in their \
-              order, not forced. O(n).",
+              order; each is forced. O(n).",
         examples: &[(
             "builtins.partition (x: x > 1) [ 1 2 3 0 ]",
             Shows("{ right = [ 2 3 ]; wrong = [ 1 0 ]; }"),
@@ -204,7 +204,7 @@ pub(super) const TABLE: &[Builtin] = &[
         name: "sort",
         params: &["less", "list"],
         doc: "Returns the elements in order: `x` before `y` if `less x y`. Elements of which neither is less keep their \
-              order. O(n log n) calls of `less`, O(n) if the list is sorted already.",
+              order. All are forced first. O(n log n) calls of `less`, O(n) if the list is sorted already.",
         examples: &[
             ("builtins.sort builtins.lessThan [ 3 1 2 ]", Shows("[ 1 2 3 ]")),
             ("builtins.sort (a: b: a > b) [ 3 1 2 ]", Shows("[ 3 2 1 ]")),
@@ -212,7 +212,8 @@ pub(super) const TABLE: &[Builtin] = &[
                 "map (x: x.v) (builtins.sort (a: b: a.k < b.k) [ { k = 1; v = 1; } { k = 0; v = 2; } { k = 1; v = 3; } ])",
                 Shows("[ 2 1 3 ]"),
             ),
-            ("builtins.length (builtins.sort (a: b: throw \"no\") [ (throw \"neither\") ])", Shows("1")),
+            ("builtins.sort (a: b: throw \"not asked\") [ 1 ]", Shows("[ 1 ]")),
+            ("builtins.length (builtins.sort (a: b: throw \"no\") [ 1 (throw \"first\") ])", Fails("first")),
             ("builtins.sort builtins.lessThan [ 1 \"a\" ]", Fails("cannot compare a string with an integer")),
         ],
         run: sort,
@@ -418,7 +419,8 @@ fn partition(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let pred = ev.force_function(args.at(0))?;
     let list = ev.force_list(args.at(1))?;
     let (mut right, mut wrong) = (Values::new(), Values::new());
-    for element in list.iter() {
+    for index in 0..list.len() {
+        let element = ev.force_element(list, index)?;
         let side = if test(ev, pred, element)? { &mut right } else { &mut wrong };
         side.push(ev.heap(), element);
     }
@@ -506,7 +508,8 @@ fn merge_sort(ev: &mut Evaluator, less: Value, list: List) -> EvalResult<Value> 
     let len = list.len();
     let mut from = Values::with_capacity(ev.heap(), len);
     let mut to = Values::with_capacity(ev.heap(), len);
-    for element in list.iter() {
+    for index in 0..len {
+        let element = ev.force_element(list, index)?;
         from.push(ev.heap(), element);
         to.push(ev.heap(), element);
     }

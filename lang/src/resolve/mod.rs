@@ -45,6 +45,9 @@ pub struct How {
     /// Whether the parts of sets and lists wait wherever Nix lets them wait, because values are going to be printed
     /// as they are.
     pub waits_as_nix: bool,
+    /// Whether a literal in a function is another list or set in each call, as in Nix, though it has nothing but
+    /// constants in it: printed values show whether two are the same.
+    pub fresh_literals: bool,
     /// Bodies of functions are put off from this length on.
     pub min_deferred_bytes: usize,
 }

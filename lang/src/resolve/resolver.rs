@@ -81,6 +81,7 @@ pub(super) struct Resolver<'a, 's, 'c, R: Runtime> {
     pub(super) depth_left: u32,
     /// What is never computed before it is asked for.
     waiting: FxHashSet<ExprId>,
+    fresh_literals: bool,
     /// Whether functions are put off, and how often they were.
     deferring: Option<u32>,
     min_deferred_bytes: usize,
@@ -120,6 +121,7 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
             // A tree that is looked at twice would be printed twice.
             deferring: (!how.waits_as_nix).then_some(0),
             min_deferred_bytes: how.min_deferred_bytes,
+            fresh_literals: how.fresh_literals,
             outermost: Vec::new(),
             waiting: if how.waits_as_nix {
                 super::shown::delayed_as_in_nix(ast)
@@ -633,7 +635,10 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
         Node::List(self.arena.alloc(List { elements }))
     }
 
-    fn all_constant(&self, nodes: &[N<'a, R>]) -> Option<Vec<R::Value>> {
+    fn all_constant(&mut self, nodes: &[N<'a, R>]) -> Option<Vec<R::Value>> {
+        if self.fresh_literals && !nodes.is_empty() && self.ctx().in_function {
+            return None;
+        }
         let constant = |node: &N<'a, R>| match node {
             Node::Const(value) if self.constants.is_value(*value) => Some(*value),
             _ => None,

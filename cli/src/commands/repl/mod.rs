@@ -51,6 +51,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     // An entry that is never evaluated: relative paths start here, whatever files are named.
     let expression = ExpressionArgs { expressions: vec!["null".to_owned()], ..args.expression.clone() };
     let mut session = Session::new(&expression, &config, Keeps::Sources, options)?;
+    session.settings.shows_sameness = true;
     let stop = Stop::watch_softly()?;
     session.settings.interrupt = stop.interrupt.clone();
     let done = ampoule_eval::run(session.settings.clone(), session.world.clone(), |ev| {
