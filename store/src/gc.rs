@@ -401,7 +401,7 @@ fn choose(
         let referrer = (0..infos.len())
             .find(|from| !wanted.contains(from) && infos[*from].references.contains(path) && from != at);
         if let Some(root) = roots.iter().find(|root| root.path == *path) {
-            return Err(still(format!("it is a root: {:?}", root.kind)));
+            return Err(still(format!("{} keeps it", root.kind)));
         }
         if let Some(from) = referrer {
             return Err(still(format!("'{}' refers to it", infos[from].path)));

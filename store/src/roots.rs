@@ -31,6 +31,17 @@ pub enum RootKind {
     Process(u32),
 }
 
+impl std::fmt::Display for RootKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Explicit(name) => write!(f, "the root `{name}`"),
+            Self::Link(link) => write!(f, "the link `{}`", link.display()),
+            Self::Lease => f.write_str("a running ampoule"),
+            Self::Process(pid) => write!(f, "the running process {pid}"),
+        }
+    }
+}
+
 /// One reason to keep an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Root {

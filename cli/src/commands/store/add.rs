@@ -67,7 +67,11 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
 fn named(args: &Args, path: &std::path::Path) -> Result<AddOptions, CliError> {
     let own = || std::path::absolute(path).ok().and_then(|p| Some(p.file_name()?.to_str()?.to_owned()));
     match args.name.clone().or_else(own) {
-        Some(name) => Ok(AddOptions::source(name)),
+        Some(name) => match ampoule_store::check_name(&name) {
+            Ok(()) => Ok(AddOptions::source(name)),
+            Err(error) => Err(CliError::usage(format!("`{}` cannot be added: {error}", path.display()))
+                .hint("give it another name with `--name`")),
+        },
         None => Err(CliError::usage(format!("`{}` has no name that an object can have", path.display()))
             .hint("give one with `--name`")),
     }
