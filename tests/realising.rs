@@ -351,7 +351,7 @@ fn a_log_is_followed_to_its_end() {
     let whole = place.run(&["log", &drv]);
     assert_eq!(String::from_utf8_lossy(&whole.stdout), "first word\nlast word\n");
     let none = place.run(&["log", &place.drv_of("good")]);
-    check_exit(&none, 1, &["cannot read the log of", "help:"]);
+    check_exit(&none, 1, &["there is no log of", "help:"]);
 }
 
 #[test]
