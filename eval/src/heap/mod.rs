@@ -20,6 +20,8 @@ mod collect;
 mod layout;
 mod space;
 mod stack;
+#[cfg(test)]
+mod tests;
 mod value;
 mod values;
 
