@@ -3,6 +3,7 @@
 //! Shared by `eval`, `instantiate`, `realise` and the REPL: which files or texts are meant, what they may
 //! see ([`ProjectWorld`]), and how a function of named arguments is called.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -76,8 +77,8 @@ pub struct ExpressionArgs {
     #[arg(long)]
     pub abort_on_warn: bool,
 
-    /// Files, expressions and attributes that are evaluated at the same time, each on a thread with its own memory; with a
-    /// number, `eval --json` of a single set is shared out too [default: one for each processor]
+    /// Threads that evaluate, each with its own memory [default: one for each processor if there are several files or
+    /// expressions]; with a number, attributes and the parts of a set that `eval --json` prints are shared out too
     #[arg(long, value_name = "COUNT")]
     pub eval_jobs: Option<std::num::NonZeroUsize>,
 
@@ -236,7 +237,7 @@ impl Session {
             settings,
             jobs: match args.eval_jobs {
                 Some(jobs) => jobs.get(),
-                None => std::thread::available_parallelism().map_or(1, usize::from),
+                None => default_jobs(args),
             },
             arguments,
             attributes: args.attributes.clone(),
@@ -527,6 +528,16 @@ fn at_unknown_name(function: Value, error: EvalError) -> EvalError {
         Some((_, near)) => named.help(near),
         None => named.help(format!("give it with `--arg {} EXPR` or a default", formal.name)),
     }
+}
+
+/// Threads to evaluate on if no number is given. Attributes of one file have most of their work in common, and each
+/// thread would do it again.
+fn default_jobs(args: &ExpressionArgs) -> usize {
+    let entries: BTreeSet<&String> = args.files.iter().chain(&args.expressions).collect();
+    if entries.len() < 2 || args.attributes.len() > 1 {
+        return 1;
+    }
+    std::thread::available_parallelism().map_or(1, usize::from).min(entries.len())
 }
 
 /// What went wrong while values were used.
