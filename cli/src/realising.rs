@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ampoule_eval::{ContextElem, Fetch};
 use ampoule_net::{Cancel, ClientConfig};
-use ampoule_realise::builtin::{DebianCompose, FetchUrl, GoModule, Merge, Unpack, WriteTree};
+use ampoule_realise::builtin::{DebianCompose, FetchOneOf, FetchUrl, GoModule, Merge, Unpack, WriteTree};
 use ampoule_realise::fetch::{Fetcher, FetcherConfig, MirrorSettings};
 use ampoule_realise::{
     Builders, DerivationSource, EventSink, Options, RealiseError, Realised, Realiser as Scheduler, Wanted,
@@ -154,6 +154,7 @@ pub fn builders(config: &Config, store: &Store, offline: bool) -> Builders {
     builders.register(WriteTree);
     builders.register(Merge);
     builders.register(GoModule::new(fetcher.clone()));
+    builders.register(FetchOneOf::new(fetcher.clone()));
     crate::images::register(&mut builders, fetcher.client(), store.root());
     builders
 }

@@ -139,7 +139,7 @@ fn refuse_unknown(attrs: &Attributes) -> Result<(), BuiltinError> {
     Ok(())
 }
 
-fn link(fetched: &Fetched, out: &Place, mode: u32) -> Result<(), BuiltinError> {
+pub(super) fn link(fetched: &Fetched, out: &Place, mode: u32) -> Result<(), BuiltinError> {
     fetched
         .link(out.dir.as_fd(), &out.name, mode)
         .map_err(|error| BuiltinError::build(format!("cannot write the output: {error}")))

@@ -18,6 +18,7 @@
 
 mod attributes;
 mod debian;
+mod fetch_one_of;
 mod fetchurl;
 mod go_module;
 mod merge;
@@ -38,6 +39,7 @@ use crate::unpack::UnpackError;
 
 pub use attributes::{AttributeError, Attributes};
 pub use debian::DebianCompose;
+pub use fetch_one_of::FetchOneOf;
 pub use fetchurl::FetchUrl;
 pub use go_module::GoModule;
 pub use merge::Merge;

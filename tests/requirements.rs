@@ -1,0 +1,69 @@
+//! Wheels by the hashes of `requirements.txt`, from an index on disk.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// SHA-256 of `alpha`, and of `beta`.
+const ALPHA: &str = "8ed3f6ad685b959ead7022518e1af76cd816f8e8ec7ccdda1ed4018e8f2223f8";
+const BETA: &str = "f44e64e75f3948e9f73f8dfa94721c4ce8cbb4f265c4790c702b2d41cfbf2753";
+
+fn realise(home: &Path, requirements: &str) -> Output {
+    let project = home.join("project");
+    fs::create_dir_all(&project).expect("a directory");
+    fs::write(project.join("requirements.txt"), requirements).expect("a file");
+    let expression = "{ python }: python.files { requirements = ./requirements.txt; }\n";
+    fs::write(project.join("default.img"), expression).expect("a file");
+    for (path, text) in [
+        ("py3/a/alpha/alpha-1.0-py3-none-any.whl", "alpha"),
+        ("cp311/b/beta/beta-2.0-cp311-cp311-manylinux2014_x86_64.whl", "beta"),
+    ] {
+        let path = home.join("pypi/packages").join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a directory");
+        fs::write(path, text).expect("a file");
+    }
+    Command::new(env!("CARGO_BIN_EXE_ampoule"))
+        .args(["realise", "--no-out-link", "-q", "--system", "x86_64-linux"])
+        .current_dir(project)
+        .env_clear()
+        .env("HOME", home)
+        .env("AMPOULE_MIRROR_PYPI", format!("file://{}", home.join("pypi").display()))
+        .output()
+        .expect("the program runs")
+}
+
+#[test]
+fn of_several_hashes_what_comes_has_to_have_one() {
+    let home = tempfile::tempdir().expect("a directory");
+    let zeros = "0".repeat(64);
+    let text = format!(
+        "# made by a resolver\nalpha==1.0 \\\n    --hash=sha256:{zeros} \\\n    --hash=sha256:{ALPHA}\n    # via beta\n\
+         beta[extra]==2.0 ; python_version > '3' --hash=sha256:{BETA} --hash=sha256:{zeros}\n"
+    );
+    let output = realise(home.path(), &text);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let paths = String::from_utf8(output.stdout).expect("paths");
+    let mut found: Vec<String> =
+        paths.lines().map(|path| fs::read_to_string(path).expect("a file")).collect();
+    found.sort();
+    assert_eq!(found, ["alpha", "beta"]);
+
+    let output = realise(home.path(), &text.replace(ALPHA, &"1".repeat(64)));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(102), "{told}");
+    assert!(told.contains(&format!("its SHA-256 is {ALPHA}, which is none of the 2 named")), "{told}");
+}
+
+#[test]
+fn what_is_not_pinned_is_told() {
+    let home = tempfile::tempdir().expect("a directory");
+    for (line, words) in [
+        ("alpha>=1.0 --hash=sha256:00", "`alpha>=1.0` is not pinned by `==`"),
+        ("alpha==1.0", "`alpha` has no `--hash=sha256:…`"),
+    ] {
+        let output = realise(home.path(), &format!("{line}\n"));
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains(words), "{told}");
+    }
+}
