@@ -218,17 +218,15 @@ impl Evaluator {
                     }
                     return Ok(());
                 }
-                if !path.is_empty() {
-                    let recurse = self.force_attr(attrs, Symbol::intern("recurseForDerivations"))?;
-                    if recurse != Some(Value::TRUE) {
-                        return Ok(());
-                    }
-                }
                 if seen.insert(value.identity(), ()).is_some() {
                     return Ok(());
                 }
                 let sorted = self.heap.sorted(attrs);
                 for (name, value) in sorted.iter() {
+                    let value = self.force(value)?;
+                    if !self.leads_to_derivations(value)? {
+                        continue;
+                    }
                     let inner = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
                     self.find_derivations(value, inner, arguments, found, seen)?;
                 }
@@ -242,12 +240,21 @@ impl Evaluator {
                 }
                 Ok(())
             }
-            _ if path.is_empty() => Err(EvalError::new(
+            _ => Err(EvalError::new(
                 ErrorKind::Type,
                 "expression does not evaluate to a derivation (or a set or list of those)",
             )),
-            _ => Ok(()),
         }
+    }
+
+    /// Whether an attribute counts: a derivation, or a set that asks to be looked into.
+    fn leads_to_derivations(&mut self, value: Value) -> EvalResult<bool> {
+        let View::Attrs(attrs) = value.view() else { return Ok(false) };
+        if self.is_derivation(attrs)? {
+            return Ok(true);
+        }
+        let recurse = self.force_attr(attrs, Symbol::intern("recurseForDerivations"))?;
+        Ok(recurse == Some(Value::TRUE))
     }
 
     fn found_derivation(&mut self, value: Value, attr_path: String) -> EvalResult<FoundDerivation> {

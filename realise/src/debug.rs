@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use ampoule_store::StorePath;
@@ -15,7 +16,7 @@ use crate::error::{Failure, FailureKind, RealiseError};
 use crate::events::Activity;
 use crate::graph::Wanted;
 use crate::realise::Realiser;
-use crate::sandbox::{SandboxEvent, SandboxSpec, wait_readable};
+use crate::sandbox::{BindSource, SandboxEvent, SandboxSpec, wait_readable};
 
 /// Shells that a builder may be, and that may be started without arguments.
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
@@ -81,6 +82,9 @@ fn choose_program(spec: &mut SandboxSpec, command: &[String]) -> Result<(), Fail
     Ok(())
 }
 
+/// Where programs usually are, if the build's `PATH` is none, as that of a build which sets it itself.
+const USUAL_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
 /// Looks a bare name up as the build's own `PATH` would; what has a slash is taken as it is.
 fn find_program(spec: &SandboxSpec, program: &str) -> String {
     if program.contains('/') {
@@ -88,14 +92,27 @@ fn find_program(spec: &SandboxSpec, program: &str) -> String {
     }
     let path = spec.env.iter().find(|(name, _)| name == b"PATH");
     let path = path.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
-    let store_dir = spec.store_dir.to_string_lossy().into_owned();
     path.split(':')
+        .chain(USUAL_PATH.split(':'))
         .map(|dir| format!("{dir}/{program}"))
-        .find(|candidate| {
-            let below = candidate.strip_prefix(&store_dir).map(|rest| rest.trim_start_matches('/'));
-            below.is_some_and(|below| spec.store_root.join(below).exists())
-        })
+        .find(|candidate| is_inside(spec, Path::new(candidate)))
         .unwrap_or_else(|| program.to_owned())
+}
+
+/// Whether there is something at a path of the sandbox: in the store, or in what is mounted elsewhere.
+fn is_inside(spec: &SandboxSpec, path: &Path) -> bool {
+    if let Ok(below) = path.strip_prefix(&spec.store_dir) {
+        return spec.store_root.join(below).exists();
+    }
+    spec.binds.iter().any(|bind| {
+        let Ok(below) = path.strip_prefix(&bind.target) else { return false };
+        let source = match &bind.source {
+            BindSource::Store(source) => spec.store_root.join(source),
+            BindSource::Host(source) => source.clone(),
+        };
+        // Links within may lead to places that are there only inside.
+        source.join(below).symlink_metadata().is_ok()
+    })
 }
 
 /// Our terminal, passing every key on; as it was when this goes.
