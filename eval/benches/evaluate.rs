@@ -143,9 +143,10 @@ fn row(file: &Path, size: Option<u64>, peers: &Peers) -> Option<Ratios> {
     let mut growth = Vec::new();
     if size.is_some() {
         let mut seconds = [peers.own_seconds(&expression(1)), peers.own_seconds(&expression(2)), own_seconds];
-        let factors = |seconds: &[f64; 3]| [seconds[1] / seconds[0], seconds[2] / seconds[1]];
+        let factor = |pair: &[f64]| (pair[0] > TOO_SHORT_SECONDS).then(|| pair[1] / pair[0]);
+        let factors = |seconds: &[f64; 3]| [factor(&seconds[..2]), factor(&seconds[1..])];
         for _ in ROUNDS..MORE_ROUNDS {
-            if factors(&seconds).iter().all(|factor| *factor <= SUSPICIOUS) {
+            if factors(&seconds).iter().flatten().all(|factor| *factor <= SUSPICIOUS) {
                 break;
             }
             for (times, least) in [1, 2, 4].into_iter().zip(&mut seconds) {
@@ -162,12 +163,12 @@ fn row(file: &Path, size: Option<u64>, peers: &Peers) -> Option<Ratios> {
         peak: ours.peak_mib / run.peak_mib,
     });
     let is_other = theirs.as_ref().is_some_and(|run| run.ended == Ended::Well && run.answer != ours.answer);
-    let grows = own_seconds > TOO_SHORT_SECONDS && growth.iter().any(|factor| *factor > SUSPICIOUS);
+    let grows = growth.iter().flatten().any(|factor| *factor > SUSPICIOUS);
     println!(
         "{name:<22} {:>9} {:>7} {:>7} {:>9} {:>9} {:>9} {:>9} {:>6} {:>6}{}{}",
         size.map_or("-".to_owned(), |size| size.to_string()),
-        number(growth.first().copied()),
-        number(growth.get(1).copied()),
+        number(growth.first().copied().flatten()),
+        number(growth.get(1).copied().flatten()),
         ours.shown(),
         theirs.as_ref().map_or("-".to_owned(), Run::shown),
         format!("{:.0} MiB", ours.peak_mib),

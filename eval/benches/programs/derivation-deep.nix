@@ -1,4 +1,4 @@
-# Derivations meant with all that they need. From 50.
+# Derivations meant with all that they need. From 100.
 n:
 let
   d =

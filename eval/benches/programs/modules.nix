@@ -1,4 +1,4 @@
-# Modules that declare options and define those of others. From 500.
+# Modules that declare options and define those of others. From 1500.
 n:
 let
   option = default: merge: {
