@@ -90,7 +90,7 @@ fn chosen_examples_build_and_repeat() {
         if chosen != ["all"] && !chosen.contains(&name) {
             continue;
         }
-        for args in [&["realise"][..], &["realise", "--check"]] {
+        for args in [&["realise", "--no-out-link"][..], &["realise", "--no-out-link", "--check"]] {
             let file = path.to_string_lossy();
             let args: Vec<&str> = args.iter().copied().chain([file.as_ref()]).collect();
             let output = ampoule(&args, home.path());
