@@ -7,7 +7,7 @@
 //!
 //! Each program of `programs/` is a function of a size, which its first line says. It is run at that size, at twice
 //! and at four times it: `x2.0` means that doubling the size doubled the time. More than `x2.4`, measured twice, is marked; a
-//! few programs build what is of that size (`derivation-deep`), and where the larger one leaves the processor's caches
+//! few programs are of that kind themselves (`derivation-deep`, `modules`), and where the larger one leaves the processor's caches
 //! it is no fault either. Then it stands beside Nix at the largest size, if Nix is installed: CPU time and peak memory of
 //! the process, least of some runs. `AMPOULE_NIX_INSTANTIATE` names another Nix, or several, separated by `|`: then it
 //! is the better of them, in each column. `GC_INITIAL_HEAP_SIZE` is handed on.

@@ -1,4 +1,4 @@
-# Modules that declare options and define those of others. From 1500.
+# Modules that declare options and define those of others, each looking through all. From 1500.
 n:
 let
   option = default: merge: {
