@@ -31,7 +31,7 @@ pub enum ExitStatus {
     HashMismatch = 102,
     /// A second build gave other bytes.
     NotDeterministic = 104,
-    /// Interrupted by a signal.
+    /// Interrupted by ^C; another signal that ends it gives 128 and its number.
     Interrupted = 130,
 }
 

@@ -44,10 +44,10 @@ fn main() -> ExitCode {
     let args = args::Cli::parse();
     let ui = ui::Ui::new(args.global.color_choice(), args.global.verbosity(), args.global.json);
     match commands::run(args, ui) {
-        Ok(status) => ExitCode::from(status as u8),
+        Ok(status) => ExitCode::from(signals::exit_code(status)),
         Err((ui, error)) => {
             ui.error(&error);
-            ExitCode::from(error.status as u8)
+            ExitCode::from(signals::exit_code(error.status))
         }
     }
 }

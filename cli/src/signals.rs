@@ -1,14 +1,25 @@
 //! Signals: the first one asks everything to stop, the second ends the process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use ampoule_eval::Interrupt;
 use ampoule_net::Cancel;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::error::{CliError, IoContext};
+use crate::error::{CliError, ExitStatus, IoContext};
+
+/// The signal that came last.
+static LAST: AtomicI32 = AtomicI32::new(SIGINT);
+
+/// The code to end with: one that was interrupted ends with 128 and the number of the signal, as shells expect.
+pub fn exit_code(status: ExitStatus) -> u8 {
+    match status {
+        ExitStatus::Interrupted => 128 + LAST.load(Ordering::SeqCst) as u8,
+        status => status as u8,
+    }
+}
 
 /// Whether a signal came, and what it stops.
 #[derive(Clone)]
@@ -53,6 +64,7 @@ impl Stop {
         let told = stop.clone();
         std::thread::spawn(move || {
             for signal in signals.forever() {
+                LAST.store(signal, Ordering::SeqCst);
                 if told.came.swap(true, Ordering::SeqCst) && ends {
                     std::process::exit(128 + signal);
                 }

@@ -118,7 +118,7 @@ impl Ui {
         let mut err = io::stderr().lock();
         if self.json {
             let value = serde_json::json!({
-                "error": error.message, "hints": error.hints, "exitCode": error.status as u8,
+                "error": error.message, "hints": error.hints, "exitCode": crate::signals::exit_code(error.status),
             });
             let _ = writeln!(err, "{value}");
             return;

@@ -62,6 +62,8 @@ pub struct Failure {
     pub log_tail: Vec<String>,
     /// Whether there is a log to read.
     pub has_log: bool,
+    /// Whether it ran in a sandbox, which `debug` can make again.
+    pub sandboxed: bool,
     /// Where the build's directory was kept.
     pub kept: Option<PathBuf>,
     /// What to do, each starting with a verb.
@@ -79,6 +81,7 @@ impl Failure {
             message: message.into(),
             log_tail: Vec::new(),
             has_log: false,
+            sandboxed: false,
             kept: None,
             hints: Vec::new(),
         }

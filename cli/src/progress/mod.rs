@@ -141,7 +141,9 @@ pub fn failure_lines(ui: &Ui, failure: &Failure) -> Vec<String> {
     let mut hints = failure.hints.clone();
     if let (Some(drv), true) = (&failure.drv, failure.has_log) {
         hints.push(format!("run `ampoule log {drv}` to see all of the log"));
-        hints.push(format!("run `ampoule debug {drv}` for a shell in the same sandbox"));
+        if failure.sandboxed {
+            hints.push(format!("run `ampoule debug {drv}` for a shell in the same sandbox"));
+        }
     }
     if let Some(kept) = &failure.kept {
         hints.push(format!("look into `{}`, which was kept", kept.display()));

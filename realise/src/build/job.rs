@@ -261,7 +261,9 @@ impl Job<'_> {
         let (tail, has_log) = hears.finish();
         built.map_err(|error| {
             let mut failure = Failure::new(kind_of(&error.kind), error.message);
-            failure.log_tail = tail.clone();
+            // What it says itself need not be said again as its log.
+            failure.log_tail =
+                tail.iter().filter(|line| !failure.message.contains(line.as_str())).cloned().collect();
             failure.has_log = has_log;
             failure
         })?;
@@ -357,6 +359,7 @@ impl Job<'_> {
             {
                 failure.log_tail = tail;
                 failure.has_log = has_log;
+                failure.sandboxed = true;
                 if resolved.derivation.fixed_output().is_some() && !options.allow_network_builders {
                     failure = failure.hint(
                         "builders have no network; let those with a promised hash have it with \
