@@ -333,7 +333,7 @@ impl Session {
                 Problem::Eval(error) => self.show(ev, &error, ui),
             })
         });
-        done.while_doing(|| "cannot start a thread to evaluate on".to_owned())?
+        done.map_err(|error| CliError::failed(error.to_string()))?
     }
 
     /// Computes the values that `next` asks for by number, or parts of them, and hands on what `each` gives.

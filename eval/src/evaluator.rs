@@ -5,6 +5,7 @@
 //! limit on its depth turns runaway recursion into an error. Nothing of it gets out but
 //! what is `Send`.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,7 +19,8 @@ use crate::builtins::{self, Builtin};
 use crate::context::{ContextElem, ContextId, Contexts};
 use crate::error::{EvalError, EvalResult};
 use crate::heap::{
-    Attrs, BuiltinId, Captures, Frame, Heap, List, Root, Slot, Sorted, Str, Thunk, ThunkState, Value, View,
+    Attrs, BuiltinId, Captures, Frame, Heap, HeapFull, List, Root, Slot, Sorted, Str, Thunk, ThunkState,
+    Value, View,
 };
 use crate::world::World;
 
@@ -171,15 +173,44 @@ pub struct Stats {
     pub files: u64,
 }
 
+/// Why [`run`] gave no result.
+#[derive(Debug)]
+pub enum RunError {
+    /// The system gives no thread.
+    Thread(std::io::Error),
+    /// The values need more memory than the process may address.
+    HeapFull {
+        /// How much it may.
+        reserved_bytes: usize,
+    },
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Thread(error) => write!(f, "cannot start a thread to evaluate on: {error}"),
+            Self::HeapFull { reserved_bytes } => {
+                let mib = reserved_bytes >> 20;
+                write!(
+                    f,
+                    "out of memory: the values need more than the {mib} MiB that this process may have for them"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
 /// Runs `work` with an evaluator, on a thread with a large stack.
 ///
 /// # Errors
-/// If the system gives no thread.
+/// If the system gives no thread, or `work` needs more memory than there is.
 pub fn run<R: Send>(
     settings: Settings,
     world: Arc<dyn World>,
     work: impl FnOnce(&mut Evaluator) -> R + Send,
-) -> std::io::Result<R> {
+) -> Result<R, RunError> {
     let mut stack_bytes = settings.stack_bytes.max(1 << 20);
     let mut work = Some((settings, world, work));
     loop {
@@ -191,14 +222,19 @@ pub fn run<R: Send>(
                 Evaluator::enter(settings, world, stack_bytes, work)
             })?;
             Ok::<_, std::io::Error>(match handle.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(result) => Ok(result),
+                Err(panic) => match panic.downcast_ref::<HeapFull>() {
+                    Some(HeapFull { reserved_bytes }) => {
+                        Err(RunError::HeapFull { reserved_bytes: *reserved_bytes })
+                    }
+                    None => std::panic::resume_unwind(panic),
+                },
             })
         });
         match spawned {
-            Ok(result) => return Ok(result),
+            Ok(result) => return result,
             Err(_) if stack_bytes > 64 << 20 && work.is_some() => stack_bytes /= 2,
-            Err(error) => return Err(error),
+            Err(error) => return Err(RunError::Thread(error)),
         }
     }
 }

@@ -38,7 +38,7 @@ pub use builtins::{Builtin, Expect, GLOBALS, TABLES};
 pub use coerce::Coercion;
 pub use context::{ContextElem, ContextId, Contexts};
 pub use error::{ErrorKind, EvalError, EvalResult, Frame};
-pub use evaluator::{Args, Evaluator, Interrupt, Resume, Settings, Stats, run};
+pub use evaluator::{Args, Evaluator, Interrupt, Resume, RunError, Settings, Stats, run};
 pub use heap::{
     Attrs, AttrsBuilder, AttrsLike, Flat, Keys, List, Partial, Path, Pos, Root, Sorted, Str, Value, Values,
     View,

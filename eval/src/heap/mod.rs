@@ -31,8 +31,8 @@ use ampoule_lang::symbol::Symbol;
 use crate::context::ContextId;
 use crate::runtime::Words;
 use layout::Kind;
-pub(crate) use space::forget_stack;
 use space::{Allocation, Space};
+pub(crate) use space::{HeapFull, forget_stack};
 pub(crate) use stack::Frame;
 pub use value::{
     Attrs, BuiltinId, Closure, Flat, Keys, List, Partial, Path, Pos, Slot, Sorted, Str, Thunk, Value, View,

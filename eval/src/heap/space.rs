@@ -31,6 +31,12 @@ const SMALL_PAGES_BYTES: usize = 4 << 20;
 /// Addresses to reserve; halved until the system agrees.
 const RESERVE_BYTES: usize = 256 << 30;
 
+/// What unwinds an evaluator whose values need more addresses than there are.
+pub struct HeapFull {
+    /// How many there are.
+    pub reserved_bytes: usize,
+}
+
 /// Sizes of cells in bytes: every multiple of 8 up to 128, then four steps for each doubling.
 const CELL_BYTES: [u32; CLASSES] = cell_sizes();
 const CLASSES: usize = 15 + 24;
@@ -283,11 +289,11 @@ impl Space {
     /// Adds `count` blocks at the end and returns the first.
     fn extend(&mut self, count: usize) -> u32 {
         let first = self.blocks.len();
-        assert!(
-            first + count <= self.reserved_blocks as usize,
-            "the evaluator's heap is full: {} GiB",
-            (self.reserved_blocks as usize) >> (30 - BLOCK_SHIFT)
-        );
+        if first + count > self.reserved_blocks as usize {
+            // Nothing that runs could go on: up to whoever started the evaluator, without a word.
+            let reserved_bytes = (self.reserved_blocks as usize) << BLOCK_SHIFT;
+            std::panic::resume_unwind(Box::new(HeapFull { reserved_bytes }));
+        }
         self.blocks.resize_with(first + count, Block::free);
         self.maps.resize(first + count, NO_MAPS);
         first as u32

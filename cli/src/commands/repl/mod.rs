@@ -59,7 +59,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             Repl { session: &session, config: &config, ui, resume: stop.interrupt.pause(), stop: &stop };
         repl.run(ev, &files)
     });
-    done.map_err(|error| CliError::failed(format!("cannot start a thread to evaluate on: {error}")))?
+    done.map_err(|error| CliError::failed(error.to_string()))?
 }
 
 struct Repl<'a> {
