@@ -148,6 +148,18 @@ enum ArgumentValue {
     Text(String),
 }
 
+/// What makes a directory a project: what it asks for, and what that was resolved to.
+const PROJECT_FILES: [&str; 2] = ["ampoule.toml", "ampoule.lock"];
+
+/// The directory of the project that files in `dir` belong to: the nearest one, from there upwards, with an `ampoule.toml`.
+/// A lock file beside the files needs none.
+fn project_of(dir: &Path) -> &Path {
+    if PROJECT_FILES.iter().any(|name| dir.join(name).is_file()) {
+        return dir;
+    }
+    dir.ancestors().find(|dir| dir.join(PROJECT_FILES[0]).is_file()).unwrap_or(dir)
+}
+
 impl Session {
     /// Reads the words of the command line; opens nothing but files that are named there. `build` is how
     /// evaluation fetches what it reads, and builds it where that is allowed.
@@ -172,8 +184,10 @@ impl Session {
         }
         let project = match &args.root {
             Some(root) => dir.join(root),
-            None => roots.first().cloned().unwrap_or_else(|| dir.clone()),
+            None => project_of(roots.first().unwrap_or(&dir)).to_owned(),
         };
+        // They hold for files in the project's folders too; nothing else above those may be read.
+        roots.extend(PROJECT_FILES.map(|name| project.join(name)));
         if args.root.is_some() {
             roots.push(project.clone());
         }
