@@ -85,9 +85,13 @@ fn chosen_examples_build_and_repeat() {
         return;
     }
     let home = tempfile::tempdir().expect("a directory");
-    for path in examples() {
-        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-        if chosen != ["all"] && !chosen.contains(&name) {
+    let examples = examples();
+    let name = |path: &Path| path.file_stem().expect("a file's name").to_string_lossy().into_owned();
+    for wanted in chosen.iter().filter(|wanted| **wanted != "all") {
+        assert!(examples.iter().any(|path| name(path) == *wanted), "no example is called `{wanted}`");
+    }
+    for path in examples {
+        if chosen != ["all"] && !chosen.contains(&name(&path).as_str()) {
             continue;
         }
         for args in [&["realise", "--no-out-link"][..], &["realise", "--no-out-link", "--check"]] {
