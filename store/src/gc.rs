@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use crate::error::{StoreError, StoreResult, is_absent};
 use crate::layout::{TEMPORARY_PREFIX, read_small, write_over};
 use crate::lock::{GcLock, OutputLock, read_leases};
-use crate::tree::{self, read_names};
+use crate::tree::{self, list_names};
 use crate::{ObjectInfo, Root, RootKind, Store, StorePath};
 
 /// What to collect.
@@ -205,7 +205,7 @@ impl Store {
         let noted = read_small(&layout.cache, c"orphans").ok().flatten().unwrap_or_default();
         let noted: HashSet<&str> = noted.lines().collect();
         let mut notes = String::new();
-        for (name, _) in read_names(&layout.store).map_err(|e| StoreError::io("list", b"store", e))? {
+        for (name, _) in list_names(&layout.store).map_err(|e| StoreError::io("list", b"store", e))? {
             let path = StorePath::from_file_name(name.as_bytes()).ok();
             if path.as_ref().is_some_and(|path| plan.valid.contains(path)) {
                 continue;
@@ -241,7 +241,7 @@ impl Store {
     fn sweep_sessions(&self, living: &BTreeSet<Vec<u8>>) -> StoreResult<()> {
         let layout = self.layout();
         for dir in [&layout.tmp, &layout.build] {
-            for (name, _) in read_names(dir).map_err(|e| StoreError::io("list", b"tmp", e))? {
+            for (name, _) in list_names(dir).map_err(|e| StoreError::io("list", b"tmp", e))? {
                 if living.contains(name.as_bytes()) {
                     continue;
                 }
@@ -289,7 +289,7 @@ impl Store {
     pub(crate) fn empty_trash(&self) -> StoreResult<u64> {
         use rayon::prelude::*;
         let trash = &self.layout().trash;
-        let names = read_names(trash).map_err(|e| StoreError::io("list", b"trash", e))?;
+        let names = list_names(trash).map_err(|e| StoreError::io("list", b"trash", e))?;
         names.par_iter().map(|(name, _)| tree::remove(trash, name)).try_reduce(|| 0, |a, b| Ok(a + b))
     }
 
@@ -313,11 +313,11 @@ impl Store {
 }
 
 fn list(dir: &std::os::fd::OwnedFd) -> StoreResult<Vec<(CString, rustix::fs::FileType)>> {
-    read_names(dir).map_err(|e| StoreError::io("list", b"store", e))
+    list_names(dir).map_err(|e| StoreError::io("list", b"store", e))
 }
 
 fn sweep_temporaries(dir: &std::os::fd::OwnedFd) -> StoreResult<()> {
-    for (name, _) in read_names(dir).map_err(|e| StoreError::io("list", b"info", e))? {
+    for (name, _) in list_names(dir).map_err(|e| StoreError::io("list", b"info", e))? {
         if name.as_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()) {
             rustix::fs::unlinkat(dir, &name, AtFlags::empty()).ok();
         }

@@ -216,7 +216,7 @@ pub(crate) struct Leases {
 pub(crate) fn read_leases(layout: &Layout) -> StoreResult<Leases> {
     let mut leases = Leases::default();
     let failed = |what, e: Errno| StoreError::io(what, b"leases", e);
-    for (name, _) in crate::tree::read_names(&layout.leases).map_err(|e| failed("list", e))? {
+    for (name, _) in crate::tree::list_names(&layout.leases).map_err(|e| failed("list", e))? {
         let fd = match open_lock_only(&layout.leases, &name) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => continue,

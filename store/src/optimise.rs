@@ -77,9 +77,10 @@ impl Store {
             _ => {}
         }
         while let Some((parent, name)) = todo.pop() {
-            let dir = Rc::new(tree::open_subdir(&*parent, &name).map_err(failed)?);
+            let mut dir = tree::open_subdir(&*parent, &name).map_err(failed)?;
             drop(parent);
-            let names = read_names(&dir).map_err(failed)?;
+            let names = read_names(&mut dir).map_err(failed)?;
+            let dir = Rc::new(dir);
             let mut is_open = false;
             for (name, kind) in names {
                 match kind {

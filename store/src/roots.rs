@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::error::{StoreError, StoreResult, is_absent};
 use crate::lock::GcLock;
-use crate::tree::read_names;
+use crate::tree::list_names;
 use crate::{Hash, Store, StorePath};
 
 /// Why something is kept.
@@ -173,7 +173,7 @@ impl Store {
         let mut roots = Roots::default();
         let failed = |e: Errno| StoreError::io("list", b"roots", e);
         let at = self.root().path().join("roots");
-        for (name, kind) in read_names(&self.layout().roots).map_err(failed)? {
+        for (name, kind) in list_names(&self.layout().roots).map_err(failed)? {
             if kind == rustix::fs::FileType::Directory {
                 continue;
             }
@@ -184,7 +184,7 @@ impl Store {
                 None => roots.stale.push((at.join(name), "does not lead into the store".to_owned())),
             }
         }
-        for (name, _) in read_names(&self.layout().auto_roots).map_err(failed)? {
+        for (name, _) in list_names(&self.layout().auto_roots).map_err(failed)? {
             let Ok(link) = read_link(&self.layout().auto_roots, &name) else { continue };
             match std::fs::read_link(&link) {
                 Ok(target) => match self.object_at(&target) {

@@ -18,7 +18,7 @@ use crate::error::{StoreError, StoreResult, is_absent};
 use crate::info::{self, Epoch, ObjectInfo};
 use crate::layout::{Layout, StoreRoot, boot_id, read_small, write_over};
 use crate::lock::{GcLock, OutputLock, Session};
-use crate::tree::read_names;
+use crate::tree::list_names;
 use crate::{Derivation, ModuloHash, ModuloHashes, StoreDir, StorePath};
 
 /// When what was registered is forced to the disk.
@@ -219,7 +219,7 @@ impl Store {
     /// # Errors
     /// Those of the file system.
     pub fn all_valid(&self) -> StoreResult<Vec<StorePath>> {
-        let names = read_names(&self.0.layout.info).map_err(|e| StoreError::io("list", b"info", e))?;
+        let names = list_names(&self.0.layout.info).map_err(|e| StoreError::io("list", b"info", e))?;
         Ok(names.iter().filter_map(|(name, _)| StorePath::from_file_name(name.as_bytes()).ok()).collect())
     }
 

@@ -5,7 +5,7 @@ use std::ffi::CString;
 
 use crate::error::{StoreError, StoreResult};
 use crate::lock::{GcLock, OutputLock};
-use crate::tree::{FileKind, read_names};
+use crate::tree::{FileKind, list_names};
 use crate::{
     ContentAddress, Hash, HashAlgo, Hasher, Method, ObjectInfo, ReferenceScanner, References, Store,
     StorePath,
@@ -83,9 +83,12 @@ impl Store {
             report.problems.push(Problem { path: info.path.to_string(), damage, repaired });
         }
         self.damaged_infos(&valid, &mut report)?;
-        let adopts = repair.is_some();
-        for path in self.orphans()? {
-            let repaired = adopts && self.adopt(&path)?;
+        let orphans = self.orphans()?;
+        let repaired = repair.is_some();
+        if repaired {
+            self.adopt(&orphans)?;
+        }
+        for path in orphans {
             report.problems.push(Problem { path: path.to_string(), damage: Damage::Orphan, repaired });
         }
         report.problems.sort_by(|a, b| a.path.cmp(&b.path));
@@ -165,9 +168,8 @@ impl Store {
     /// # Errors
     /// Those of the file system.
     pub fn orphans(&self) -> StoreResult<Vec<StorePath>> {
-        let names = read_names(&self.layout().store).map_err(|e| StoreError::io("list", b"store", e))?;
         let mut orphans = Vec::new();
-        for path in names.iter().filter_map(|(name, _)| StorePath::from_file_name(name.as_bytes()).ok()) {
+        for path in self.objects_with_or_without_info()? {
             if self.read_info(&path)?.is_none() && OutputLock::take(self.layout(), &path, false)?.is_some() {
                 orphans.push(path);
             }
@@ -181,16 +183,29 @@ impl Store {
     /// # Errors
     /// Those of the file system.
     pub fn adopt_orphans(&self) -> StoreResult<usize> {
-        use rayon::prelude::*;
         let orphans = self.orphans()?;
-        let adopted: StoreResult<Vec<bool>> = orphans.par_iter().map(|path| self.adopt(path)).collect();
-        Ok(adopted?.into_iter().filter(|adopted| *adopted).count())
+        self.adopt(&orphans)?;
+        Ok(orphans.len())
     }
 
-    fn adopt(&self, path: &StorePath) -> StoreResult<bool> {
-        let names = read_names(&self.layout().store).map_err(|e| StoreError::io("list", b"store", e))?;
-        let candidates = names.iter().filter_map(|(name, _)| StorePath::from_file_name(name.as_bytes()).ok());
-        let mut scanner = ReferenceScanner::new(candidates);
+    fn adopt(&self, orphans: &[StorePath]) -> StoreResult<()> {
+        use rayon::prelude::*;
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        let objects = self.objects_with_or_without_info()?;
+        orphans.par_iter().try_for_each(|path| self.adopt_one(path, &objects))
+    }
+
+    /// Returns all that has an object's name, sorted by it.
+    fn objects_with_or_without_info(&self) -> StoreResult<Vec<StorePath>> {
+        let names = list_names(&self.layout().store).map_err(|e| StoreError::io("list", b"store", e))?;
+        Ok(names.iter().filter_map(|(name, _)| StorePath::from_file_name(name.as_bytes()).ok()).collect())
+    }
+
+    /// Registers an object that has no info file; any of `candidates` that it names is a reference.
+    fn adopt_one(&self, path: &StorePath, candidates: &[StorePath]) -> StoreResult<()> {
+        let mut scanner = ReferenceScanner::new(candidates.iter().cloned());
         let mut hasher = Hasher::new(HashAlgo::Sha256);
         let name = CString::new(path.as_str()).expect("a store path has no zero byte");
         let mut both = crate::add::Multi(vec![&mut hasher, &mut scanner]);
@@ -202,7 +217,7 @@ impl Store {
         let _lock = self.lock_output(path)?;
         let _shared = GcLock::shared(self.layout())?;
         self.write_info(&info)?;
-        Ok(true)
+        Ok(())
     }
 
     /// Returns the content address that the path follows from, if it is one of the usual.

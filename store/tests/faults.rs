@@ -231,6 +231,24 @@ fn case_134_many_stores_add_the_same_things() {
     assert!(problems(&place.store).is_empty());
 }
 
+/// The place in a directory up to which it was read belongs to the descriptor, which threads share.
+#[test]
+fn case_134_what_is_listed_is_whole_while_others_list_it_too() {
+    let place = Place::new();
+    let mut made: Vec<_> = (0..300).map(|i| place.text("a", &i.to_string(), &[])).collect();
+    made.sort();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let seen = place.store.all_valid().unwrap();
+                    assert!(seen == made, "{} of {} objects are seen", seen.len(), made.len());
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn case_136_gc_in_a_loop_takes_nothing_that_is_needed() {
     let place = Place::new();

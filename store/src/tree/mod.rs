@@ -146,10 +146,19 @@ pub(crate) fn odd_kind(kind: FileType) -> &'static str {
 }
 
 /// Returns the names in a directory, except `.` and `..`, with their kinds, sorted by bytes.
-pub(crate) fn read_names(fd: &OwnedFd) -> rustix::io::Result<Vec<(CString, FileType)>> {
-    rustix::fs::seek(fd, rustix::fs::SeekFrom::Start(0))?;
+///
+/// Reading moves the place in the directory that belongs to the descriptor, so two readers of one
+/// descriptor would each get a part: this opens the directory anew. Where nobody else can read,
+/// [`read_names`] saves that.
+pub(crate) fn list_names(dir: &OwnedFd) -> rustix::io::Result<Vec<(CString, FileType)>> {
+    read_names(&mut open_subdir(dir, c".")?)
+}
+
+/// Like [`list_names`], for a descriptor that is the caller's alone, from its beginning.
+pub(crate) fn read_names(fd: &mut OwnedFd) -> rustix::io::Result<Vec<(CString, FileType)>> {
+    rustix::fs::seek(&*fd, rustix::fs::SeekFrom::Start(0))?;
     let mut buf: Vec<u8> = Vec::with_capacity(32 << 10);
-    let mut entries = rustix::fs::RawDir::new(fd, buf.spare_capacity_mut());
+    let mut entries = rustix::fs::RawDir::new(&*fd, buf.spare_capacity_mut());
     let mut names = Vec::new();
     while let Some(entry) = entries.next() {
         let entry = entry?;

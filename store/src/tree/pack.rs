@@ -766,7 +766,7 @@ impl<'a, 'f> Walker<'a, 'f> {
             allow_more_descriptors();
         }
         let from = parent.map_or(self.top_dir.as_fd(), |p| p.fd.as_fd());
-        let fd = match open_subdir(from, name) {
+        let mut fd = match open_subdir(from, name) {
             Err(Errno::ACCESS) if self.is_canonicalised => {
                 chmod_unopened(from, name, MODE_OPEN_DIR).map_err(|e| failed("make readable", e))?;
                 open_subdir(from, name)
@@ -793,7 +793,7 @@ impl<'a, 'f> Walker<'a, 'f> {
             }
             None => None,
         };
-        let entries = read_names(&fd).map_err(|e| failed("list", e))?;
+        let entries = read_names(&mut fd).map_err(|e| failed("list", e))?;
         let dir = Arc::new(Dir {
             fd,
             copy,

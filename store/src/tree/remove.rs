@@ -77,11 +77,11 @@ fn remove_shallow(
     }
     while let Some(frame) = stack.last_mut() {
         let Some((name, kind)) = frame.left.pop() else {
-            let done = stack.pop().expect("it was just looked at");
+            let mut done = stack.pop().expect("it was just looked at");
             let parent = stack.last().map_or(dir, |f| f.fd.as_fd());
             match rustix::fs::unlinkat(parent, &done.name, AtFlags::REMOVEDIR) {
                 // Somebody put something into it meanwhile: once more.
-                Err(Errno::NOTEMPTY | Errno::EXIST) => match read_names(&done.fd) {
+                Err(Errno::NOTEMPTY | Errno::EXIST) => match read_names(&mut done.fd) {
                     Ok(left) => stack.push(Frame { left, ..done }),
                     Err(e) if is_absent(e) => {}
                     Err(e) => return Err(e),
@@ -149,7 +149,7 @@ fn take_present(
             Err(e) => return Err(e),
         }
     }
-    let fd = match open_subdir(dir, name) {
+    let mut fd = match open_subdir(dir, name) {
         Ok(fd) => fd,
         Err(e) if is_absent(e) => return Ok(None),
         Err(Errno::ACCESS) => {
@@ -163,7 +163,7 @@ fn take_present(
     if stat.st_mode & 0o700 != 0o700 {
         rustix::fs::fchmod(&fd, MODE_MINE)?;
     }
-    let left = read_names(&fd)?;
+    let left = read_names(&mut fd)?;
     if left.is_empty() {
         *freed += 4096;
     }
