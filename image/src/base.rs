@@ -1,5 +1,6 @@
 //! An image that lies below ours: somebody else's layers, by digest.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::digest::Digest;
@@ -19,6 +20,9 @@ pub struct Base {
 
 /// More layers than this are refused: no runtime mounts them.
 pub const MAX_LAYERS: usize = 127;
+
+/// More manifests than this in one index are refused.
+const MAX_MANIFESTS: usize = 1000;
 
 /// Reads the manifest `digest` of the layout at `layout`.
 ///
@@ -142,8 +146,8 @@ pub fn read_top_index(bytes: &[u8]) -> Result<oci::Index> {
     Ok(index)
 }
 
-/// Reads an index, and refuses what is something else in disguise, or an index
-/// of indexes.
+/// Reads an index, and refuses what is something else in disguise. It may name
+/// indexes: see [`flatten`].
 ///
 /// # Errors
 /// [`ImageError::Malformed`].
@@ -168,23 +172,78 @@ pub fn read_index(bytes: &[u8], came_as: Option<&str>) -> Result<oci::Index> {
     {
         return fail(format!("`{kind}` is not the type of an index"));
     }
-    if index.manifests.iter().any(|m| media::is_index(&m.media_type)) {
-        return fail("an index within an index is not followed".to_owned());
-    }
     Ok(index)
 }
 
-/// Finds the manifest for a platform in an index.
+/// Indexes within indexes are followed so deep: two are seen in practice (an index of a
+/// release that names the index of each program).
+const MAX_DEPTH: usize = 8;
+
+/// An index with what its inner indexes name in their place.
+pub struct Flat {
+    /// What is named and is no index, each once, in the order in which it is met.
+    pub manifests: Vec<Descriptor>,
+    /// The inner indexes, each after those that it names.
+    pub inner: Vec<(Descriptor, Vec<u8>)>,
+}
+
+/// Follows the indexes that `index` names. `read` returns an index's bytes, checked, or
+/// none where it is not here.
+///
+/// # Errors
+/// Those of `read`; [`ImageError::Malformed`] for what is no index, for indexes that are
+/// too deep within each other, and for more manifests than any image has.
+pub fn flatten(
+    index: oci::Index,
+    read: &mut dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>>,
+) -> Result<Flat> {
+    let mut flat = Flat { manifests: Vec::new(), inner: Vec::new() };
+    follow(index, read, 0, &mut BTreeSet::new(), &mut flat)?;
+    Ok(flat)
+}
+
+fn follow(
+    index: oci::Index,
+    read: &mut dyn FnMut(&Descriptor) -> Result<Option<Vec<u8>>>,
+    depth: usize,
+    seen: &mut BTreeSet<Digest>,
+    flat: &mut Flat,
+) -> Result<()> {
+    let fail = |why: String| Err(ImageError::malformed("image index", why));
+    if depth > MAX_DEPTH {
+        return fail(format!("more than {MAX_DEPTH} indexes within each other"));
+    }
+    for descriptor in index.manifests {
+        // Named again it brings nothing new, and could bring it without end.
+        if !seen.insert(descriptor.digest) {
+            continue;
+        }
+        if seen.len() > MAX_MANIFESTS {
+            return fail(format!("more than {MAX_MANIFESTS} manifests"));
+        }
+        if !media::is_index(&descriptor.media_type) {
+            flat.manifests.push(descriptor);
+        } else if let Some(bytes) = read(&descriptor)? {
+            let inner = read_index(&bytes, Some(&descriptor.media_type))?;
+            follow(inner, read, depth + 1, seen, flat)?;
+            flat.inner.push((descriptor, bytes));
+        }
+    }
+    Ok(())
+}
+
+/// Finds the manifest for a platform among those of an index: the one that names its
+/// variant exactly, else the highest variant that such a machine runs.
 ///
 /// # Errors
 /// [`ImageError::Invalid`] naming the platforms that there are.
-pub fn choose<'a>(index: &'a oci::Index, platform: &oci::Platform) -> Result<&'a Descriptor> {
-    let fits = |d: &&Descriptor| {
-        media::is_manifest(&d.media_type) && d.platform.as_ref().is_some_and(|there| there.fits(platform))
-    };
-    index.manifests.iter().find(fits).ok_or_else(|| {
+pub fn choose<'a>(manifests: &'a [Descriptor], platform: &oci::Platform) -> Result<&'a Descriptor> {
+    let images = || manifests.iter().filter(|d| media::is_manifest(&d.media_type));
+    let rank = |d: &Descriptor| d.platform.as_ref().and_then(|there| there.rank_for(platform));
+    // Of equals the first.
+    images().rev().filter(|d| rank(d).is_some()).max_by_key(|d| rank(d)).ok_or_else(|| {
         let there: Vec<String> =
-            index.manifests.iter().filter_map(|d| d.platform.as_ref()).map(ToString::to_string).collect();
+            images().filter_map(|d| d.platform.as_ref()).map(ToString::to_string).collect();
         ImageError::invalid(format!("the image has no `{platform}`: it has `{}`", there.join("`, `")))
     })
 }
@@ -246,7 +305,7 @@ pub fn find(layout: &Layout, digest: Option<&Digest>, platform: &oci::Platform) 
     let top = match digest {
         Some(digest) => index.manifests.iter().find(|m| m.digest == *digest).cloned(),
         None if index.manifests.len() == 1 => index.manifests.first().cloned(),
-        None => return choose(&index, platform).map(|d| d.digest),
+        None => return choose(&index.manifests, platform).map(|d| d.digest),
     };
     let top = match (top, digest) {
         (Some(top), _) => top,
@@ -260,6 +319,8 @@ pub fn find(layout: &Layout, digest: Option<&Digest>, platform: &oci::Platform) 
     if !media::is_index(&top.media_type) {
         return Ok(top.digest);
     }
-    let inner = read_index(&layout.read(&top)?, Some(&top.media_type))?;
-    choose(&inner, platform).map(|d| d.digest)
+    let index = read_index(&layout.read(&top)?, Some(&top.media_type))?;
+    let here = |d: &Descriptor| layout.blob_path(&d.digest).is_file().then(|| layout.read(d)).transpose();
+    let flat = flatten(index, &mut { here })?;
+    choose(&flat.manifests, platform).map(|d| d.digest)
 }

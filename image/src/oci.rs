@@ -4,6 +4,7 @@
 //! image is the same bytes. Shapes follow the OCI image specification 1.1, plus
 //! Docker's `Healthcheck`, which the specification leaves out and Docker reads.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -166,6 +167,41 @@ impl Platform {
         self.os == wanted.os
             && self.architecture == wanted.architecture
             && variants.is_none_or(|(own, wanted)| own == wanted)
+    }
+}
+
+impl Platform {
+    /// How well an image for this machine serves one that wants `wanted`: the higher the
+    /// better, none if it does not run there.
+    ///
+    /// The same variant is best. A machine runs what is made for the variants below its
+    /// own (`arm/v6` on `arm/v7`, `amd64` on `amd64/v3`), the nearest first; who names no
+    /// variant has the usual one, and may have a higher.
+    pub fn rank_for(&self, wanted: &Self) -> Option<u32> {
+        const BELOW: u32 = 1 << 16;
+        if self.os != wanted.os || self.architecture != wanted.architecture {
+            return None;
+        }
+        if self.variant == wanted.variant {
+            return Some(u32::MAX);
+        }
+        let (own, theirs) = (self.variant_number()?, wanted.variant_number()?);
+        match own.cmp(&theirs) {
+            Ordering::Equal => Some(u32::MAX),
+            Ordering::Less => Some(BELOW + own.min(BELOW)),
+            Ordering::Greater => wanted.variant.is_none().then(|| BELOW - own.min(BELOW)),
+        }
+    }
+
+    /// The variant as a number, with what it means to say none; none for a word that we do
+    /// not know.
+    fn variant_number(&self) -> Option<u32> {
+        match (&self.variant, &*self.architecture) {
+            (Some(variant), _) => variant.strip_prefix('v').unwrap_or(variant).parse().ok(),
+            (None, "arm") => Some(7),
+            (None, "arm64") => Some(8),
+            (None, _) => Some(1),
+        }
     }
 }
 

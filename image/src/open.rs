@@ -299,8 +299,11 @@ pub(crate) fn read(top: Top, blobs: Box<dyn Blobs>) -> Result<OpenImage> {
     if media::is_index(&top.media_type) {
         let index = base::read_index(&bytes, Some(&top.media_type))?;
         // Who saves one platform of several keeps the index, which names them all.
+        let flat = base::flatten(index, &mut |inner| {
+            blobs.has(&inner.digest).then(|| document(&*blobs, inner)).transpose()
+        })?;
         let (here, elsewhere): (Vec<&Descriptor>, Vec<&Descriptor>) =
-            index.manifests.iter().partition(|d| blobs.has(&d.digest));
+            flat.manifests.iter().partition(|d| blobs.has(&d.digest));
         for descriptor in here {
             let bytes = document(&*blobs, descriptor)?;
             if base::is_image(descriptor) {
@@ -314,6 +317,12 @@ pub(crate) fn read(top: Top, blobs: Box<dyn Blobs>) -> Result<OpenImage> {
         if image.manifests.is_empty() && !elsewhere.is_empty() {
             return Err(ImageError::invalid("none of the manifests that the image's index names is here"));
         }
+        let inner = flat.inner.into_iter();
+        image.companions.extend(inner.map(|(descriptor, bytes)| Companion {
+            descriptor,
+            bytes,
+            blobs: Vec::new(),
+        }));
         image.index = Some(bytes);
     } else if media::is_manifest(&top.media_type) {
         let (manifest, config) = read_one(top, bytes, &*blobs)?;

@@ -76,8 +76,8 @@ pub struct ImageManifest {
     pub layers: Vec<ImageLayer>,
 }
 
-/// A manifest of an index that is no image but speaks of one: an attestation, as
-/// `docker buildx` adds them. Handed on as it is.
+/// What an index names and is no image: a manifest that speaks of one (an attestation, as
+/// `docker buildx` adds them), or an index in its turn. Handed on as it is.
 #[derive(Clone, Debug)]
 pub struct Companion {
     /// Its descriptor.

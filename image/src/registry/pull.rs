@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use ampoule_net::{Download, Method, NetErrorKind, Sink};
 use serde::Serialize;
 
-use crate::base::{self, MAX_LAYERS, is_image};
+use crate::base::{self, is_image};
 use crate::blobs::{BlobCache, NewBlob};
 use crate::digest::{Digest, Sha256};
 use crate::error::{ImageError, Result};
@@ -57,13 +57,16 @@ pub fn pull(registry: &Registry, cache: &BlobCache, platform: Option<&Platform>)
     let mut manifests = Vec::new();
     if oci::media::is_index(&fetched.media_type) {
         let index = base::read_index(&fetched.bytes, Some(&fetched.media_type))?;
+        let flat = base::flatten(index, &mut |inner| Ok(Some(named_manifest(registry, inner)?.bytes)))?;
         let wanted: Vec<Descriptor> = match platform {
-            Some(platform) => vec![base::choose(&index, platform)?.clone()],
+            Some(platform) => vec![base::choose(&flat.manifests, platform)?.clone()],
             None => {
-                index.manifests.iter().filter(|d| oci::media::is_manifest(&d.media_type)).cloned().collect()
+                for (_, bytes) in &flat.inner {
+                    pull.document(bytes)?;
+                }
+                flat.manifests.into_iter().filter(|d| oci::media::is_manifest(&d.media_type)).collect()
             }
         };
-        check_count(&wanted)?;
         for descriptor in wanted {
             let one = named_manifest(registry, &descriptor)?;
             if is_image(&descriptor) {
@@ -124,13 +127,6 @@ pub fn pull_layout(
     })
 }
 
-fn check_count(manifests: &[Descriptor]) -> Result<()> {
-    if manifests.len() > MAX_LAYERS {
-        return Err(ImageError::malformed("image index", format!("{} platforms", manifests.len())));
-    }
-    Ok(())
-}
-
 /// Fetches a manifest that an index names, which must be as the index says.
 fn named_manifest(registry: &Registry, descriptor: &Descriptor) -> Result<FetchedManifest> {
     let one = registry.get_manifest(&descriptor.digest.to_string())?;
@@ -157,9 +153,14 @@ pub fn open_remote(registry: Registry, cache: &BlobCache) -> Result<OpenImage> {
     let fetched = registry.get_manifest(&registry.reference.selector())?;
     if oci::media::is_index(&fetched.media_type) {
         let index = base::read_index(&fetched.bytes, Some(&fetched.media_type))?;
-        check_count(&index.manifests)?;
-        for descriptor in index.manifests.iter().filter(|d| is_image(d)) {
-            cache.put(&named_manifest(&registry, descriptor)?.bytes)?;
+        let keep = |descriptor: &Descriptor| {
+            let bytes = named_manifest(&registry, descriptor)?.bytes;
+            cache.put(&bytes)?;
+            Ok(bytes)
+        };
+        let flat = base::flatten(index, &mut |inner| keep(inner).map(Some))?;
+        for descriptor in flat.manifests.iter().filter(|d| is_image(d)) {
+            keep(descriptor)?;
         }
     }
     let reference = &registry.reference;
