@@ -159,7 +159,8 @@ pub struct PackageChange {
 pub struct FileChange {
     /// Its path.
     pub path: String,
-    /// `added`, `removed`, or what changed: `contents`, `mode`, `owner`, `kind`, `link`.
+    /// `added`, `removed`, or what changed: `contents`, `mode`, `owner`, `kind`, `link`,
+    /// `attributes` (extended ones).
     pub change: Vec<&'static str>,
     /// Its size before.
     pub before_bytes: Option<u64>,
@@ -239,6 +240,9 @@ fn changes(before: Option<&RootEntry>, after: Option<&RootEntry>) -> Vec<&'stati
     }
     if (x.uid, x.gid) != (y.uid, y.gid) {
         changes.push("owner");
+    }
+    if x.xattrs != y.xattrs {
+        changes.push("attributes");
     }
     changes
 }

@@ -15,7 +15,7 @@ use crate::error::{ImageError, Result};
 use crate::open::OpenImage;
 use crate::project::{ImageLayer, ImageManifest};
 use crate::tar;
-use crate::tar_read::{Kind, TarEntry, TarReader};
+use crate::tar_read::{Kind, TarEntry, TarReader, Xattrs};
 use crate::view::View;
 
 /// A file of an image.
@@ -41,6 +41,10 @@ pub struct RootEntry {
     pub body: Option<(usize, usize)>,
     /// Whether another name before this one has the same body: a hard link.
     pub is_alias: bool,
+    /// When it was changed, in seconds since the epoch.
+    pub mtime: u64,
+    /// Extended attributes, `security.capability` among them.
+    pub xattrs: Xattrs,
 }
 
 impl RootEntry {
@@ -69,6 +73,8 @@ const MAX_RECORDS_BYTES: u64 = 128 << 20;
 /// unfold to any number of both.
 const MAX_ENTRIES: usize = 4_000_000;
 const MAX_PATH_BYTES: usize = 4096;
+/// All names and extended attributes together: they are kept in memory.
+const MAX_NAMES_BYTES: usize = 1 << 30;
 
 /// Reads all layers of one of the image's manifests.
 ///
@@ -78,7 +84,7 @@ const MAX_PATH_BYTES: usize = 4096;
 pub fn read(image: &OpenImage, manifest: &ImageManifest) -> Result<RootFs> {
     let mut fs = RootFs::default();
     let mut records = Vec::new();
-    let mut record_bytes = 0;
+    let (mut record_bytes, mut name_bytes) = (0, 0);
     for (number, layer) in manifest.layers.iter().enumerate() {
         let mut added = Vec::new();
         each_entry(image, layer, &mut |entry_number, found, reader| {
@@ -87,8 +93,10 @@ pub fn read(image: &OpenImage, manifest: &ImageManifest) -> Result<RootFs> {
                 let why = format!("a name in it is longer than {MAX_PATH_BYTES} bytes");
                 return Err(ImageError::malformed(format!("layer `{}`", layer.name), why));
             }
-            if fs.entries.len() + added.len() >= MAX_ENTRIES {
-                let why = format!("more than {MAX_ENTRIES} names");
+            let attributes = found.xattrs.iter().map(|(name, value)| name.len() + value.len());
+            name_bytes += path.len() + found.link.len() + attributes.sum::<usize>();
+            if fs.entries.len() + added.len() >= MAX_ENTRIES || name_bytes > MAX_NAMES_BYTES {
+                let why = format!("more than {MAX_ENTRIES} names, or a GiB of them");
                 return Err(ImageError::malformed(format!("layer `{}`", layer.name), why));
             }
             let is_record = path.starts_with(b"var/lib/dpkg/")
@@ -105,6 +113,8 @@ pub fn read(image: &OpenImage, manifest: &ImageManifest) -> Result<RootFs> {
                 layer: number,
                 body: (found.kind == Kind::File).then_some((number, entry_number)),
                 is_alias: false,
+                mtime: found.mtime,
+                xattrs: found.xattrs,
             };
             if found.kind == Kind::File {
                 let mut kept = Vec::new();
@@ -349,25 +359,14 @@ fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 
-/// Writes all files of an image as one tar, as `docker export` does. Returns the paths of
-/// devices and the like, which are left out.
+/// Writes all files of an image as one tar, as `docker export` does, with their times and
+/// extended attributes. Returns the paths of devices and the like, which are left out.
 ///
 /// # Errors
 /// As [`read`], and those of writing.
 pub fn export(image: &OpenImage, manifest: &ImageManifest, out: &mut dyn Write) -> Result<Vec<String>> {
     let fs = read(image, manifest)?;
     let fail = |e| ImageError::io("write", "the tar", e);
-    let mut header = Vec::new();
-    let mut put = |entry: &Entry, body: &mut dyn Read, out: &mut dyn Write| -> Result<()> {
-        header.clear();
-        tar::write_header(entry, &mut header);
-        out.write_all(&header).map_err(fail)?;
-        let copied = std::io::copy(body, out).map_err(fail)?;
-        let pad = usize::try_from(tar::padded(copied) - copied).expect("less than a block");
-        out.write_all(&[0; tar::BLOCK_BYTES][..pad]).map_err(fail)
-    };
-    // Directories first, then the files of each layer as they stand in it, so that
-    // every layer is read once, then the links.
     let plain = |path: &[u8], entry: &RootEntry, kind: EntryKind| Entry {
         path: path.into(),
         kind,
@@ -375,8 +374,27 @@ pub fn export(image: &OpenImage, manifest: &ImageManifest, out: &mut dyn Write) 
         uid: u32::try_from(entry.uid).unwrap_or(u32::MAX),
         gid: u32::try_from(entry.gid).unwrap_or(u32::MAX),
     };
+    let mut header = Vec::new();
+    let mut put = |path: &[u8],
+                   entry: &RootEntry,
+                   kind: EntryKind,
+                   body: &mut dyn Read,
+                   out: &mut dyn Write|
+     -> Result<()> {
+        header.clear();
+        // A second name has the attributes already.
+        let none = Xattrs::new();
+        let xattrs = if entry.is_alias { &none } else { &entry.xattrs };
+        tar::write_header_with(&plain(path, entry, kind), entry.mtime, xattrs, &mut header);
+        out.write_all(&header).map_err(fail)?;
+        let copied = std::io::copy(body, out).map_err(fail)?;
+        let pad = usize::try_from(tar::padded(copied) - copied).expect("less than a block");
+        out.write_all(&[0; tar::BLOCK_BYTES][..pad]).map_err(fail)
+    };
+    // Directories first, then the files of each layer as they stand in it, so that
+    // every layer is read once, then the links.
     for (path, entry) in fs.entries.iter().filter(|(_, e)| e.kind == Kind::Directory) {
-        put(&plain(path, entry, EntryKind::Directory), &mut std::io::empty(), out)?;
+        put(path, entry, EntryKind::Directory, &mut std::io::empty(), out)?;
     }
     let bodies = fs.entries.iter().filter(|(_, entry)| !entry.is_alias);
     let bodies: BTreeMap<(usize, usize), (&Vec<u8>, &RootEntry)> =
@@ -385,7 +403,7 @@ pub fn export(image: &OpenImage, manifest: &ImageManifest, out: &mut dyn Write) 
         each_entry(image, layer, &mut |entry_number, found, reader| {
             let Some((path, entry)) = bodies.get(&(number, entry_number)) else { return Ok(()) };
             let kind = EntryKind::File { source: FileSource::Bytes([].into()), size: found.size };
-            put(&plain(path, entry, kind), &mut reader.take(found.size), out)
+            put(path, entry, kind, &mut reader.take(found.size), out)
         })?;
     }
     let mut left_out = Vec::new();
@@ -402,7 +420,7 @@ pub fn export(image: &OpenImage, manifest: &ImageManifest, out: &mut dyn Write) 
             }
             _ => continue,
         };
-        put(&plain(path, entry, kind), &mut std::io::empty(), out)?;
+        put(path, entry, kind, &mut std::io::empty(), out)?;
     }
     out.write_all(&[0; 2 * tar::BLOCK_BYTES]).map_err(fail)?;
     Ok(left_out)
@@ -426,6 +444,8 @@ mod tests {
             layer: 0,
             body,
             is_alias,
+            mtime: 0,
+            xattrs: Xattrs::new(),
         }
     }
 

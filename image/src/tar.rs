@@ -12,6 +12,7 @@
 //! ```
 
 use crate::entry::{Entry, EntryKind};
+use crate::tar_read::{XATTR, Xattrs};
 
 /// Headers and bodies are whole numbers of these.
 pub const BLOCK_BYTES: usize = 512;
@@ -52,7 +53,16 @@ pub fn header_len(entry: &Entry) -> u64 {
 
 /// Appends the header (and what goes before it) to `out`.
 pub fn write_header(entry: &Entry, out: &mut Vec<u8>) {
-    if let Some(record) = pax_record(entry) {
+    write_header_with(entry, MTIME, &Xattrs::new(), out);
+}
+
+/// The same with a time and extended attributes, which entries of our layers do not have.
+pub fn write_header_with(entry: &Entry, mtime: u64, xattrs: &Xattrs, out: &mut Vec<u8>) {
+    let mut record = pax_record(entry).unwrap_or_default();
+    for (name, value) in xattrs {
+        pax_line(&mut record, &[XATTR.as_bytes(), name].concat(), value);
+    }
+    if !record.is_empty() {
         let mut header = Header::new();
         header.name(b"PaxHeaders/", &last_bytes(&entry.path, 80));
         header.numbers(0o644, 0, 0, record.len() as u64);
@@ -72,6 +82,7 @@ pub fn write_header(entry: &Entry, out: &mut Vec<u8>) {
         entry.gid.min(MAX_ID),
         if size > MAX_SIZE { 0 } else { size },
     );
+    header.octal(136, 11, mtime.min(MAX_SIZE));
     let kind = match &entry.kind {
         EntryKind::File { .. } => b'0',
         EntryKind::HardLink(target) => {
@@ -110,21 +121,21 @@ fn pax_record(entry: &Entry) -> Option<Vec<u8>> {
     let slash = usize::from(entry.is_directory());
     let plain = entry.path.len() + slash <= 100 || split(&stream_path(entry)).is_some();
     if !plain || is_foreign_text(&entry.path) {
-        pax_line(&mut record, "path", &stream_path(entry));
+        pax_line(&mut record, b"path", &stream_path(entry));
     }
     if let EntryKind::Symlink(target) | EntryKind::HardLink(target) = &entry.kind
         && (target.len() > 100 || is_foreign_text(target))
     {
-        pax_line(&mut record, "linkpath", target);
+        pax_line(&mut record, b"linkpath", target);
     }
     if body_len(entry) > MAX_SIZE {
-        pax_line(&mut record, "size", body_len(entry).to_string().as_bytes());
+        pax_line(&mut record, b"size", body_len(entry).to_string().as_bytes());
     }
     if entry.uid > MAX_ID {
-        pax_line(&mut record, "uid", entry.uid.to_string().as_bytes());
+        pax_line(&mut record, b"uid", entry.uid.to_string().as_bytes());
     }
     if entry.gid > MAX_ID {
-        pax_line(&mut record, "gid", entry.gid.to_string().as_bytes());
+        pax_line(&mut record, b"gid", entry.gid.to_string().as_bytes());
     }
     (!record.is_empty()).then_some(record)
 }
@@ -136,13 +147,15 @@ fn is_foreign_text(bytes: &[u8]) -> bool {
 }
 
 /// Appends `LEN key=value\n`, where LEN counts itself.
-fn pax_line(record: &mut Vec<u8>, key: &str, value: &[u8]) {
+fn pax_line(record: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut len = rest + 1;
     while len != rest + len.to_string().len() {
         len = rest + len.to_string().len();
     }
-    record.extend_from_slice(format!("{len} {key}=").as_bytes());
+    record.extend_from_slice(format!("{len} ").as_bytes());
+    record.extend_from_slice(key);
+    record.push(b'=');
     record.extend_from_slice(value);
     record.push(b'\n');
 }

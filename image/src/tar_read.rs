@@ -4,6 +4,7 @@
 //! may be. PAX wins over ustar, GNU's long names are known, numbers may be base 256,
 //! and announced sizes allocate nothing.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
@@ -42,7 +43,17 @@ pub struct TarEntry {
     pub gid: u64,
     /// How many bytes follow.
     pub size: u64,
+    /// When the body was changed, in seconds since the epoch; 0 for what lies before it.
+    pub mtime: u64,
+    /// Extended attributes, `security.capability` among them.
+    pub xattrs: Xattrs,
 }
+
+/// Extended attributes by name.
+pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What a PAX record with an extended attribute begins with.
+pub(crate) const XATTR: &str = "SCHILY.xattr.";
 
 /// What is wrong with a tar.
 #[derive(Debug)]
@@ -65,6 +76,10 @@ impl TarError {
 
 /// Longer names, and more PAX records, than this are refused.
 const MAX_META_BYTES: u64 = 1 << 20;
+
+/// Linux's own limits.
+const MAX_XATTR_NAME_BYTES: usize = 255;
+const MAX_XATTR_BYTES: usize = 1 << 16;
 
 /// Reads a stream of entries.
 pub struct TarReader<R> {
@@ -190,6 +205,8 @@ struct Pax {
     size: Option<u64>,
     uid: Option<u64>,
     gid: Option<u64>,
+    mtime: Option<u64>,
+    xattrs: Xattrs,
 }
 
 impl Pax {
@@ -200,8 +217,11 @@ impl Pax {
             let Some(record) = pax_record(bytes) else { return Err(broken) };
             let (len, key, value) = record;
             match key {
-                b"path" => self.path = Some(value.to_vec()),
-                b"linkpath" => self.link = Some(value.to_vec()),
+                // No name has a NUL; who reads up to it would see another one.
+                b"path" | b"linkpath" if value.contains(&0) => return Err(broken),
+                // An empty value takes an earlier record back.
+                b"path" => self.path = Some(value.to_vec()).filter(|path| !path.is_empty()),
+                b"linkpath" => self.link = Some(value.to_vec()).filter(|link| !link.is_empty()),
                 b"size" => {
                     self.size = Some(number(value).ok_or(TarError::Broken("a PAX size that is no number"))?)
                 }
@@ -210,7 +230,15 @@ impl Pax {
                 }
                 b"uid" => self.uid = number(value),
                 b"gid" => self.gid = number(value),
-                _ => {}
+                b"mtime" => self.mtime = value.split(|&b| b == b'.').next().and_then(number),
+                _ => {
+                    if let Some(name) = key.strip_prefix(XATTR.as_bytes()).filter(|name| !name.is_empty()) {
+                        if name.len() > MAX_XATTR_NAME_BYTES || value.len() > MAX_XATTR_BYTES {
+                            return Err(TarError::Broken("an extended attribute larger than Linux has them"));
+                        }
+                        self.xattrs.insert(name.to_vec(), value.to_vec());
+                    }
+                }
             }
             bytes = &bytes[len..];
         }
@@ -223,6 +251,8 @@ impl Pax {
         entry.size = self.size.take().unwrap_or(entry.size);
         entry.uid = self.uid.take().unwrap_or(entry.uid);
         entry.gid = self.gid.take().unwrap_or(entry.gid);
+        entry.mtime = self.mtime.take().unwrap_or(entry.mtime);
+        entry.xattrs = std::mem::take(&mut self.xattrs);
     }
 }
 
@@ -270,6 +300,8 @@ fn read_header(block: &[u8; BLOCK_BYTES]) -> Result<TarEntry, TarError> {
         uid: number(108..116).unwrap_or(0),
         gid: number(116..124).unwrap_or(0),
         size: number(124..136).ok_or(broken)?,
+        mtime: number(136..148).unwrap_or(0),
+        xattrs: Xattrs::new(),
     })
 }
 
@@ -277,10 +309,17 @@ fn until_zero(bytes: &[u8]) -> Vec<u8> {
     bytes.split(|&b| b == 0).next().unwrap_or_default().to_vec()
 }
 
+/// Reads octal digits between blanks; nothing is 0. What comes after a NUL does not count.
 fn octal(field: &[u8]) -> Option<u64> {
-    let digits: Vec<u8> = field.iter().copied().filter(|b| !matches!(b, b' ' | 0)).collect();
-    let text = std::str::from_utf8(&digits).ok()?;
-    u64::from_str_radix(if text.is_empty() { "0" } else { text }, 8).ok()
+    let is_blank = |b: &u8| matches!(b, b' ' | 0);
+    let start = field.iter().position(|b| !is_blank(b)).unwrap_or(field.len());
+    let digits = field[start..].split(|&b| b == 0).next().unwrap_or_default();
+    let text = std::str::from_utf8(digits).ok()?.trim_end_matches(' ');
+    match text {
+        "" => Some(0),
+        text if text.starts_with('+') => None,
+        text => u64::from_str_radix(text, 8).ok(),
+    }
 }
 
 /// Octal, or base 256 when the first bit is set. Larger than an `i64` is refused.

@@ -185,13 +185,7 @@ fn layouts_are_read_as_they_are_or_not_at_all() {
     })
     .error("digest mismatch");
 
-    // An index in an index, and one that is also a manifest.
-    with(&|y, image| {
-        let inner = y.json(INDEX, &json!({ "schemaVersion": 2, "manifests": [image] }));
-        let outer = y.json(INDEX, &json!({ "schemaVersion": 2, "manifests": [inner] }));
-        y.index(&[outer]);
-    })
-    .error("index within an index");
+    // An index that is also a manifest.
     with(&|y, image| {
         let both = y.json(INDEX, &json!({ "schemaVersion": 2, "manifests": [image], "config": image }));
         y.index(&[both]);
@@ -319,7 +313,13 @@ fn what_is_in_a_layer_stays_in_the_root() {
     refused(&[&[entry("x", b'S', "", b"")]], "of a kind");
     refused(&[&[entry("x", b'L', "", &vec![b'a'; 2 << 20]), file("y", "")]], "more than 1 MiB");
     refused(&[&[entry("x", b'L', "", &[b'a'; 9000]), file("y", "")]], "longer than");
+    refused(&[&[entry("p", b'x', "", b"22 GNU.sparse.major=1\n"), file("y", "")]], "sparse");
     refused(&[&[entry("p", b'x', "", b"30 GNU.sparse.major=1\n"), file("y", "")]], "PAX");
+    refused(&[&[entry("p", b'x', "", b"12 path=a\0b\n"), file("y", "")]], "PAX");
+    refused(&[&[entry("p", b'x', "", b"16 linkpath=a\0b\n"), file("y", "")]], "PAX");
+    refused(&[&[entry("p", b'x', "", b"11 size=-1\n"), file("y", "")]], "no number");
+    refused(&[&[entry("p", b'x', "", &large_attribute()), file("y", "")]], "larger than Linux");
+    assert_eq!(check(&[&[entry("p", b'x', "", b"8 path=\n"), file("y", "")]]).unwrap(), ["y"]);
     refused(&[&[sized_entry("x", b'0', "", 4 << 30, b"short")]], "unexpected end");
     let mut broken = file("x", "");
     broken[0] = b'y';
@@ -335,6 +335,62 @@ fn what_is_in_a_layer_stays_in_the_root() {
     assert_eq!(opaque.unwrap(), ["d/z"]);
     // A device is told of, and not made.
     assert_eq!(check(&[&[entry("null", b'3', "", b"")]]).unwrap(), ["null"]);
+}
+
+fn large_attribute() -> Vec<u8> {
+    let rest = [b" SCHILY.xattr.user.x=".to_vec(), vec![b'x'; 70_000], b"\n".to_vec()].concat();
+    [(rest.len() + 5).to_string().into_bytes(), rest].concat()
+}
+
+/// Capabilities and times of a layer are in the tar of all files, and in what GNU tar makes of it.
+#[test]
+fn extended_attributes_and_times_go_through() {
+    let yard = Yard::new();
+    let pax = b"34 SCHILY.xattr.user.note=a=b\0c\n\xff\n30 mtime=1700000000.987654321\n";
+    let below = tar(&[entry("p", b'x', "", pax), file("a", "x"), entry("b", b'1', "a", b"")]);
+    let above = tar(&[file("c", "y")]);
+    yard.index(&[yard.image(&[below, above])]);
+    let opened = open::open(&yard.layout(), None).unwrap();
+    let manifest = &opened.image.manifests[0];
+    let fs = rootfs::read(&opened, manifest).unwrap();
+    let note = (b"user.note".to_vec(), b"a=b\0c\n\xff".to_vec());
+    for name in [&b"a"[..], b"b"] {
+        assert_eq!(
+            fs.entries[name].xattrs.clone().into_iter().collect::<Vec<_>>(),
+            std::slice::from_ref(&note)
+        );
+        assert_eq!(fs.entries[name].mtime, 1_700_000_000);
+    }
+    assert!(fs.entries[&b"c"[..]].xattrs.is_empty() && fs.entries[&b"c"[..]].mtime == 1);
+    let mut out = Vec::new();
+    rootfs::export(&opened, manifest, &mut out).unwrap();
+    // As a layer it says the same.
+    let again = Yard::new();
+    again.index(&[again.image(std::slice::from_ref(&out))]);
+    let reopened = open::open(&again.layout(), None).unwrap();
+    let second = rootfs::read(&reopened, &reopened.image.manifests[0]).unwrap();
+    let essence = |fs: &rootfs::RootFs| -> Vec<_> {
+        fs.entries.iter().map(|(p, e)| (p.clone(), e.mtime, e.xattrs.clone(), e.mode, e.digest)).collect()
+    };
+    assert_eq!(essence(&fs), essence(&second));
+    // Where the file system has such attributes, GNU tar sets them.
+    let probe = yard.dir.path().join("probe");
+    fs::write(&probe, "").unwrap();
+    if rustix::fs::setxattr(&probe, "user.probe", b"1", rustix::fs::XattrFlags::empty()).is_err() {
+        println!("skipped: extended attributes: this file system has none");
+        return;
+    }
+    let tree = yard.dir.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    let archive = yard.dir.path().join("rootfs.tar");
+    fs::write(&archive, &out).unwrap();
+    support::run(
+        "tar",
+        &["--xattrs", "--xattrs-include=*", "-xf", archive.to_str().unwrap(), "-C", tree.to_str().unwrap()],
+    );
+    let mut value = vec![0; 64];
+    let n = rustix::fs::getxattr(tree.join("b"), "user.note", &mut value).unwrap();
+    assert_eq!(&value[..n], b"a=b\0c\n\xff");
 }
 
 #[test]
@@ -441,6 +497,58 @@ fn an_index_keeps_what_is_no_image_and_what_is_elsewhere() {
 
 fn elsewhere_of() -> Value {
     json!({ "mediaType": MANIFEST, "digest": Digest::of(b"elsewhere").to_string(), "size": 9 })
+}
+
+/// An index of indexes is one image; what it is made of is handed on.
+#[test]
+fn indexes_within_indexes_are_followed_to_a_depth() {
+    let index_of = |yard: &Yard, manifests: &[&Value]| {
+        yard.json(INDEX, &json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests }))
+    };
+    let image = |yard: &Yard, architecture: &str| {
+        let mut image = yard.image(&[tar(&[file(architecture, "")])]);
+        image["platform"] = json!({ "architecture": architecture, "os": "linux" });
+        image
+    };
+    let yard = Yard::new();
+    let (here, there) = (image(&yard, "amd64"), image(&yard, "arm64"));
+    let inner = index_of(&yard, &[&there]);
+    let middle = index_of(&yard, &[&inner, &here]);
+    // Named twice, it is there once.
+    let outer = index_of(&yard, &[&here, &middle, &inner]);
+    yard.index(std::slice::from_ref(&outer));
+    assert_eq!(yard.read().unwrap(), ["amd64", "arm64"]);
+    let opened = open::open(&yard.layout(), None).unwrap();
+    let (_dir, cache) = cache();
+    let copy = yard.dir.path().join("copy");
+    opened.into_cache(&cache).unwrap().write_layout(&cache, &copy).unwrap();
+    for blob in [&inner, &middle, &outer] {
+        let name = Yard::blob_path(&blob["digest"].as_str().unwrap().parse().unwrap());
+        assert_eq!(fs::read(copy.join(&name)).unwrap(), fs::read(yard.layout().join(&name)).unwrap());
+    }
+    let find = |platform: &str| {
+        let platform = oci::Platform::parse(platform).unwrap();
+        base::find(&Layout::open(yard.layout()).unwrap(), None, &platform).map_err(|e| e.to_string())
+    };
+    assert_eq!(find("linux/arm64").unwrap().to_string(), there["digest"].as_str().unwrap());
+    assert!(find("linux/s390x").unwrap_err().contains("it has `linux/amd64`, `linux/arm64`"));
+
+    let mut deep = image(&yard, "amd64");
+    for _ in 0..12 {
+        deep = index_of(&yard, &[&deep]);
+    }
+    yard.index(&[deep]);
+    yard.error("indexes within each other");
+
+    // What an inner index is announced as counts, too.
+    let mut wrong = inner.clone();
+    wrong["mediaType"] = json!("application/vnd.docker.distribution.manifest.list.v2+json");
+    yard.index(&[index_of(&yard, &[&wrong])]);
+    yard.error("calls itself");
+    let mut wrong = inner;
+    wrong["size"] = json!(3);
+    yard.index(&[index_of(&yard, &[&wrong])]);
+    yard.error("size mismatch");
 }
 
 #[test]
