@@ -426,14 +426,14 @@ fn case_115_what_is_not_what_was_asked_for_is_refused() {
     );
     assert!(error.contains("calls itself"), "{error}");
 
-    // An index in an index.
+    // An index in an index that is not what it is announced as.
     let nested = format!(
         r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{INDEX}","digest":"{}","size":{}}}]}}"#,
         Digest::of(&good),
         good.len()
     );
     let error = pull_error(":x", serving(nested.into_bytes(), INDEX, blobs()));
-    assert!(error.contains("index within an index"), "{error}");
+    assert!(error.contains("digest mismatch"), "{error}");
 
     // Ten thousand layers.
     let many = vec![layer(Digest::of(b"layer"), 5); 10_000].join(",");
@@ -718,6 +718,52 @@ fn what_an_index_names_beside_images_goes_along() {
         let back = pull(&self::registry(&name, RegistrySettings::default()), &fresh, None).unwrap();
         assert_eq!(back.top.digest, top);
         assert!(fresh.has(&Digest::of(&statement), 2));
+    }
+}
+
+/// An index of indexes is pulled whole or for one platform, looked at, and pushed on.
+#[test]
+fn indexes_within_indexes_are_followed() {
+    let config = config();
+    let image = manifest(&config, &layer(Digest::of(b"layer"), 5));
+    let of = |bytes: &[u8], kind: &str, more: &str| {
+        format!(r#"{{"mediaType":"{kind}","digest":"{}","size":{}{more}}}"#, Digest::of(bytes), bytes.len())
+    };
+    let index = |member: String| format!(r#"{{"schemaVersion":2,"manifests":[{member}]}}"#).into_bytes();
+    let platform = r#","platform":{"architecture":"amd64","os":"linux"}"#;
+    let inner = index(of(&image, MANIFEST, platform));
+    let outer = index(of(&inner, INDEX, ""));
+    let top = Digest::of(&outer);
+    let documents = [(image, MANIFEST), (inner.clone(), INDEX), (outer.clone(), INDEX)];
+    let blobs = serving(Vec::new(), MANIFEST, vec![config, b"layer".to_vec()]);
+    let server = fake(move |asked| {
+        let wanted = asked.path.rsplit('/').next().unwrap_or_default();
+        let found = documents.iter().find(|(bytes, _)| Digest::of(bytes).to_string() == wanted);
+        match found.or(documents.last()) {
+            Some((bytes, kind)) if asked.path.contains("/manifests/") => {
+                Answer::ok(bytes).header("Content-Type", *kind)
+            }
+            _ => blobs(asked),
+        }
+    });
+    let name = format!("{}/a/b:x", host(&server));
+    let (dir, cache) = cache();
+    let amd64 = ampoule_image::oci::Platform::parse("linux/amd64").unwrap();
+    let one = pull(&registry(&name, RegistrySettings::default()), &cache, Some(&amd64)).unwrap();
+    assert_eq!(one.manifests.len(), 1);
+    let opened = open_remote(registry(&name, RegistrySettings::default()), &cache).unwrap();
+    assert_eq!(opened.image.manifests.len(), 1);
+    let out = dir.path().join("out");
+    pull_layout(&registry(&name, RegistrySettings::default()), &cache, None, &out, true).unwrap();
+    let whole = ampoule_image::open::open(&out, None).unwrap().into_cache(&cache).unwrap();
+    assert_eq!((whole.top.digest, whole.companions.len()), (top, 1));
+    if let Some(real) = RealRegistry::start("") {
+        let name = format!("{}/a/b:x", real.host);
+        push(&registry(&name, RegistrySettings::default()), &whole, &cache, &never).unwrap();
+        let (_dir, fresh) = support::cache();
+        let back = pull(&registry(&name, RegistrySettings::default()), &fresh, None).unwrap();
+        assert_eq!(back.top.digest, top);
+        assert!(fresh.has(&Digest::of(&inner), inner.len() as u64));
     }
 }
 
