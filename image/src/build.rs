@@ -5,6 +5,13 @@
 //! looked at here, once per change: for the links that lead from one tree into
 //! another, for accounts, for the lint, for `slim`. Bytes are copied later, by
 //! [`crate::project`].
+//!
+//! Here is what goes in, and the order of the steps; `build/files.rs` makes what the
+//! image has of its own, `build/config.rs` how it runs, `build/layers.rs` who gets a layer.
+
+mod config;
+mod files;
+mod layers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,21 +20,19 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::accounts::{Accounts, NONROOT};
 use crate::compress::Compression;
 use crate::dpkg::Dpkg;
 use crate::entry::{Entry, EntryKind, clean_path};
 use crate::error::{ImageError, Result};
-use crate::group::{self, GroupObject};
-use crate::oci::{self, Empty, Healthcheck, Platform, RunConfig};
+use crate::group::GroupObject;
+use crate::oci::{self, Platform};
 use crate::plan::{
-    self, BasePlan, FilePlan, FileWhat, Format, LayerPlan, ObjectSource, Owner, Part, Permission, Plan,
-    PlatformPlan,
+    self, BasePlan, FilePlan, FileWhat, Format, ObjectSource, Owner, Part, Plan, PlatformPlan,
 };
 use crate::project::split_store_path;
-use crate::slices::{Owned, SlicePaths, SlicedTree, Tables};
+use crate::slices::{Owned, SlicePaths, Tables};
 use crate::slim::Kept;
-use crate::spec::{self, ConfigSpec, FileSpec, FullFileSpec, ImageSpec, OneOrMany, PackageSpec};
+use crate::spec::{self, FileSpec, FullFileSpec, ImageSpec, PackageSpec};
 use crate::view::View;
 use crate::walk::{self, Modes};
 
@@ -227,17 +232,6 @@ type TreeSlices = BTreeMap<String, BTreeMap<String, Vec<String>>>;
 /// A tree's paths, below its root, with what is there.
 type TreeContents = Vec<(Box<[u8]>, Entry)>;
 
-/// What layers are planned from.
-#[derive(Default)]
-struct Units {
-    /// Trees that are laid whole.
-    trees: Vec<Part>,
-    /// Packages and store objects.
-    grouped: Vec<(GroupObject, Part)>,
-    /// What no package brought.
-    rests: Vec<Part>,
-}
-
 /// Entries of every part, for the view.
 type Listed = Vec<(usize, Box<[u8]>, Entry)>;
 
@@ -248,7 +242,7 @@ impl Builder<'_> {
         let mut trees = self.trees()?;
         let mut packed = self.objects_parts(&closure)?;
         let listed = self.list(&trees, &packed)?;
-        let contents = contents_of_sliced(&metas, &listed);
+        let contents = layers::contents_of_sliced(&metas, &listed);
         let base = self.base()?;
         let accounts = self.accounts(&listed)?;
         let directories = self.directories(&accounts)?;
@@ -375,7 +369,7 @@ impl Builder<'_> {
                 }
             }
         }
-        config_texts(&self.spec.config).iter().for_each(|text| mentioned(text));
+        config::config_texts(&self.spec.config).iter().for_each(|text| mentioned(text));
         let copied = |path: &str| -> Result<Vec<String>> {
             let (object, _) = self.store_path(path)?;
             let references = self.objects.facts(object)?.references;
@@ -455,329 +449,6 @@ impl Builder<'_> {
         Ok(Some(BasePlan { layout: path.to_owned(), manifest }))
     }
 
-    fn accounts(&self, listed: &Listed) -> Result<Accounts> {
-        let read = |path: &str| -> Result<Option<std::sync::Arc<[u8]>>> {
-            if let Some(file) = self.spec.files.get(&format!("/{path}")).or_else(|| self.spec.files.get(path))
-            {
-                match file {
-                    FileSpec::Text(text) => return Ok(Some(text.as_bytes().into())),
-                    FileSpec::Full(full) => {
-                        if let Some(text) = &full.text {
-                            return Ok(Some(text.as_bytes().into()));
-                        }
-                    }
-                }
-            }
-            let found = listed.iter().rev().find(|(_, _, e)| *e.path == *path.as_bytes());
-            match found.map(|(_, _, e)| &e.kind) {
-                Some(EntryKind::File { source, .. }) => source.read().map(Some),
-                _ => Ok(None),
-            }
-        };
-        let (passwd, group) = (read("etc/passwd")?, read("etc/group")?);
-        let mut accounts = Accounts::read(passwd.as_deref(), group.as_deref());
-        accounts.add(&self.spec.users, &self.spec.groups)?;
-        Ok(accounts)
-    }
-
-    fn owner(&self, accounts: &Accounts, spec: &spec::OwnerSpec, default: u32, of: &str) -> Result<Owner> {
-        Ok(Owner {
-            mode: spec.mode.as_ref().map_or(Ok(default), |mode| spec::mode(mode, of))?,
-            uid: spec.uid.as_ref().map_or(Ok(0), |uid| number(uid, |name| accounts.uid(name)))?,
-            gid: spec.gid.as_ref().map_or(Ok(0), |gid| number(gid, |name| accounts.gid(name)))?,
-        })
-    }
-
-    fn directories(&self, accounts: &Accounts) -> Result<BTreeMap<String, Owner>> {
-        let mut out = BTreeMap::from([("tmp".to_owned(), Owner { mode: 0o1777, uid: 0, gid: 0 })]);
-        for (path, owner) in &self.spec.directories {
-            let clean = String::from_utf8_lossy(&clean_path(path)?).into_owned();
-            out.insert(clean, self.owner(accounts, owner, 0o755, path)?);
-        }
-        Ok(out)
-    }
-
-    fn permissions(&self, metas: &[TreeMeta], accounts: &Accounts) -> Result<Vec<Permission>> {
-        let mut out = Vec::new();
-        for (path, entry) in metas.iter().flat_map(|meta| &meta.entries) {
-            out.push(Permission {
-                path: String::from_utf8_lossy(&clean_path(path)?).into_owned(),
-                recursive: false,
-                mode: entry.mode.as_ref().map(|mode| spec::mode(mode, path)).transpose()?,
-                uid: entry.uid,
-                gid: entry.gid,
-            });
-        }
-        for (path, rule) in &self.spec.permissions {
-            let by_name = |value: &Option<Value>, look: &dyn Fn(&str) -> Result<u32>| {
-                value.as_ref().map(|value| number(value, look)).transpose()
-            };
-            out.push(Permission {
-                path: String::from_utf8_lossy(&clean_path(path)?).into_owned(),
-                recursive: rule.recursive,
-                mode: rule.mode.as_ref().map(|mode| spec::mode(mode, path)).transpose()?,
-                uid: by_name(&rule.uid, &|name| accounts.uid(name))?,
-                gid: by_name(&rule.gid, &|name| accounts.gid(name))?,
-            });
-        }
-        Ok(out)
-    }
-
-    fn files(&self, accounts: &Accounts, directories: &BTreeMap<String, Owner>) -> Result<Vec<FilePlan>> {
-        let mut files: BTreeMap<String, FilePlan> = BTreeMap::new();
-        let mut put = |path: &str, owner: Owner, what: FileWhat| -> Result<()> {
-            let path = String::from_utf8_lossy(&clean_path(path)?).into_owned();
-            files.insert(path.clone(), FilePlan { path, owner, what });
-            Ok(())
-        };
-        let plain = Owner { mode: 0o644, uid: 0, gid: 0 };
-        for (path, owner) in directories {
-            put(path, *owner, FileWhat::Directory(true))?;
-        }
-        if let Some((passwd, group)) = accounts.changed_files() {
-            put("etc/passwd", plain, FileWhat::Text(passwd))?;
-            put("etc/group", plain, FileWhat::Text(group))?;
-        }
-        if let Some(bundle) = &self.spec.ca_bundle {
-            put("etc/ssl/certs/ca-certificates.crt", plain, FileWhat::Source(self.bundle(bundle)?))?;
-        }
-        if let Some(zones) = &self.spec.time_zones {
-            let below = format!("{zones}/usr/share/zoneinfo");
-            let source = if self.locate_below(&below)?.is_dir() { below } else { zones.clone() };
-            put("usr/share/zoneinfo", Owner { mode: 0o755, ..plain }, FileWhat::Source(source))?;
-        }
-        if let Some(zone) = &self.spec.time_zone {
-            let zone = String::from_utf8_lossy(&clean_path(zone)?).into_owned();
-            put("etc/localtime", plain, FileWhat::Symlink(format!("/usr/share/zoneinfo/{zone}")))?;
-            put("etc/timezone", plain, FileWhat::Text(format!("{zone}\n")))?;
-        }
-        for (path, file) in &self.spec.files {
-            let (owner, what) = self.file(accounts, path, file)?;
-            put(path, owner, what)?;
-        }
-        Ok(files.into_values().collect())
-    }
-
-    /// Finds the certificates in what was given: the file, or a tree that has it.
-    fn bundle(&self, given: &str) -> Result<String> {
-        let places =
-            ["", "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-        for place in places {
-            let path = format!("{given}{place}");
-            if self.locate_below(&path)?.is_file() {
-                return Ok(path);
-            }
-        }
-        Err(ImageError::invalid(format!(
-            "`caBundle` is `{given}`, which is no file and has none at `{}`",
-            places[1]
-        )))
-    }
-
-    fn file(&self, accounts: &Accounts, path: &str, file: &FileSpec) -> Result<(Owner, FileWhat)> {
-        let full = match file {
-            FileSpec::Text(text) => FullFileSpec { text: Some(text.clone()), ..FullFileSpec::default() },
-            FileSpec::Full(full) => full.clone(),
-        };
-        let what = match (full.text, full.source, full.target) {
-            (Some(text), None, None) => FileWhat::Text(text),
-            (None, Some(source), None) => {
-                self.store_path(&source)?;
-                FileWhat::Source(source)
-            }
-            (None, None, Some(target)) => FileWhat::Symlink(target),
-            _ => {
-                return Err(ImageError::invalid(format!(
-                    "file `{path}` wants one of `text`, `source` and `target`; for a directory use `directories`"
-                )));
-            }
-        };
-        let default = match &what {
-            FileWhat::Source(source) => {
-                let at = self.locate_below(source)?;
-                let meta = std::fs::symlink_metadata(&at).map_err(|e| ImageError::io("read", &at, e))?;
-                use std::os::unix::fs::PermissionsExt as _;
-                if meta.is_dir() || meta.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 }
-            }
-            FileWhat::Text(text) if text.starts_with("#!") => 0o755,
-            _ => 0o644,
-        };
-        let owner = spec::OwnerSpec { mode: full.mode, uid: full.uid, gid: full.gid };
-        Ok((self.owner(accounts, &owner, default, path)?, what))
-    }
-
-    /// Lists what a file of the plan becomes, for the view.
-    fn file_entries(&self, file: &FilePlan) -> Result<Vec<Entry>> {
-        let path = clean_path(&file.path)?;
-        let mut entries = match &file.what {
-            FileWhat::Text(text) => vec![Entry::bytes(path, file.owner.mode, text.as_bytes())],
-            FileWhat::Symlink(target) => vec![Entry::symlink(path, target.as_bytes())],
-            FileWhat::Directory(_) => vec![Entry::directory(path, file.owner.mode)],
-            FileWhat::Own(_) => Vec::new(),
-            FileWhat::Source(source) => walk::read_tree(&self.locate_below(source)?, &path, Modes::Root)?,
-        };
-        if let [only] = &mut entries[..]
-            && matches!(only.kind, EntryKind::File { .. })
-        {
-            only.mode = file.owner.mode;
-        }
-        Ok(entries)
-    }
-
-    fn run_config(&self, accounts: &Accounts) -> Result<RunConfig> {
-        let config = &self.spec.config;
-        let words = |list: &Option<OneOrMany<String>>| list.as_ref().map(|list| list.as_slice().to_vec());
-        let user = match &config.user {
-            None | Some(Value::Null) => NONROOT.0.to_string(),
-            Some(Value::Number(n)) => n.to_string(),
-            Some(Value::String(user)) => user.clone(),
-            Some(other) => {
-                return Err(ImageError::invalid(format!(
-                    "`config.user` is {other}: expected a name or number"
-                )));
-            }
-        };
-        let (name, group) = user.split_once(':').map_or((&*user, None), |(u, g)| (u, Some(g)));
-        if self.spec.base.is_none() {
-            accounts.uid(name)?;
-            group.map_or(Ok(0), |group| accounts.gid(group))?;
-        }
-        let mut env = environment(config.env.as_ref())?;
-        if self.spec.ca_bundle.is_some() && !env.iter().any(|line| line.starts_with("SSL_CERT_FILE=")) {
-            env.push("SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt".to_owned());
-        }
-        let labels = (!config.labels.is_empty()).then(|| config.labels.clone());
-        Ok(RunConfig {
-            user,
-            exposed_ports: ports(config.exposed_ports.as_ref())?,
-            env: (!env.is_empty()).then_some(env),
-            entrypoint: words(&config.entrypoint),
-            cmd: words(&config.cmd),
-            healthcheck: config.healthcheck.as_ref().map(healthcheck).transpose()?,
-            volumes: names("volumes", config.volumes.as_ref())?,
-            working_dir: config.working_dir.clone().unwrap_or_default(),
-            labels,
-            stop_signal: config.stop_signal.clone(),
-            other: BTreeMap::new(),
-        })
-    }
-
-    /// Returns what layers are planned from: packages of trees that say who brought what,
-    /// other trees whole, store objects.
-    #[expect(clippy::too_many_arguments, reason = "each is made by a step of its own, once")]
-    fn units(
-        &self,
-        metas: &[TreeMeta],
-        trees: Vec<Part>,
-        packed: Vec<Part>,
-        contents: &BTreeMap<usize, TreeContents>,
-        sizes: &BTreeMap<usize, u64>,
-        dpkg: &Dpkg,
-        tables: &Tables<'_>,
-    ) -> Result<(Units, TreeSlices)> {
-        let mut units = Units::default();
-        let mut lists = TreeSlices::new();
-        let trees_count = trees.len();
-        for (i, part) in trees.into_iter().enumerate() {
-            let Part::Tree { path, at, keep, .. } = &part else { continue };
-            let cut = contents.get(&i).map(|contents| {
-                let owners = &metas[i].owners;
-                SlicedTree { path, at, owners, contents, keep: keep.as_deref() }.cut(dpkg, tables)
-            });
-            let Some(slices) = cut.transpose()?.flatten() else {
-                units.trees.push(part);
-                continue;
-            };
-            let paths = lists.entry(path.clone()).or_default();
-            for slice in slices {
-                let Part::Slice { package, size, .. } = &slice.part else { continue };
-                paths.insert(package.clone(), slice.paths);
-                if package.is_empty() {
-                    units.rests.push(slice.part);
-                    continue;
-                }
-                let object = GroupObject {
-                    path: package.clone(),
-                    size_bytes: *size,
-                    references: dpkg.depends(package),
-                };
-                units.grouped.push((object, slice.part));
-            }
-        }
-        for (i, part) in packed.into_iter().enumerate() {
-            let Part::Object { path, size, keep } = &part else { continue };
-            // An object of which nothing is kept needs no layer.
-            if keep.as_ref().is_some_and(Vec::is_empty) {
-                continue;
-            }
-            let references = self.objects.facts(path)?.references;
-            let size_bytes = sizes.get(&(trees_count + i)).copied().unwrap_or(*size);
-            units.grouped.push((GroupObject { path: path.clone(), size_bytes, references }, part));
-        }
-        Ok((units, lists))
-    }
-
-    /// Puts the parts into layers: trees, packages and store objects by groups, what no
-    /// package brought, our own files.
-    fn layers(&self, units: Units, files: Vec<FilePlan>) -> Result<Vec<LayerPlan>> {
-        let budget = self.spec.layers.budget() as usize;
-        if budget == 0 || budget > 100 {
-            return Err(ImageError::invalid(format!(
-                "`layers` is {budget}: expected 1 to 100 (runtimes mount about 127, and children need room)"
-            )));
-        }
-        let Units { trees, grouped, rests } = units;
-        // Trees, objects and our own files want a layer each, or all share one.
-        let kinds = usize::from(!trees.is_empty()) + usize::from(!grouped.is_empty() || !rests.is_empty());
-        if budget < kinds + 1 || budget == 1 {
-            let mut parts = trees;
-            parts.extend(grouped.into_iter().map(|(_, part)| part));
-            parts.extend(rests);
-            parts.push(Part::Files { entries: files });
-            let why = format!("everything: a budget of {budget}");
-            return Ok(vec![LayerPlan { name: "image".to_owned(), why, parts }]);
-        }
-        let mut layers = Vec::new();
-        let room = budget - 1;
-        let trees_count = trees.len();
-        if trees_count > room - usize::from(!grouped.is_empty()) {
-            let why = format!("{trees_count} trees at `/` share a layer: the budget is {budget}");
-            layers.push(LayerPlan { name: "trees".to_owned(), why, parts: trees });
-        } else {
-            for part in trees {
-                let Part::Tree { path, keep, .. } = &part else { continue };
-                let slim = if keep.is_some() { ", slim: only what runs" } else { "" };
-                let why = format!("a tree at `/`{slim}");
-                layers.push(LayerPlan { name: group::short_name(path).to_owned(), why, parts: vec![part] });
-            }
-        }
-        let room = room - layers.len();
-        // What no package brought goes with the packages where there is no layer for it.
-        let own_rest = !rests.is_empty() && room > grouped.len().min(3);
-        let (objects, parts): (Vec<GroupObject>, Vec<Part>) = grouped.into_iter().unzip();
-        let named: BTreeSet<String> = self
-            .spec
-            .contents
-            .as_slice()
-            .iter()
-            .filter_map(|path| split_store_path(path))
-            .map(|(object, _)| object.to_owned())
-            .collect();
-        for group in group::group(&objects, &named, room - usize::from(own_rest)) {
-            let parts = group.members.iter().map(|&i| parts[i].clone()).collect();
-            layers.push(LayerPlan { name: group.name, why: group.why, parts });
-        }
-        if own_rest {
-            let why = "links, accounts and records that composing made: no package brought them".to_owned();
-            layers.push(LayerPlan { name: "composed".to_owned(), why, parts: rests });
-        } else if let Some(last) = layers.last_mut() {
-            last.parts.extend(rests);
-        }
-        let why = "files of the image itself: accounts, directories, what the file wrote".to_owned();
-        layers.push(LayerPlan { name: "files".to_owned(), why, parts: vec![Part::Files { entries: files }] });
-        Ok(layers)
-    }
-
     fn sbom(
         &self,
         dpkg: &Dpkg,
@@ -816,139 +487,6 @@ impl Builder<'_> {
         }
         Ok(files)
     }
-}
-
-/// Returns the contents of the trees that say who brought what.
-fn contents_of_sliced(metas: &[TreeMeta], listed: &Listed) -> BTreeMap<usize, TreeContents> {
-    let mut contents: BTreeMap<usize, TreeContents> =
-        (0..metas.len()).filter(|&i| !metas[i].owners.is_empty()).map(|i| (i, Vec::new())).collect();
-    for (part, below, entry) in listed {
-        if let Some(tree) = contents.get_mut(part) {
-            tree.push((below.clone(), entry.clone()));
-        }
-    }
-    contents
-}
-
-fn config_texts(config: &ConfigSpec) -> Vec<String> {
-    fn strings(value: &Value, out: &mut Vec<String>) {
-        match value {
-            Value::String(text) => out.push(text.clone()),
-            Value::Array(items) => items.iter().for_each(|item| strings(item, out)),
-            Value::Object(fields) => fields.iter().for_each(|(name, value)| {
-                out.push(name.clone());
-                strings(value, out);
-            }),
-            _ => {}
-        }
-    }
-    let mut out = Vec::new();
-    for list in [&config.entrypoint, &config.cmd].into_iter().flatten() {
-        out.extend(list.as_slice().iter().cloned());
-    }
-    for value in [&config.env, &config.volumes].into_iter().flatten() {
-        strings(value, &mut out);
-    }
-    out.extend(config.working_dir.clone());
-    out.extend(config.labels.values().cloned());
-    if let Some(health) = &config.healthcheck {
-        out.extend(health.test.as_slice().iter().cloned());
-    }
-    out
-}
-
-fn number(value: &Value, look: impl Fn(&str) -> Result<u32>) -> Result<u32> {
-    match value {
-        Value::Number(n) => n
-            .as_u64()
-            .and_then(|n| u32::try_from(n).ok())
-            .ok_or_else(|| ImageError::invalid(format!("{n} is not a user or group number"))),
-        Value::String(name) => look(name),
-        other => {
-            Err(ImageError::invalid(format!("{other} is not a user or group: expected a name or number")))
-        }
-    }
-}
-
-fn environment(env: Option<&Value>) -> Result<Vec<String>> {
-    let fail = |value: &Value| {
-        ImageError::invalid(format!(
-            "`config.env` has {value}: expected a set of strings, or a list of `NAME=value`"
-        ))
-    };
-    let text = |value: &Value| match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Number(n) => Ok(n.to_string()),
-        other => Err(fail(other)),
-    };
-    match env {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Object(fields)) => {
-            fields.iter().map(|(name, value)| Ok(format!("{name}={}", text(value)?))).collect()
-        }
-        Some(Value::Array(lines)) => lines
-            .iter()
-            .map(|line| match line {
-                Value::String(line) if line.contains('=') && !line.starts_with('=') => Ok(line.clone()),
-                other => Err(fail(other)),
-            })
-            .collect(),
-        Some(other) => Err(fail(other)),
-    }
-}
-
-/// Reads a list of strings and numbers, or a set whose names count.
-fn names(what: &str, value: Option<&Value>) -> Result<Option<BTreeMap<String, Empty>>> {
-    let fail =
-        |value: &Value| ImageError::invalid(format!("`config.{what}` has {value}: expected a list or a set"));
-    let list: Vec<String> = match value {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Object(fields)) => fields.keys().cloned().collect(),
-        Some(Value::Array(items)) => items
-            .iter()
-            .map(|item| match item {
-                Value::String(text) => Ok(text.clone()),
-                Value::Number(n) => Ok(n.to_string()),
-                other => Err(fail(other)),
-            })
-            .collect::<Result<_>>()?,
-        Some(other) => return Err(fail(other)),
-    };
-    Ok((!list.is_empty()).then(|| list.into_iter().map(|name| (name, Empty {})).collect()))
-}
-
-fn ports(value: Option<&Value>) -> Result<Option<BTreeMap<String, Empty>>> {
-    let Some(ports) = names("exposedPorts", value)? else { return Ok(None) };
-    let port = |port: String| -> Result<(String, Empty)> {
-        let (number, protocol) = port.split_once('/').unwrap_or((&port, "tcp"));
-        let range = number.split('-').all(|n| n.parse::<u16>().is_ok_and(|n| n > 0));
-        if !range || !matches!(protocol, "tcp" | "udp" | "sctp") {
-            return Err(ImageError::invalid(format!(
-                "`{port}` is not a port: expected `80`, `80/tcp`, `53/udp`"
-            )));
-        }
-        Ok((format!("{number}/{protocol}"), Empty {}))
-    };
-    ports.into_keys().map(port).collect::<Result<_>>().map(Some)
-}
-
-fn healthcheck(spec: &spec::HealthcheckSpec) -> Result<Healthcheck> {
-    let time = |value: &Option<Value>| value.as_ref().map(spec::duration).transpose();
-    let test = match &spec.test {
-        OneOrMany::One(line) => vec!["CMD-SHELL".to_owned(), line.clone()],
-        OneOrMany::Many(words) => match words.first().map(String::as_str) {
-            Some("CMD" | "CMD-SHELL" | "NONE") => words.clone(),
-            _ => std::iter::once("CMD".to_owned()).chain(words.iter().cloned()).collect(),
-        },
-    };
-    Ok(Healthcheck {
-        test,
-        interval: time(&spec.interval)?,
-        timeout: time(&spec.timeout)?,
-        start_period: time(&spec.start_period)?,
-        start_interval: time(&spec.start_interval)?,
-        retries: spec.retries,
-    })
 }
 
 #[cfg(test)]
