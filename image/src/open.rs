@@ -92,8 +92,11 @@ fn find_top(what: &Path, bytes: Vec<u8>, name: Option<&str>) -> Result<Top> {
     };
     let found: Vec<&Descriptor> =
         index.manifests.iter().filter(|d| name.is_none_or(|name| called(d, name))).collect();
-    if let [only] = found[..] {
-        return Ok(Top { descriptor: only.clone(), bytes: None });
+    // `oras` lists what the image is made of beside it, without names.
+    let named: Vec<&Descriptor> =
+        found.iter().copied().filter(|d| d.annotations.contains_key(REF_NAME)).collect();
+    if let ([only], _) | (_, [only]) = (&found[..], &named[..]) {
+        return Ok(Top { descriptor: Descriptor::clone(only), bytes: None });
     }
     let platforms: BTreeSet<_> = found.iter().filter_map(|d| d.platform.as_ref()).collect();
     let names: BTreeSet<&String> =

@@ -564,6 +564,13 @@ fn platforms_side_by_side_without_an_index_are_one_image() {
     assert_eq!(yard.read().unwrap(), ["amd64", "arm64"]);
     let opened = open::open(&yard.layout(), None).unwrap();
     assert!(opened.image.index.is_some());
+    // `oras` writes them beside the index that names them, and gives a name to that alone.
+    let mut index = yard.json(INDEX, &json!({ "schemaVersion": 2, "manifests": both }));
+    index["annotations"] = json!({ "org.opencontainers.image.ref.name": "v1" });
+    yard.index(&[both, vec![index.clone()]].concat());
+    assert_eq!(yard.read().unwrap(), ["amd64", "arm64"]);
+    let opened = open::open(&yard.layout(), None).unwrap();
+    assert_eq!(opened.image.top.digest.to_string(), index["digest"].as_str().unwrap());
 }
 
 /// A layout as an archive, under the names that `tar -C DIR .` gives.
