@@ -942,6 +942,66 @@ fn a_mount_that_is_refused_is_an_upload() {
     assert!(report.blobs.iter().all(|blob| blob.how == PushedHow::Uploaded), "{:?}", report.blobs);
 }
 
+/// So does one that our token does not cover, and a registry without HEAD gets everything.
+#[test]
+fn registries_that_know_less_are_pushed_to() {
+    let server = taking_mounts(|asked| {
+        if asked.method == "HEAD" {
+            return Some(Answer::status(405));
+        }
+        if asked.path.contains("mount=") {
+            return Some(Answer::status(401).header("WWW-Authenticate", "Basic realm=\"r\""));
+        }
+        asked
+            .path
+            .contains("/manifests/")
+            .then(|| Answer::status(if asked.method == "GET" { 404 } else { 201 }))
+    });
+    let (_dir, cache) = cache();
+    let image = image(&cache);
+    for blob in image.blobs(&cache).unwrap() {
+        cache.note_location(&blob.digest, &host(&server), "closed/app");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let settings = write_config(dir.path(), &host(&server), "am9lOnNlY3JldA==");
+    let name = format!("{}/a/b:x", host(&server));
+    let report = push(&registry(&name, settings), &image, &cache, &never).unwrap();
+    assert!(report.blobs.iter().all(|blob| blob.how == PushedHow::Uploaded), "{:?}", report.blobs);
+    assert!(server.asked().iter().any(|asked| asked.path.contains("mount=")));
+
+    // One that takes no OCI manifests is told of with what helps.
+    let server = taking_mounts(|asked| {
+        let refused = asked.method == "PUT" && asked.path.contains("/manifests/");
+        refused.then(|| Answer::status(415).body(r#"{"errors":[{"code":"MANIFEST_INVALID"}]}"#))
+    });
+    let name = format!("{}/a/b:x", host(&server));
+    let error = push(&registry(&name, RegistrySettings::default()), &image, &cache, &never).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("MANIFEST_INVALID") && error.contains("format = \"docker\""), "{error}");
+}
+
+/// A registry without list of referrers that leaves digests away: what others attached stays.
+#[test]
+fn attachments_of_others_are_kept() {
+    let (_dir, cache) = cache();
+    let image = image(&cache);
+    let theirs = layer(Digest::of(b"theirs"), 6).replace("image.layer.v1.tar", "image.manifest.v1+json");
+    let listed = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{theirs}]}}"#);
+    let tag = format!("manifests/sha256-{}", image.top.digest.to_hex());
+    let list = tag.clone();
+    let server = taking_mounts(move |asked| {
+        let is_list = asked.path.ends_with(&list) && asked.method != "PUT";
+        is_list.then(|| Answer::ok(&listed).header("Content-Type", INDEX))
+    });
+    let to = registry(&format!("{}/a/b:x", host(&server)), RegistrySettings::default());
+    let attachment = Attachment { kind: "application/x", name: "x", bytes: b"x", annotations: &[] };
+    attach(&to, &cache, &image.top, &attachment).unwrap();
+    let asked = server.asked();
+    let put = asked.iter().find(|asked| asked.method == "PUT" && asked.path.ends_with(&tag)).unwrap();
+    let put = String::from_utf8(put.body.clone()).unwrap();
+    assert!(put.contains(&Digest::of(b"theirs").to_string()) && put.contains("application/x"), "{put}");
+}
+
 /// As [`taking`], with requests answered by `first` before.
 fn taking_mounts(first: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static) -> Server {
     fake(move |asked| {

@@ -272,18 +272,24 @@ impl Registry {
     /// [`ImageError::Registry`].
     pub(crate) fn head_manifest(&self, selector: &str) -> Result<Option<Digest>> {
         let doing = format!("ask for `{}`", self.reference);
-        let mut request = self.request(Method::HEAD, self.url(&format!("manifests/{selector}")))?;
-        for kind in ACCEPTED {
-            request = request.header_also(ACCEPT, kind);
-        }
-        let response = self.send(&doing, &request)?;
+        let response = self.send(&doing, &self.manifest_request(Method::HEAD, selector)?)?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let response = response.error_for_status().map_err(|e| error(&doing, &e))?;
-        let digest =
-            response.header(HeaderName::from_static("docker-content-digest")).and_then(|d| d.parse().ok());
-        Ok(digest.or_else(|| selector.parse().ok()))
+        let told = response.header(HeaderName::from_static("docker-content-digest"));
+        if let Some(digest) = told.and_then(|d| d.parse().ok()).filter(|_| response.status().is_success()) {
+            return Ok(Some(digest));
+        }
+        if !knows_no_head(&response) {
+            response.error_for_status().map_err(|e| error(&doing, &e))?;
+        }
+        // Some registries answer no HEAD, or leave the digest away.
+        let whole = self.send(&doing, &self.manifest_request(Method::GET, selector)?)?;
+        if whole.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let whole = whole.error_for_status().and_then(|r| r.bytes(MAX_MANIFEST_BYTES));
+        Ok(Some(Digest::of(&whole.map_err(|e| error(&doing, &e))?)))
     }
 
     /// Fetches a manifest or index and checks it.
@@ -293,11 +299,7 @@ impl Registry {
     /// registry says that it is; [`ImageError::Registry`].
     pub(crate) fn get_manifest(&self, selector: &str) -> Result<FetchedManifest> {
         let doing = format!("pull `{}`", self.reference);
-        let mut request = self.request(Method::GET, self.url(&format!("manifests/{selector}")))?;
-        for kind in ACCEPTED {
-            request = request.header_also(ACCEPT, kind);
-        }
-        let response = self.send(&doing, &request)?;
+        let response = self.send(&doing, &self.manifest_request(Method::GET, selector)?)?;
         let response = response.error_for_status().map_err(|e| error(&doing, &e))?;
         let media_type = response.header(CONTENT_TYPE).unwrap_or_default();
         let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
@@ -313,6 +315,14 @@ impl Registry {
             return Err(base::not_an_image(&media_type));
         }
         Ok(FetchedManifest { bytes, media_type, digest })
+    }
+
+    fn manifest_request(&self, method: Method, selector: &str) -> Result<Request> {
+        let mut request = self.request(method, self.url(&format!("manifests/{selector}")))?;
+        for kind in ACCEPTED {
+            request = request.header_also(ACCEPT, kind);
+        }
+        Ok(request)
     }
 
     /// Makes a request for a URL of the registry.
@@ -365,6 +375,11 @@ impl Registry {
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether a server answers no HEAD requests at all.
+pub(crate) fn knows_no_head(response: &Response) -> bool {
+    matches!(response.status(), StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
 }
 
 /// Whether a host that may be spoken to in http does so.

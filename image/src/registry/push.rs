@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use crate::error::{ImageError, Result};
 use crate::layout::BlobRef;
 use crate::project::Image;
-use crate::registry::client::{Registry, error, retry_after};
+use crate::registry::client::{Registry, error, knows_no_head, retry_after};
 
 /// What a push did.
 #[derive(Clone, Debug, Serialize)]
@@ -190,21 +190,23 @@ fn push_blob(
         cache.note_location(&blob.digest, &place.0, &place.1);
         return Ok(PushedHow::Present);
     }
-    if response.status() != StatusCode::NOT_FOUND {
+    if response.status() != StatusCode::NOT_FOUND && !knows_no_head(&response) {
         response.error_for_status().map_err(|e| error(&doing, &e))?;
     }
     let known = cache.locations(&blob.digest, &place.0);
     let mut session = None;
     if let Some(from) = known.into_iter().find(|repository| *repository != place.1) {
         let url = registry.url(&format!("blobs/uploads/?mount={}&from={from}", blob.digest));
-        let response = registry.send(&doing, &registry.request(Method::POST, url)?)?;
-        match response.status() {
-            StatusCode::CREATED => {
+        // The other repository may be closed to us: then this one gets its own copy.
+        let answer = registry.send(&doing, &registry.request(Method::POST, url)?).ok();
+        match answer.as_ref().map(Response::status) {
+            Some(StatusCode::CREATED) => {
                 cache.note_location(&blob.digest, &place.0, &place.1);
                 return Ok(PushedHow::Mounted { from });
             }
-            StatusCode::ACCEPTED => session = Some(registry.location(&response)?),
-            // The other repository may be closed to us: then this one gets its own copy.
+            Some(StatusCode::ACCEPTED) => {
+                session = answer.as_ref().map(|answer| registry.location(answer)).transpose()?;
+            }
             _ => {}
         }
     }
@@ -375,7 +377,16 @@ pub(super) fn put_manifest(
     let url = registry.url(&format!("manifests/{selector}"));
     let request =
         registry.request(Method::PUT, url)?.header(CONTENT_TYPE, media_type).body(Body::bytes(bytes));
-    registry.send(&doing, &request)?.error_for_status().map_err(|e| error(&doing, &e))
+    let response = registry.send(&doing, &request)?;
+    let refuses = matches!(response.status().as_u16(), 400 | 406 | 415 | 422);
+    response.error_for_status().map_err(|e| match error(&doing, &e) {
+        ImageError::Registry { doing, why } if refuses && media_type.starts_with("application/vnd.oci.") => {
+            let hint = "a registry that knows only Docker's formats takes images with `format = \"docker\"`, \
+                        and layers of gzip";
+            ImageError::Registry { doing, why: format!("{why}; {hint}") }
+        }
+        e => e,
+    })
 }
 
 /// Where blobs are known to be: host → repositories.
