@@ -101,7 +101,7 @@ impl<'a> Stream<'a> {
         }
         starts.push(at);
         let len = at + 2 * tar::BLOCK_BYTES as u64;
-        let piece_bytes = compression.piece_bytes();
+        let piece_bytes = compression.piece_bytes(len);
         Self { job, starts, len, pieces: len.div_ceil(piece_bytes as u64), piece_bytes }
     }
 
