@@ -50,6 +50,10 @@ const SUBJECTS: &[(&str, &str, &str)] = &[
     ("lib/path.img", "lib: paths", "lib.path."),
     ("lib/sources.img", "lib: sources", "lib."),
     ("lib/fileset.img", "lib: sets of files", "lib.fileset."),
+    ("lib/fetchers.img", "lib: what is common to fetchers", "lib.fetchers."),
+    ("lib/gvariant.img", "lib: values of GVariant", "lib.gvariant."),
+    ("lib/kernel.img", "lib: options of a kernel", "lib.kernel."),
+    ("lib/network.img", "lib: addresses", "lib.network."),
 ];
 
 struct Example {

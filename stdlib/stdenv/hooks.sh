@@ -81,7 +81,7 @@ installShellCompletion() {
 # how it is done or `dontUse…` is set.
 _useInputHooks() {
     local hook
-    for hook in ${inputHooks:-}; do
+    for hook in ${inputHooks[*]:-}; do
         case "$hook" in
             cmake) if [ -z "${configurePhase:-}${dontUseCmakeConfigure:-}" ]; then configurePhase=cmakeConfigurePhase; fi ;;
             meson)
@@ -94,7 +94,7 @@ _useInputHooks() {
                 if [ -z "${dontUseNinjaBuild:-}" ]; then : "${buildPhase:=ninjaBuildPhase}"; fi
                 if [ -z "${dontUseNinjaCheck:-}" ]; then : "${checkPhase:=ninjaCheckPhase}"; fi
                 if [ -z "${dontUseNinjaInstall:-}" ]; then : "${installPhase:=ninjaInstallPhase}"; fi ;;
-            autoreconf) preConfigurePhases="autoreconfPhase ${preConfigurePhases:-}" ;;
+            autoreconf) prependToVar preConfigurePhases autoreconfPhase ;;
             version-check) preInstallCheckHooks+=(versionCheck) ;;
             copy-desktop-items) preFixupHooks+=(copyDesktopItems) ;;
             newer-sources) postUnpackHooks+=(_newerSources) ;;
@@ -105,7 +105,7 @@ _useInputHooks() {
 
 autoreconfPhase() {
     runHook preAutoreconf
-    autoreconf ${autoreconfFlags:---install --force --verbose}
+    autoreconf ${autoreconfFlags[*]:---install --force --verbose}
     runHook postAutoreconf
 }
 
@@ -153,18 +153,18 @@ mesonConfigurePhase() {
     cd build
     runHook postConfigure
 }
-mesonCheckPhase() { runHook preCheck; meson test --no-rebuild --print-errorlogs ${mesonCheckFlags:-}; runHook postCheck; }
-mesonInstallPhase() { runHook preInstall; meson install --no-rebuild ${mesonInstallFlags:-}; runHook postInstall; }
+mesonCheckPhase() { runHook preCheck; meson test --no-rebuild --print-errorlogs ${mesonCheckFlags[*]:-}; runHook postCheck; }
+mesonInstallPhase() { runHook preInstall; meson install --no-rebuild ${mesonInstallFlags[*]:-}; runHook postInstall; }
 
-ninjaBuildPhase() { runHook preBuild; ninja $(_parallel) ${ninjaFlags:-} ${buildFlags:-}; runHook postBuild; }
-ninjaCheckPhase() { runHook preCheck; ninja $(_parallel) ${ninjaFlags:-} "${checkTarget:-test}"; runHook postCheck; }
-ninjaInstallPhase() { runHook preInstall; ninja ${ninjaFlags:-} ${installTargets:-install}; runHook postInstall; }
+ninjaBuildPhase() { runHook preBuild; ninja $(_parallel) ${ninjaFlags[*]:-} ${buildFlags[*]:-}; runHook postBuild; }
+ninjaCheckPhase() { runHook preCheck; ninja $(_parallel) ${ninjaFlags[*]:-} "${checkTarget:-test}"; runHook postCheck; }
+ninjaInstallPhase() { runHook preInstall; ninja ${ninjaFlags[*]:-} ${installTargets:-install}; runHook postInstall; }
 
 _newerSources() { find . -type f ! -newermt 1980-01-02 -exec touch -d 1980-01-02 {} +; }
 
 copyDesktopItems() {
     local item file
-    for item in ${desktopItems:-}; do
+    for item in ${desktopItems[*]:-}; do
         for file in "$item" "$item"/share/applications/*.desktop; do
             if [ -f "$file" ]; then install -Dm644 "$file" "$out/share/applications/$(stripHash "$file")"; fi
         done
@@ -173,7 +173,7 @@ copyDesktopItems() {
 
 validatePkgConfig() {
     local output file
-    for output in $outputs; do
+    for output in $_outputs; do
         for file in "${!output}"/lib/pkgconfig/*.pc "${!output}"/share/pkgconfig/*.pc; do pkg-config --validate "$file"; done
     done
 }

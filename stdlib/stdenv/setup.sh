@@ -4,7 +4,21 @@
 # arrays of names (`preBuildHooks`).
 
 set -eu -o pipefail
-: "${outputs:=out}"
+# With `__structuredAttrs` attributes are variables of the shell, lists are arrays, and what `env` has is exported.
+if [[ "$(declare -p outputs 2> /dev/null)" = "declare -A"* ]]; then
+    # A set has no order: `out` comes first, then what else is usual.
+    _outputs=
+    for _name in out bin dev lib "${!outputs[@]}"; do
+        if [[ -n "${outputs[$_name]:-}" && " $_outputs " != *" $_name "* ]]; then _outputs+="${_outputs:+ }$_name"; fi
+    done
+    for _name in $_outputs; do export "$_name=${outputs[$_name]}"; done
+    if [[ "$(declare -p env 2> /dev/null)" = "declare -A"* ]]; then
+        for _name in "${!env[@]}"; do export "$_name=${env[$_name]}"; done
+    fi
+else
+    _outputs=${outputs:=out}
+fi
+getAllOutputNames() { echo "$_outputs"; }
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LANG=C.UTF-8 LC_ALL=C.UTF-8 TZ=UTC
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-315532800}"
@@ -73,9 +87,11 @@ _addInput() {
 }
 
 _addInputs() {
-    local name input
-    for name in nativeBuildInputs buildInputs propagatedBuildInputs propagatedNativeBuildInputs nativeCheckInputs checkInputs; do
-        for input in ${!name:-}; do _addInput "$input"; done
+    local name array input
+    for name in nativeBuildInputs buildInputs propagatedBuildInputs propagatedNativeBuildInputs nativeCheckInputs checkInputs \
+        nativeInstallCheckInputs installCheckInputs depsBuildBuild; do
+        array="$name[@]"
+        for input in ${!array:-}; do _addInput "$input"; done
     done
 }
 
@@ -126,9 +142,11 @@ substituteAll() {
 substituteAllInPlace() { substituteAll "$1" "$1"; }
 
 # Debian's interpreters are where scripts look for them; one of another derivation is named by its path in the store.
+# What to look for (`--build`, `--host`) makes no difference.
 patchShebangs() {
     local file line program
     local -a words
+    while [[ "${1:-}" = --* ]]; do shift; done
     while IFS= read -r -d '' file; do
         IFS= read -r line < "$file" 2> /dev/null || continue
         if [[ "$line" != '#!'* ]]; then continue; fi
@@ -142,23 +160,57 @@ patchShebangs() {
     done < <(find "$@" -type f -perm -0100 -print0 2> /dev/null)
 }
 
-# Flags of an attribute (split at blanks) and of its array.
+_isArray() { [[ "$(declare -p "$1" 2> /dev/null)" = "declare -a"* ]]; }
+
+# Words of attributes (split at blanks) and of arrays: `concatTo flags makeFlags checkTarget=check`, the last with what is
+# taken if there is none.
 concatTo() {
     local -n _target=$1
-    local name array
+    local name array default
+    local -a _words
     shift
     for name in "$@"; do
+        default= _words=()
+        if [[ "$name" = *=* ]]; then default=${name#*=} name=${name%%=*}; fi
         array="$name[@]"
-        if declare -p "$name" 2> /dev/null | grep -q '^declare -[^ ]*a'; then _target+=("${!array}")
-        elif [ -n "${!name:-}" ]; then
-            local -a _words
-            read -r -d '' -a _words <<< "${!name}" || true
-            _target+=("${_words[@]}")
-        fi
+        if _isArray "$name"; then _words=("${!array}")
+        elif [ -n "${!name:-}" ]; then read -r -d '' -a _words <<< "${!name}" || true; fi
+        if [ "${#_words[@]}" = 0 ] && [ -n "$default" ]; then read -r -d '' -a _words <<< "$default" || true; fi
+        _target+=("${_words[@]}")
     done
 }
-appendToVar() { local name=$1; shift; export "$name=${!name:-}${!name:+ }$*"; }
-prependToVar() { local name=$1; shift; export "$name=$*${!name:+ }${!name:-}"; }
+# concatStringsSep SEPARATOR NAME: the words of an attribute or array as one.
+concatStringsSep() {
+    local separator=$1
+    local -a list=()
+    concatTo list "$2"
+    if [ "${#list[@]}" = 0 ]; then return; fi
+    printf %s "${list[0]}"
+    if [ "${#list[@]}" -gt 1 ]; then printf "${separator//%/%%}%s" "${list[@]:1}"; fi
+}
+printLines() { if [ $# -gt 0 ]; then printf '%s\n' "$@"; fi; }
+printWords() { if [ $# -gt 0 ]; then printf '%s ' "$@"; fi; }
+
+appendToVar() {
+    local name=$1
+    shift
+    if _isArray "$name" || [[ -n "${NIX_ATTRS_SH_FILE:-}" && -z "${!name:-}" ]]; then
+        local -n _variable=$name
+        _variable+=("$@")
+    else
+        export "$name=${!name:-}${!name:+ }$*"
+    fi
+}
+prependToVar() {
+    local name=$1
+    shift
+    if _isArray "$name"; then
+        local -n _variable=$name
+        _variable=("$@" "${_variable[@]}")
+    else
+        export "$name=$*${!name:+ }${!name:-}"
+    fi
+}
 
 # --- Phases --------------------------------------------------------------------------------------------------------------
 
@@ -196,7 +248,7 @@ unpackPhase() {
     runHook preUnpack
     local -a sources before
     local dir entry
-    if [ -n "${srcs:-}" ]; then read -r -d '' -a sources <<< "$srcs" || true
+    if [ -n "${srcs:-}" ]; then sources=(); concatTo sources srcs
     elif [ -n "${src:-}" ]; then sources=("$src")
     else echo "variable \$src or \$srcs should point to the source" >&2; exit 1; fi
     before=(*/)
@@ -281,7 +333,7 @@ checkPhase() {
         local target=${checkTarget:-} name
         if [ -z "$target" ]; then
             for name in check test; do
-                if make -n ${makefile:+-f $makefile} ${makeFlags:-} "$name" > /dev/null 2>&1; then target=$name; break; fi
+                if make -n ${makefile:+-f $makefile} ${makeFlags[*]:-} "$name" > /dev/null 2>&1; then target=$name; break; fi
             done
         fi
         if [ -z "$target" ]; then echo "no check/test target, doing nothing"
@@ -307,7 +359,7 @@ installPhase() {
         concatTo flags makeFlags makeFlagsArray installFlags installFlagsArray
         # Several targets are allowed.
         # shellcheck disable=SC2086
-        make ${makefile:+-f $makefile} SHELL=/bin/bash "${flags[@]}" ${installTargets:-install}
+        make ${makefile:+-f $makefile} SHELL=/bin/bash "${flags[@]}" ${installTargets[*]:-install}
     fi
     runHook postInstall
 }
@@ -333,12 +385,12 @@ _chooseOutput() {
     if [ -n "${!variable:-}" ]; then export "${variable?}"; return; fi
     shift
     for name in "$@"; do
-        if [[ "$name" = REMOVE || " $outputs " == *" $name "* ]]; then break; fi
+        if [[ "$name" = REMOVE || " $_outputs " == *" $name "* ]]; then break; fi
     done
     export "$variable=$name"
 }
 _chooseOutputs() {
-    local first=${outputs%% *}
+    local first=${_outputs%% *}
     _chooseOutput outputDev dev out "$first"
     _chooseOutput outputBin bin out "$first"
     _chooseOutput outputInclude "$outputDev"
@@ -354,11 +406,11 @@ _chooseOutputs() {
 moveToOutput() {
     local pattern=$1 target output source
     if [ "$2" = REMOVE ]; then
-        for output in $outputs; do rm -rf -- "${!output}"/$pattern; done
+        for output in $_outputs; do rm -rf -- "${!output}"/$pattern; done
         return
     fi
     target=${!2}
-    for output in $outputs; do
+    for output in $_outputs; do
         if [ "${!output}" = "$target" ]; then continue; fi
         for source in "${!output}"/$pattern; do
             if [ ! -e "$source" ] && [ ! -L "$source" ]; then continue; fi
@@ -388,7 +440,7 @@ _splitOutputs() {
 
 # Where a configure script shall put things if there are several outputs.
 _outputFlags() {
-    if [[ "$outputs" != *" "* || -z "${setOutputFlags-1}" ]]; then return; fi
+    if [[ "$_outputs" != *" "* || -z "${setOutputFlags-1}" ]]; then return; fi
     local name=${shareDocName:-${pname:-${name%%-[0-9]*}}}
     printf '%s\n' "--bindir=${!outputBin}/bin" "--sbindir=${!outputBin}/sbin" "--includedir=${!outputInclude}/include" \
         "--oldincludedir=${!outputInclude}/include" "--mandir=${!outputMan}/share/man" "--infodir=${!outputInfo}/share/info" \
@@ -398,9 +450,9 @@ _outputFlags() {
 
 fixupPhase() {
     local output
-    for output in $outputs; do if [ -e "${!output}" ]; then chmod -R u+w -- "${!output}"; fi; done
+    for output in $_outputs; do if [ -e "${!output}" ]; then chmod -R u+w -- "${!output}"; fi; done
     runHook preFixup
-    for output in $outputs; do
+    for output in $_outputs; do
         if [ ! -d "${!output}" ]; then continue; fi
         if [ -d "${!output}/sbin" ] && [ ! -L "${!output}/sbin" ] && [ -z "${dontMoveSbin:-}" ]; then
             mkdir -p "${!output}/bin"
@@ -422,10 +474,10 @@ fixupPhase() {
         find "${!output}" -type f -path '*/share/man/*' ! -name '*.gz' -exec gzip -n9f {} + 2> /dev/null || true
         rm -f "${!output}/share/info/dir"
     done
-    if [[ "$outputs" = *" "* ]]; then _splitOutputs; fi
+    if [[ "$_outputs" = *" "* ]]; then _splitOutputs; fi
     # Whoever builds against this gets what it was built with, and its other parts.
-    local -a propagated=(${propagatedBuildInputs:-})
-    if [[ "$outputs" = *" "* ]]; then
+    local -a propagated=(${propagatedBuildInputs[*]:-})
+    if [[ "$_outputs" = *" "* ]]; then
         for output in "$outputBin" "$outputInclude" "$outputLib"; do
             if [[ "$output" != "$outputDev" && " ${propagated[*]} " != *" ${!output} "* ]]; then propagated+=("${!output}"); fi
         done
@@ -458,7 +510,7 @@ distPhase() {
     local -a flags=()
     concatTo flags distFlags distFlagsArray
     make "${flags[@]}" "${distTarget:-dist}"
-    if [ -z "${dontCopyDist:-}" ]; then mkdir -p "$out/tarballs"; cp -pvd ${tarballs:-*.tar.gz} "$out/tarballs"; fi
+    if [ -z "${dontCopyDist:-}" ]; then mkdir -p "$out/tarballs"; cp -pvd ${tarballs[*]:-*.tar.gz} "$out/tarballs"; fi
     runHook postDist
 }
 
@@ -491,9 +543,9 @@ genericBuild() {
     if [ -n "${buildCommandPath:-}" ]; then source "$buildCommandPath"; return; fi
     if [ -n "${buildCommand:-}" ]; then eval "$buildCommand"; return; fi
     if [ -z "${phases:-}" ]; then
-        phases="${prePhases:-} unpackPhase patchPhase ${preConfigurePhases:-} configurePhase ${preBuildPhases:-} buildPhase checkPhase
-            ${preInstallPhases:-} installPhase ${preFixupPhases:-} fixupPhase installCheckPhase ${preDistPhases:-} distPhase ${postPhases:-}"
+        phases="${prePhases[*]:-} unpackPhase patchPhase ${preConfigurePhases[*]:-} configurePhase ${preBuildPhases[*]:-} buildPhase checkPhase
+            ${preInstallPhases[*]:-} installPhase ${preFixupPhases[*]:-} fixupPhase installCheckPhase ${preDistPhases[*]:-} distPhase ${postPhases[*]:-}"
     fi
-    for phase in $phases; do runPhase "$phase"; done
+    for phase in ${phases[*]}; do runPhase "$phase"; done
 }
 

@@ -5,7 +5,7 @@ if command -v gcc > /dev/null || command -v clang > /dev/null; then _wrapCompile
 : "${prefix=${out:-}}"
 _chooseOutputs
 _ownLibraries=${out:+$out/lib}
-if [[ " $outputs " == *" lib "* ]]; then _ownLibraries=$lib/lib; fi
+if [[ " $_outputs " == *" lib "* ]]; then _ownLibraries=$lib/lib; fi
 export prefix _ownLibraries NIX_CFLAGS_COMPILE="${NIX_CFLAGS_COMPILE:-}" NIX_LDFLAGS="${NIX_LDFLAGS:-}"
 _addInputs
 _useInputHooks
