@@ -14,7 +14,8 @@ use ampoule_image::open::{self, OpenImage};
 use ampoule_image::plan::{ObjectSource, PLAN_FILE, Plan};
 use ampoule_image::project::{Image, Need, Projector};
 use ampoule_image::registry::{
-    CredentialSources, Reference, Registry, RegistrySettings, open_remote, pull, pull_layout,
+    CredentialSources, Reference, Registry, RegistrySettings, certificate_directories, open_remote, pull,
+    pull_layout,
 };
 use ampoule_image::slices::SliceLists;
 use ampoule_image::store_objects::StoreObjects;
@@ -157,6 +158,7 @@ pub fn register(builders: &mut Builders, client: &Client, root: &StoreRoot) {
 pub fn registry_settings(plain_http: &[String]) -> RegistrySettings {
     RegistrySettings {
         credentials: CredentialSources::from_env(&|name| std::env::var(name).ok()),
+        certificates: certificate_directories(&|name| std::env::var(name).ok()),
         plain_http: plain_http.iter().cloned().collect(),
         ..RegistrySettings::default()
     }

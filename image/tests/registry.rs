@@ -980,6 +980,43 @@ fn registries_that_know_less_are_pushed_to() {
     assert!(error.contains("MANIFEST_INVALID") && error.contains("format = \"docker\""), "{error}");
 }
 
+/// A registry with a certificate of its own making, which asks for ours.
+#[test]
+fn certificates_are_found_by_host() {
+    let (certificate, key) = ampoule_loopback::certificate();
+    let config = config();
+    let document = manifest(&config, &layer(Digest::of(b"layer"), 5));
+    let whole = serving(document, MANIFEST, vec![config, b"layer".to_vec()]);
+    let (server, root) = Server::start_mutual_tls(&certificate, whole);
+    let host = server.url("").trim_start_matches("https://").to_owned();
+    let dir = tempfile::tempdir().unwrap();
+    let of_host = dir.path().join(&host);
+    let settings = || RegistrySettings {
+        certificates: vec![dir.path().join("nothing"), dir.path().to_owned()],
+        ..RegistrySettings::default()
+    };
+    let try_it = || -> Result<(), ImageError> {
+        let (_dir, cache) = cache();
+        let registry = Registry::new(hasty(), settings(), format!("{host}/a/b:x").parse().unwrap())?;
+        pull(&registry, &cache, None).map(drop)
+    };
+    let refused = |words: &str| {
+        let error = try_it().expect_err(words).to_string();
+        assert!(error.contains(words), "expected `{words}` in: {error}");
+    };
+    refused("certificate");
+    std::fs::create_dir(&of_host).unwrap();
+    std::fs::write(of_host.join("ca.crt"), root).unwrap();
+    assert!(try_it().is_err(), "it lets us in without a certificate of ours");
+    std::fs::write(of_host.join("client.cert"), &certificate).unwrap();
+    refused("has no key");
+    std::fs::write(of_host.join("client.key"), "s3cret").unwrap();
+    refused("not in PEM form");
+    assert!(!try_it().unwrap_err().to_string().contains("s3cret"));
+    std::fs::write(of_host.join("client.key"), key).unwrap();
+    try_it().unwrap();
+}
+
 /// A registry without list of referrers that leaves digests away: what others attached stays.
 #[test]
 fn attachments_of_others_are_kept() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::netrc::Netrc;
+use crate::secret::Secret;
 
 /// Settings of a [`Client`](crate::Client).
 ///
@@ -38,6 +39,8 @@ pub struct ClientConfig {
     pub ca_files: Vec<PathBuf>,
     /// Certificates (PEM) to trust besides.
     pub extra_roots_pem: Vec<Vec<u8>>,
+    /// Who we are towards servers that ask for a certificate.
+    pub identity: Option<Identity>,
     /// Proxies.
     pub proxy: ProxyConfig,
     /// Credentials by host.
@@ -60,6 +63,7 @@ impl Default for ClientConfig {
             max_wait: Duration::from_secs(60),
             ca_files: Vec::new(),
             extra_roots_pem: Vec::new(),
+            identity: None,
             proxy: ProxyConfig::default(),
             netrc: Netrc::default(),
         }
@@ -78,6 +82,15 @@ impl ClientConfig {
             ..Self::default()
         }
     }
+}
+
+/// A certificate of ours with its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate, and what it was signed with (PEM).
+    pub certificates_pem: Vec<u8>,
+    /// Its key (PEM).
+    pub key_pem: Secret,
 }
 
 /// Which proxy serves which scheme.

@@ -37,7 +37,7 @@ mod tls;
 mod url;
 
 pub use client::Client;
-pub use config::{ClientConfig, ProxyConfig};
+pub use config::{ClientConfig, Identity, ProxyConfig};
 pub use download::{Download, Downloaded, Sink};
 pub use error::{NetError, NetErrorKind};
 pub use netrc::Netrc;

@@ -1,10 +1,11 @@
-//! Whom we trust: the system's roots, or the files that were named.
+//! Whom we trust: the system's roots, or the files that were named; and who we are where a
+//! server asks.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig as TlsConfig, RootCertStore};
 
 use crate::config::ClientConfig;
@@ -18,7 +19,16 @@ pub(crate) fn tls_config(config: &ClientConfig) -> Result<TlsConfig, String> {
     let builder = TlsConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    Ok(builder.with_root_certificates(roots(config)?).with_no_client_auth())
+    let builder = builder.with_root_certificates(roots(config)?);
+    let Some(identity) = &config.identity else { return Ok(builder.with_no_client_auth()) };
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(&identity.certificates_pem).filter_map(Result::ok).collect();
+    if chain.is_empty() {
+        return Err("our own certificate is not in PEM form".to_owned());
+    }
+    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.reveal().as_bytes())
+        .map_err(|_| "the key of our own certificate is not in PEM form, or has a passphrase".to_owned())?;
+    builder.with_client_auth_cert(chain, key).map_err(|error| format!("our own certificate: {error}"))
 }
 
 fn roots(config: &ClientConfig) -> Result<RootCertStore, String> {

@@ -1,6 +1,7 @@
 //! One registry and one repository: requests with the right credentials.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::digest::Digest;
 use crate::error::{ImageError, Result};
 use crate::oci::media;
 use crate::registry::auth::Challenge;
+use crate::registry::certificates;
 use crate::registry::docker_config::{Credential, CredentialSources};
 use crate::registry::reference::Reference;
 
@@ -23,6 +25,8 @@ use crate::registry::reference::Reference;
 pub struct RegistrySettings {
     /// Where credentials are looked for.
     pub credentials: CredentialSources,
+    /// Folders of certificates by host, the first that has the host wins.
+    pub certificates: Vec<PathBuf>,
     /// Hosts (with their ports) for which http is allowed, beside loopback.
     pub plain_http: BTreeSet<String>,
     /// How many blobs are on their way at once.
@@ -68,8 +72,10 @@ impl Registry {
     /// Connects to nothing yet, but finds out how it would.
     ///
     /// # Errors
-    /// [`ImageError::Registry`] if the host does not answer in any allowed way.
+    /// [`ImageError::Registry`] if the host does not answer in any allowed way,
+    /// [`ImageError::Io`] for certificates that cannot be read.
     pub fn new(client: Client, settings: RegistrySettings, reference: Reference) -> Result<Self> {
+        let client = certificates::client_for(client, &settings.certificates, &reference.host)?;
         let host = reference.api_host();
         let plain = reference.is_loopback() || settings.plain_http.contains(host);
         let url = |scheme: &str| {

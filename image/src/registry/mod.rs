@@ -17,6 +17,7 @@
 
 mod attach;
 mod auth;
+mod certificates;
 mod client;
 mod docker_config;
 mod pull;
@@ -25,6 +26,7 @@ mod reference;
 
 pub use attach::{Attached, Attachment, attach};
 pub use auth::Challenge;
+pub use certificates::directories_from_env as certificate_directories;
 pub use client::{Registry, RegistrySettings};
 pub use docker_config::{Credential, CredentialSources};
 pub use pull::{PullReport, Pulled, open_remote, pull, pull_layout};

@@ -12,6 +12,7 @@
 //!
 //! Each connection serves one request. What was asked is kept: see [`Server::asked`].
 
+use rustls::pki_types::pem::PemObject as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -182,17 +183,41 @@ impl Server {
     /// Starts a server for https on `localhost` and 127.0.0.1, and returns the
     /// certificate (PEM) to trust.
     pub fn start_tls(handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> (Self, String) {
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).expect("a certificate for loopback can be made");
-        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        Self::listen_tls(Box::new(handler), None)
+    }
+
+    /// The same, for clients that show `client` (PEM) only.
+    pub fn start_mutual_tls(
+        client: &str,
+        handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> (Self, String) {
+        let mut roots = rustls::RootCertStore::empty();
+        let certificate = rustls::pki_types::CertificateDer::from_pem_slice(client.as_bytes());
+        roots.add(certificate.expect("a certificate")).expect("it can be trusted");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        Self::listen_tls(Box::new(handler), Some(verifier.build().expect("one root is enough")))
+    }
+
+    fn listen_tls(
+        handler: Box<dyn Fn(&Asked) -> Answer + Send + Sync>,
+        verifier: Option<Arc<dyn rustls::server::danger::ClientCertVerifier>>,
+    ) -> (Self, String) {
+        let (certificate, key) = certificate();
+        let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+        let der = rustls::pki_types::CertificateDer::from_pem_slice(certificate.as_bytes());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("ring knows TLS 1.2 and 1.3")
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
+            .expect("ring knows TLS 1.2 and 1.3");
+        let builder = match verifier {
+            None => builder.with_no_client_auth(),
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+        };
+        let config = builder
+            .with_single_cert(vec![der.expect("a certificate")], key)
             .expect("the key belongs to the certificate");
-        (Self::listen(Box::new(handler), Some(Arc::new(config))), made.cert.pem())
+        (Self::listen(handler, Some(Arc::new(config))), certificate)
     }
 
     fn listen(
@@ -253,6 +278,13 @@ impl Server {
     pub fn most_open(&self) -> usize {
         self.shared.most_open.load(Ordering::SeqCst)
     }
+}
+
+/// Makes a certificate for loopback that signs itself, and its key (both PEM).
+pub fn certificate() -> (String, String) {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate for loopback can be made");
+    (made.cert.pem(), made.signing_key.serialize_pem())
 }
 
 impl Drop for Server {
