@@ -63,6 +63,13 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, ImageError> {
         text.strip_prefix("sha256:").and_then(Self::from_hex).ok_or_else(|| {
+            let hex = text.strip_prefix("sha512:").or(text.strip_prefix("sha384:")).unwrap_or_default();
+            if hex.len() >= 96 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+                let kind = &text[..6];
+                return ImageError::invalid(format!(
+                    "`{kind}` digests are not read: blobs are named by `sha256` here, as registries name them"
+                ));
+            }
             ImageError::invalid(format!(
                 "`{text}` is not a digest: expected `sha256:` and 64 lower-case hex digits"
             ))

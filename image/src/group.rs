@@ -197,6 +197,28 @@ mod tests {
         assert_eq!(paths(&before).difference(&paths(&after)).count(), 1);
     }
 
+    /// One more object changes the layer that it joins; where it is so large that it gets a
+    /// layer of its own, also the one that takes in whom it displaces.
+    #[test]
+    fn a_new_object_leaves_the_other_groups_as_they_are() {
+        let before = objects(300);
+        let paths = |objects: &[GroupObject]| -> BTreeSet<Vec<String>> {
+            group(objects, &BTreeSet::new(), 20)
+                .into_iter()
+                .map(|g| g.members.iter().map(|&i| objects[i].path.clone()).collect())
+                .collect()
+        };
+        let old = paths(&before);
+        for i in 0..40 {
+            let mut after = before.clone();
+            let path = format!("/nix/store/{:0>32}-new{i}-1.0", "c");
+            let (size_bytes, references) = (1 << (i % 20), Vec::new());
+            after.insert(i * 7, GroupObject { path, size_bytes, references });
+            let new = paths(&after);
+            assert!(new.difference(&old).count() <= 2, "{i}: {}", new.difference(&old).count());
+        }
+    }
+
     #[test]
     fn what_all_use_lies_lowest() {
         let groups = group(&objects(4), &BTreeSet::new(), 20);

@@ -37,6 +37,7 @@ pub mod python;
 pub mod registry;
 pub mod rootfs;
 pub mod sbom;
+mod secrets;
 pub mod slices;
 pub mod slim;
 pub mod spec;

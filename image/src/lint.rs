@@ -9,6 +9,7 @@
 //! | `dangling-link` | a link to nothing |
 //! | `setuid` | a file that runs as its owner or group |
 //! | `root-user` | the image runs as root |
+//! | `secret` | a key, a token or a file of credentials, in a file, a variable or a label |
 //!
 //! A finding stops the build unless `lint.allow` names its kind or its path. In a
 //! distribution's tree that is not slim, programs that nothing starts may lack what
@@ -24,6 +25,7 @@ use crate::error::{ImageError, Result};
 use crate::needs::{Need, Needs};
 use crate::oci::{Platform, RunConfig};
 use crate::plan::Permission;
+use crate::secrets;
 use crate::slim::{Kept, glob_match};
 use crate::spec::{ImageSpec, LintSpec};
 use crate::view::{Node, View};
@@ -114,7 +116,12 @@ impl Check<'_> {
             .par_iter()
             .map(|(path, node)| {
                 let is_mild = kept.is_none() && distribution.contains(&node.part) && !reached.contains(*path);
-                self.find_at(path, node, &needs, &elves, is_mild)
+                let mut found = self.find_at(path, node, &needs, &elves, is_mild)?;
+                // What a distribution publishes is no secret.
+                if !distribution.contains(&node.part) {
+                    found.extend(secret_at(path, node));
+                }
+                Ok(found)
             })
             .collect();
         let mut findings = Vec::new();
@@ -196,6 +203,9 @@ impl Check<'_> {
                 }
             }
         }
+        for (place, what) in secrets::of_config(self.config) {
+            out.push(finding("secret", &place, format!("{what}: give it when the image runs")));
+        }
         if self.has_base {
             return;
         }
@@ -249,6 +259,18 @@ impl Check<'_> {
         }
         Ok(reached)
     }
+}
+
+fn secret_at(path: &[u8], node: &Node) -> Option<Finding> {
+    let EntryKind::File { source, size } = &node.kind else { return None };
+    let what = secrets::of_file(path, source, *size)?;
+    let path = format!("/{}", String::from_utf8_lossy(path));
+    Some(Finding {
+        kind: "secret",
+        path,
+        text: format!("{what}: give it when the image runs"),
+        is_mild: false,
+    })
 }
 
 /// Links into what the kernel or the runtime mounts lead somewhere, though not here.

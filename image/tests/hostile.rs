@@ -169,6 +169,7 @@ fn layouts_are_read_as_they_are_or_not_at_all() {
     changed("size", json!(-1)).error("malformed");
     changed("digest", json!(Digest::of(b"nothing").to_string())).error("cannot read");
     changed("digest", json!("sha512:00")).error("is not a digest");
+    changed("digest", json!(format!("sha512:{}", "0a".repeat(64)))).error("`sha512` digests are not read");
     changed("digest", json!("sha256:../../../../etc/passwd")).error("is not a digest");
     changed("mediaType", json!(LAYER)).error("is not the type of an image");
     changed("mediaType", json!("application/vnd.docker.distribution.manifest.v1+prettyjws"))

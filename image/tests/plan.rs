@@ -251,6 +251,31 @@ fn the_lint_refuses_what_cannot_run() {
 }
 
 #[test]
+fn secrets_are_refused_and_not_repeated() {
+    let mut store = TestStore::new();
+    let key = "-----BEGIN PRIVATE KEY-----\ns3cret\n-----END PRIVATE KEY-----\n";
+    let tree =
+        store.add("tree", &[("etc/server.pem", key), ("srv/.netrc", "machine x password s3cret")], &[]);
+    let mut asked = json!({
+        "name": "x", "root": tree, "files": { "/etc/own.key": key },
+        "config": { "env": { "DB": "postgres://app:s3cret@db/app", "PASSWORD_FILE": "/run/secrets/x" },
+                    "labels": { "note": format!("ghp_{}", "s3cretA1".repeat(5)) } },
+    });
+    let found = lint(&store, &asked);
+    let places = ["/etc/own.key", "/etc/server.pem", "/srv/.netrc", "config.env.DB", "config.labels.note"];
+    for place in places {
+        assert!(
+            found.iter().any(|line| line.starts_with(&format!("secret: {place}: "))),
+            "{place}: {found:?}"
+        );
+    }
+    assert_eq!(found.len(), places.len(), "{found:?}");
+    assert!(!found.join("").contains("s3cret"), "{found:?}");
+    asked["lint"] = json!({ "allow": ["secret"] });
+    assert!(lint(&store, &asked).is_empty());
+}
+
+#[test]
 fn programs_need_their_libraries_and_their_machine() {
     // This very test is a program with a loader and libraries.
     let exe = std::env::current_exe().unwrap();
