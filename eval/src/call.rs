@@ -154,7 +154,7 @@ impl Evaluator {
     fn call_builtin(&mut self, id: BuiltinId, frame: Frame, place: Place) -> EvalResult<Value> {
         let builtin = self.builtin(id);
         self.stats.builtin_calls += 1;
-        let args = Args { frame, len: builtin.params.len(), place };
+        let args = Args { frame, builtin, place };
         let result = (builtin.run)(self, &args).and_then(|value| self.force(value));
         result.map_err(|error| builtin_failed(builtin.name, error, place))
     }
@@ -168,7 +168,8 @@ impl Evaluator {
         call: &'static Call<'static, Words>,
     ) -> EvalError {
         match function.view() {
-            View::Closure(_) | View::Attrs(_) => self.in_call(error, call),
+            View::Closure(_) => self.in_call(error, call),
+            View::Attrs(attrs) if attrs.has(sym::FUNCTOR) => error.in_part(CALLING_FUNCTOR, call.place),
             _ => error,
         }
     }
@@ -215,7 +216,8 @@ impl Evaluator {
         let slot = lambda.arity - 1;
         let argument = self.force(frame.get(slot))?;
         let Some(attrs) = argument.as_attrs() else {
-            return Err(self.mismatch("a set", argument).at(lambda.place));
+            let error = self.mismatch("a set", argument).at(lambda.place);
+            return Err(error.in_part(LAMBDA_ARGUMENT, lambda.place));
         };
         frame.set(slot, argument);
         let mut found = 0;
@@ -269,10 +271,12 @@ impl Evaluator {
         // Nix names the one that it read first.
         let flat = self.heap.flat(attrs);
         let unexpected = flat.iter().map(|(name, _)| name).find(|&name| !known(name));
-        let name = unexpected.expect("there are more attributes than formals").as_str().into_owned();
+        let unexpected = unexpected.expect("there are more attributes than formals");
+        let name = unexpected.as_str().into_owned();
+        let shown = crate::error::shown_name(unexpected);
         let error = EvalError::new(
             ErrorKind::Arguments,
-            format!("function '{}' called with unexpected argument '{name}'", lambda_name(lambda)),
+            format!("function '{}' called with unexpected argument '{shown}'", lambda_name(lambda)),
         );
         let formals: Vec<String> =
             formals.list.iter().map(|formal| formal.name.as_str().into_owned()).collect();
@@ -295,6 +299,9 @@ fn missing_argument(lambda: &'static Lambda<'static, Words>, name: Symbol) -> Ev
     .label(lambda.place, "this function")
 }
 
+const LAMBDA_ARGUMENT: &str = "while evaluating the value passed for the lambda argument";
+const CALLING_FUNCTOR: &str = "while calling a functor (an attribute set with a '__functor' attribute)";
+
 /// What a trace says of a call.
 fn calling(name: Option<&str>) -> String {
     name.map_or_else(|| "while calling anonymous lambda".to_owned(), |name| format!("while calling '{name}'"))
@@ -304,7 +311,8 @@ fn calling(name: Option<&str>) -> String {
 #[cold]
 pub(crate) fn lambda_failed(error: EvalError, lambda: &Lambda<'_, Words>, place: Place) -> EvalError {
     let error = error.at(place);
-    if place.is_some() || !error.has_room() {
+    let is_not_entered = error.frames().last().is_some_and(|frame| frame.text == LAMBDA_ARGUMENT);
+    if place.is_some() || !error.has_room() || is_not_entered {
         return error;
     }
     let name = lambda.name.get().map(|name| name.as_str().into_owned());

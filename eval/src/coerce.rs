@@ -112,7 +112,8 @@ impl Evaluator {
         self.check_depth()?;
         for index in 0..list.len() {
             let element = self.force_element(list, index)?;
-            self.coerce_into(element, how, bytes, gathering)?;
+            self.coerce_into(element, how, bytes, gathering)
+                .map_err(|error| error.in_part("while evaluating one element of the list", Place::NONE))?;
             let is_empty_list = element.as_list().is_some_and(|list| list.is_empty());
             if index + 1 < list.len() && !is_empty_list {
                 bytes.push(b' ');
@@ -202,7 +203,7 @@ impl Evaluator {
                 value
             } else {
                 self.coerce_other(value, Coercion::INTERPOLATION)
-                    .map_err(|error| interpolation_failed(error, *place))?
+                    .map_err(|error| segment_failed(error, *place))?
             };
             let view = text.as_str().expect("coerced");
             total += view.len();
@@ -245,7 +246,9 @@ impl Evaluator {
         let mut bytes = Vec::new();
         for (index, (part, place)) in node.parts.iter().enumerate() {
             let value = self.operand(part, frame, captures)?;
-            let text = self.coerce_to_string(value, Coercion::PLAIN).map_err(|error| error.at(*place))?;
+            let text = self
+                .coerce_to_string(value, Coercion::PLAIN)
+                .map_err(|error| segment_failed(error, *place))?;
             let text = text.as_str().expect("coerced");
             if index > 0 && !text.context().is_empty() {
                 return Err(path_with_context().at(node.place));
@@ -301,6 +304,6 @@ fn path_with_context() -> EvalError {
 }
 
 #[cold]
-fn interpolation_failed(error: EvalError, place: Place) -> EvalError {
-    error.at(place).while_("while evaluating a path segment", place)
+pub(crate) fn segment_failed(error: EvalError, place: Place) -> EvalError {
+    error.at(place).in_part("while evaluating a path segment", place)
 }

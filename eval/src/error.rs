@@ -4,8 +4,8 @@
 //! every kind of error has one wording and one place; where Nix reports the same thing, the
 //! words are Nix's. On its way outwards an error collects frames ("while calling …").
 
-use ampoule_lang::Diagnostic;
 use ampoule_lang::resolve::Place;
+use ampoule_lang::{Diagnostic, Symbol};
 
 use crate::heap::Value;
 
@@ -226,8 +226,8 @@ impl EvalError {
 
     /// An attribute is not there.
     #[cold]
-    pub(crate) fn missing_attribute(name: &str) -> Self {
-        Self::new(ErrorKind::MissingAttribute, format!("attribute '{name}' missing"))
+    pub(crate) fn missing_attribute(name: Symbol) -> Self {
+        Self::new(ErrorKind::MissingAttribute, format!("attribute '{}' missing", shown_name(name)))
     }
 
     /// A list or string was asked for what it does not have.
@@ -298,6 +298,13 @@ impl EvalError {
     pub fn world(error: &std::io::Error) -> Self {
         Self::new(ErrorKind::World, error.to_string())
     }
+}
+
+/// A name as it would stand in a program: in quotation marks if it needs them.
+pub(crate) fn shown_name(name: Symbol) -> String {
+    let mut shown = String::new();
+    crate::print::write_name(&mut shown, name);
+    shown
 }
 
 impl Clone for EvalError {

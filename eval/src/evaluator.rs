@@ -428,10 +428,15 @@ impl Evaluator {
         let error = error.in_ring(thunk.value(), place);
         // `f x` made by a builtin: `map f`.
         match thunk.state() {
-            ThunkState::Apply => match thunk.application().0.as_closure() {
-                Some(closure) => crate::call::lambda_failed(error, closure.lambda(), Place::NONE),
-                None => error,
-            },
+            ThunkState::Apply => {
+                let (function, count) = thunk.application();
+                match function.as_closure().map(|closure| closure.lambda()) {
+                    Some(lambda) if lambda.arity as usize == count => {
+                        crate::call::lambda_failed(error, lambda, Place::NONE)
+                    }
+                    _ => error,
+                }
+            }
             _ => error,
         }
     }
@@ -834,7 +839,7 @@ fn thunk_of(value: Value) -> Thunk {
 #[derive(Clone, Copy)]
 pub struct Args {
     pub(crate) frame: Frame,
-    pub(crate) len: usize,
+    pub(crate) builtin: &'static Builtin,
     pub(crate) place: Place,
 }
 
@@ -842,8 +847,13 @@ impl Args {
     /// Returns argument `index`, forced or not. There are as many as the record has parameters.
     #[inline(always)]
     pub fn at(&self, index: usize) -> Value {
-        assert!(index < self.len, "a builtin has the parameters of its record");
+        assert!(index < self.builtin.params.len(), "a builtin has the parameters of its record");
         self.frame.get(index as u32)
+    }
+
+    /// Returns the name of the builtin.
+    pub fn name_of_builtin(&self) -> &'static str {
+        self.builtin.name
     }
 
     /// Returns where the call stands.

@@ -22,11 +22,11 @@ impl Evaluator {
             // Two numbers of 63 bits cannot overflow 64.
             return Ok(self.heap.int(a + b));
         }
-        self.add_other(left, right).map_err(|error| error.at(node.place))
+        self.add_other(left, right, node).map_err(|error| error.at(node.place))
     }
 
     #[inline(never)]
-    fn add_other(&mut self, left: Value, right: Value) -> EvalResult<Value> {
+    fn add_other(&mut self, left: Value, right: Value, node: Operands) -> EvalResult<Value> {
         match (left.view(), right.view()) {
             (View::Int(a), View::Int(b)) => match a.checked_add(b) {
                 Some(sum) => Ok(self.int(sum)),
@@ -35,21 +35,27 @@ impl Evaluator {
             (View::Int(a), View::Float(b)) => Ok(self.float(a as f64 + b)),
             (View::Float(a), View::Int(b)) => Ok(self.float(a + b as f64)),
             (View::Float(a), View::Float(b)) => Ok(self.float(a + b)),
-            (View::Int(_), _) => Err(self.cannot_add(right, "an integer")),
-            (View::Float(_), _) => Err(self.cannot_add(right, "a float")),
-            (View::Path(path), _) => self.append_to_path(path, right),
+            (View::Int(_), _) => Err(self.cannot_add(right, "an integer").at(node.right_place)),
+            (View::Float(_), _) => Err(self.cannot_add(right, "a float").at(node.right_place)),
+            (View::Path(path), _) => self
+                .append_to_path(path, right)
+                .map_err(|error| crate::coerce::segment_failed(error, node.right_place)),
             (View::Str(a), View::Str(b)) => {
                 let context = self.contexts.union(a.context(), b.context());
                 self.append(left, b.as_bytes(), context)
             }
-            _ => self.add_coerced(left, right),
+            _ => self.add_coerced(left, right, node),
         }
     }
 
-    fn add_coerced(&mut self, left: Value, right: Value) -> EvalResult<Value> {
+    fn add_coerced(&mut self, left: Value, right: Value, node: Operands) -> EvalResult<Value> {
         let copies = Coercion { copy_to_store: left.as_str().is_some(), ..Coercion::PLAIN };
-        let left = self.coerce_to_string(left, Coercion::PLAIN)?;
-        let right = self.coerce_to_string(right, copies)?;
+        let left = self
+            .coerce_to_string(left, Coercion::PLAIN)
+            .map_err(|error| crate::coerce::segment_failed(error, node.left_place))?;
+        let right = self
+            .coerce_to_string(right, copies)
+            .map_err(|error| crate::coerce::segment_failed(error, node.right_place))?;
         let (a, b) = (left.as_str().expect("coerced"), right.as_str().expect("coerced"));
         let context = self.contexts.union(a.context(), b.context());
         self.append(left, b.as_bytes(), context)
@@ -74,8 +80,8 @@ impl Evaluator {
 
     #[inline(always)]
     pub(crate) fn subtract(&mut self, node: Operands, frame: Frame, captures: Captures) -> EvalResult<Value> {
-        let left = self.operand(&node.left, frame, captures)?;
-        let right = self.operand(&node.right, frame, captures)?;
+        let left = self.argument(&node.left, frame, captures, "sub", node)?;
+        let right = self.argument(&node.right, frame, captures, "sub", node)?;
         if let (Some(a), Some(b)) = (left.as_small_int(), right.as_small_int()) {
             return Ok(self.heap.int(a - b));
         }
@@ -87,7 +93,7 @@ impl Evaluator {
     /// # Errors
     /// If they are no numbers, or the result does not fit.
     pub fn subtract_values(&mut self, left: Value, right: Value) -> EvalResult<Value> {
-        match self.numbers(left, right)? {
+        match self.numbers(left, right, "argument of the subtraction")? {
             Numbers::Ints(a, b) => match a.checked_sub(b) {
                 Some(n) => Ok(self.int(n)),
                 None => Err(EvalError::overflow("subtracting", a, "-", b)),
@@ -98,8 +104,8 @@ impl Evaluator {
 
     #[inline(always)]
     pub(crate) fn multiply(&mut self, node: Operands, frame: Frame, captures: Captures) -> EvalResult<Value> {
-        let left = self.operand(&node.left, frame, captures)?;
-        let right = self.operand(&node.right, frame, captures)?;
+        let left = self.argument(&node.left, frame, captures, "mul", node)?;
+        let right = self.argument(&node.right, frame, captures, "mul", node)?;
         if let (Some(a), Some(b)) = (left.as_small_int(), right.as_small_int())
             && let Some(product) = a.checked_mul(b)
         {
@@ -113,7 +119,7 @@ impl Evaluator {
     /// # Errors
     /// If they are no numbers, or the result does not fit.
     pub fn multiply_values(&mut self, left: Value, right: Value) -> EvalResult<Value> {
-        match self.numbers(left, right)? {
+        match self.numbers(left, right, "argument of the multiplication")? {
             Numbers::Ints(a, b) => match a.checked_mul(b) {
                 Some(n) => Ok(self.int(n)),
                 None => Err(EvalError::overflow("multiplying", a, "*", b)),
@@ -124,8 +130,8 @@ impl Evaluator {
 
     #[inline(always)]
     pub(crate) fn divide(&mut self, node: Operands, frame: Frame, captures: Captures) -> EvalResult<Value> {
-        let left = self.operand(&node.left, frame, captures)?;
-        let right = self.operand(&node.right, frame, captures)?;
+        let left = self.argument(&node.left, frame, captures, "div", node)?;
+        let right = self.argument(&node.right, frame, captures, "div", node)?;
         if let (Some(a), Some(b)) = (left.as_small_int(), right.as_small_int())
             && b != 0
         {
@@ -143,8 +149,10 @@ impl Evaluator {
             // Nix looks at the divisor first.
             (_, View::Int(0)) => None,
             (_, View::Float(0.0)) => None,
-            (_, View::Int(_) | View::Float(_)) => Some(self.numbers(left, right)?),
-            _ => return Err(self.mismatch("a float", right)),
+            (_, View::Int(_) | View::Float(_)) => {
+                Some(self.numbers(left, right, "operand of the division")?)
+            }
+            _ => return Err(self.no_number("a float", right, "second operand of the division")),
         };
         match numbers {
             None => Err(EvalError::new(ErrorKind::DivisionByZero, "division by zero")),
@@ -161,7 +169,7 @@ impl Evaluator {
     /// # Errors
     /// If they are no numbers, or the result does not fit.
     pub fn add_numbers(&mut self, left: Value, right: Value) -> EvalResult<Value> {
-        match self.numbers(left, right)? {
+        match self.numbers(left, right, "argument of the addition")? {
             Numbers::Ints(a, b) => match a.checked_add(b) {
                 Some(n) => Ok(self.int(n)),
                 None => Err(EvalError::overflow("adding", a, "+", b)),
@@ -170,17 +178,23 @@ impl Evaluator {
         }
     }
 
-    fn numbers(&mut self, left: Value, right: Value) -> EvalResult<Numbers> {
+    /// Two numbers of one kind; `what` they are is for the trace.
+    fn numbers(&mut self, left: Value, right: Value, what: &str) -> EvalResult<Numbers> {
         Ok(match (left.view(), right.view()) {
             (View::Int(a), View::Int(b)) => Numbers::Ints(a, b),
             (View::Int(a), View::Float(b)) => Numbers::Floats(a as f64, b),
             (View::Float(a), View::Int(b)) => Numbers::Floats(a, b as f64),
             (View::Float(a), View::Float(b)) => Numbers::Floats(a, b),
-            (View::Float(_), _) => return Err(self.mismatch("a float", right)),
-            (View::Int(_), _) => return Err(self.mismatch("an integer", right)),
-            (_, View::Float(_)) => return Err(self.mismatch("a float", left)),
-            _ => return Err(self.mismatch("an integer", left)),
+            (View::Float(_), _) => return Err(self.no_number("a float", right, &format!("second {what}"))),
+            (View::Int(_), _) => return Err(self.no_number("an integer", right, &format!("second {what}"))),
+            (_, View::Float(_)) => return Err(self.no_number("a float", left, &format!("first {what}"))),
+            _ => return Err(self.no_number("an integer", left, &format!("first {what}"))),
         })
+    }
+
+    #[cold]
+    fn no_number(&mut self, expected: &str, value: Value, what: &str) -> EvalError {
+        self.mismatch(expected, value).in_part(format!("while evaluating the {what}"), Place::NONE)
     }
 
     pub(crate) fn negate(
@@ -189,17 +203,31 @@ impl Evaluator {
         frame: Frame,
         captures: Captures,
     ) -> EvalResult<Value> {
-        let operand = self.operand(&node.operand, frame, captures)?;
+        let operand = self.operand(&node.operand, frame, captures);
+        let operand = operand.map_err(|error| in_operator(error, "sub", node.place))?;
         let zero = self.int(0);
         self.subtract_values(zero, operand).map_err(|error| in_operator(error, "sub", node.place))
+    }
+
+    /// Computes an operand of an operator that is the call of a builtin.
+    #[inline(always)]
+    fn argument(
+        &mut self,
+        operand: &'static crate::walk::Code,
+        frame: Frame,
+        captures: Captures,
+        builtin: &'static str,
+        node: Operands,
+    ) -> EvalResult<Value> {
+        self.operand(operand, frame, captures).map_err(|error| in_operator(error, builtin, node.place))
     }
 
     // ---- comparison
 
     #[inline(always)]
     pub(crate) fn less(&mut self, node: Operands, frame: Frame, captures: Captures) -> EvalResult<bool> {
-        let left = self.operand(&node.left, frame, captures)?;
-        let right = self.operand(&node.right, frame, captures)?;
+        let left = self.argument(&node.left, frame, captures, "lessThan", node)?;
+        let right = self.argument(&node.right, frame, captures, "lessThan", node)?;
         if let (Some(a), Some(b)) = (left.as_small_int(), right.as_small_int()) {
             return Ok(a < b);
         }
@@ -209,8 +237,8 @@ impl Evaluator {
     /// `a > b`, which is `b < a`: `b` is computed first, as in Nix.
     #[inline(always)]
     pub(crate) fn greater(&mut self, node: Operands, frame: Frame, captures: Captures) -> EvalResult<bool> {
-        let right = self.operand(&node.right, frame, captures)?;
-        let left = self.operand(&node.left, frame, captures)?;
+        let right = self.argument(&node.right, frame, captures, "lessThan", node)?;
+        let left = self.argument(&node.left, frame, captures, "lessThan", node)?;
         if let (Some(a), Some(b)) = (left.as_small_int(), right.as_small_int()) {
             return Ok(a > b);
         }
@@ -375,11 +403,12 @@ impl Evaluator {
     // ---- the rest
 
     pub(crate) fn update(&mut self, node: Operands, frame: Frame, captures: Captures) -> EvalResult<Value> {
-        let left = self.attrs_operand(&node.left, frame, captures, node.left_place).map_err(|error| {
-            error.in_part("in the left operand of the update (//) operator", node.left_place)
-        })?;
+        // The right one first, as in Nix.
         let right = self.attrs_operand(&node.right, frame, captures, node.right_place).map_err(|error| {
             error.in_part("in the right operand of the update (//) operator", node.right_place)
+        })?;
+        let left = self.attrs_operand(&node.left, frame, captures, node.left_place).map_err(|error| {
+            error.in_part("in the left operand of the update (//) operator", node.left_place)
         })?;
         Ok(self.heap.update(left, right))
     }
@@ -412,7 +441,7 @@ impl Evaluator {
         place: Place,
     ) -> EvalResult<Value> {
         let part = "while evaluating one of the elements to concatenate";
-        let value = self.operand(node, frame, captures).map_err(|error| error.in_part(part, place))?;
+        let value = self.operand(node, frame, captures)?;
         match value.as_list() {
             Some(_) => Ok(value),
             None => Err(self.mismatch("a list", value).at(place).in_part(part, place)),

@@ -14,6 +14,13 @@ const SHORT_ITEMS: usize = 10;
 const SHORT_DEPTH: usize = 10;
 const SHORT_STRING_BYTES: usize = 1024;
 
+/// What was shown so far of a value that is shown short: the limits hold for all of it.
+#[derive(Default)]
+struct Shown {
+    items: usize,
+    attrs: usize,
+}
+
 impl Evaluator {
     /// Returns the type as `builtins.typeOf` names it.
     ///
@@ -42,6 +49,7 @@ impl Evaluator {
             View::Bool(_) => "a Boolean",
             View::Int(_) => "an integer",
             View::Float(_) => "a float",
+            View::Str(text) if !text.context().is_empty() => "a string with context",
             View::Str(_) => "a string",
             View::Path(_) => "a path",
             View::List(_) => "a list",
@@ -62,14 +70,14 @@ impl Evaluator {
     /// Returns a value for an error message: nothing is forced, what is long is cut.
     pub fn show_short(&mut self, value: Value) -> String {
         let mut out = String::new();
-        self.write_short(&mut out, value, 0);
+        self.write_short(&mut out, value, 0, &mut Shown::default());
         out
     }
 
-    fn write_short(&mut self, out: &mut String, value: Value, depth: usize) {
+    fn write_short(&mut self, out: &mut String, value: Value, depth: usize, shown: &mut Shown) {
         match value.view() {
-            View::List(list) => self.write_short_list(out, list, depth),
-            View::Attrs(attrs) => self.write_short_attrs(out, attrs, depth),
+            View::List(list) => self.write_short_list(out, list, depth, shown),
+            View::Attrs(attrs) => self.write_short_attrs(out, attrs, depth, shown),
             View::Str(text) => {
                 let bytes = text.as_bytes();
                 let kept = bytes.len().min(SHORT_STRING_BYTES);
@@ -78,7 +86,7 @@ impl Evaluator {
                     let _ = write!(out, " «{} bytes elided»", bytes.len() - kept);
                 }
             }
-            View::Closure(closure) => self.write_lambda(out, closure),
+            View::Closure(closure) => self.write_lambda(out, closure, 0),
             View::Builtin(id) => {
                 let _ = write!(out, "«primop {}»", self.builtin(id).name);
             }
@@ -86,7 +94,7 @@ impl Evaluator {
                 View::Builtin(id) => {
                     let _ = write!(out, "«partially applied primop {}»", self.builtin(id).name);
                 }
-                View::Closure(closure) => self.write_lambda(out, closure),
+                View::Closure(closure) => self.write_lambda(out, closure, partial.len()),
                 _ => out.push_str("«function»"),
             },
             View::Thunk(_) => out.push_str("«thunk»"),
@@ -94,7 +102,8 @@ impl Evaluator {
         }
     }
 
-    fn write_lambda(&mut self, out: &mut String, closure: Closure) {
+    /// A function that was given some of its arguments is the function that takes the next one.
+    fn write_lambda(&mut self, out: &mut String, closure: Closure, given: usize) {
         let lambda = closure.lambda();
         out.push_str("«lambda");
         if lambda.name.get().is_some() {
@@ -102,44 +111,50 @@ impl Evaluator {
             out.push_str(&lambda_name(lambda));
         }
         out.push_str(" @ ");
-        out.push_str(&self.show_position(lambda.place.start));
+        out.push_str(&self.show_position(lambda.places.get(given).unwrap_or(&lambda.place).start));
         out.push('»');
     }
 
-    fn write_short_list(&mut self, out: &mut String, list: List, depth: usize) {
+    fn write_short_list(&mut self, out: &mut String, list: List, depth: usize, shown: &mut Shown) {
         if depth >= SHORT_DEPTH {
             out.push_str("[ ... ]");
             return;
         }
         out.push_str("[ ");
         for (index, element) in list.iter().enumerate() {
-            if index == SHORT_ITEMS {
+            if shown.items >= SHORT_ITEMS {
                 let rest = list.len() - index;
                 let _ = write!(out, "«{rest} item{} elided» ", if rest == 1 { "" } else { "s" });
                 break;
             }
-            self.write_short(out, element, depth + 1);
+            self.write_short(out, element, depth + 1, shown);
+            shown.items += 1;
             out.push(' ');
         }
         out.push(']');
     }
 
-    fn write_short_attrs(&mut self, out: &mut String, attrs: Attrs, depth: usize) {
+    fn write_short_attrs(&mut self, out: &mut String, attrs: Attrs, depth: usize, shown: &mut Shown) {
         if depth >= SHORT_DEPTH {
             out.push_str("{ ... }");
             return;
         }
         let sorted = self.heap.sorted(attrs);
         out.push_str("{ ");
-        for (index, (name, value)) in sorted.iter().enumerate() {
-            if index == SHORT_ITEMS {
+        // What says most comes first.
+        let is_important = |name: &Symbol| matches!(name.as_bytes(), b"_type" | b"type");
+        let important = sorted.iter().filter(|(name, _)| is_important(name));
+        let others = sorted.iter().filter(|(name, _)| !is_important(name));
+        for (index, (name, value)) in important.chain(others).enumerate() {
+            if shown.attrs >= SHORT_ITEMS {
                 let rest = sorted.len() - index;
                 let _ = write!(out, "«{rest} attribute{} elided» ", if rest == 1 { "" } else { "s" });
                 break;
             }
             write_name(out, name);
             out.push_str(" = ");
-            self.write_short(out, value, depth + 1);
+            self.write_short(out, value, depth + 1, shown);
+            shown.attrs += 1;
             out.push_str("; ");
         }
         out.push('}');

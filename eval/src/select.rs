@@ -38,7 +38,7 @@ impl Evaluator {
 
     #[cold]
     pub(crate) fn missing_attribute(&mut self, attrs: Attrs, name: Symbol, place: Place) -> EvalError {
-        let error = EvalError::missing_attribute(&name.as_str()).at(place);
+        let error = EvalError::missing_attribute(name).at(place);
         let sorted = self.heap.sorted(attrs);
         let names: Vec<String> = sorted.iter().map(|(name, _)| name.as_str().into_owned()).collect();
         match near_name(&name.as_str(), names.iter().map(String::as_str)) {
@@ -127,13 +127,12 @@ impl Evaluator {
         for (var, place) in node.scopes {
             let scope = match *var {
                 ampoule_lang::resolve::Var::Local(slot) => {
-                    let scope = self.force(frame.get(slot)).map_err(|error| with_failed(error, *place))?;
+                    let scope = self.force(frame.get(slot)).map_err(|error| error.at(*place))?;
                     frame.set(slot, scope);
                     scope
                 }
                 ampoule_lang::resolve::Var::Captured(index) => {
-                    let scope =
-                        self.force(captures.get(index)).map_err(|error| with_failed(error, *place))?;
+                    let scope = self.force(captures.get(index)).map_err(|error| error.at(*place))?;
                     captures.set(index, scope);
                     scope
                 }

@@ -1,10 +1,11 @@
 //! Attribute sets.
 
-use ampoule_lang::resolve::Formals;
+use ampoule_lang::resolve::{Formals, Place};
 use ampoule_lang::{Symbol, sym};
 
 use super::Builtin;
 use super::Expect::{Fails, Shows};
+use super::arguments::Part;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
 use crate::heap::{Attrs, AttrsBuilder, Value, Values, View};
@@ -168,13 +169,13 @@ impl Evaluator {
     pub(crate) fn required_attr(&mut self, attrs: Attrs, name: Symbol) -> EvalResult<Value> {
         match self.force_attr(attrs, name)? {
             Some(value) => Ok(value),
-            None => Err(EvalError::missing_attribute(&name.as_str())),
+            None => Err(EvalError::missing_attribute(name)),
         }
     }
 }
 
 fn attr_names(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let set = ev.force_sorted(args.at(0))?;
+    let set = args.sorted(ev, 0)?;
     let names = ev.heap().list(set.len());
     let slots = names.as_list().expect("a list");
     for (index, (name, _)) in set.iter().enumerate() {
@@ -185,7 +186,7 @@ fn attr_names(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn attr_values(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let set = ev.force_sorted(args.at(0))?;
+    let set = args.sorted(ev, 0)?;
     let values = ev.heap().list(set.len());
     let slots = values.as_list().expect("a list");
     for (index, (_, value)) in set.iter().enumerate() {
@@ -195,12 +196,14 @@ fn attr_values(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn cat_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let name = force_name(ev, args.at(0))?;
-    let list = ev.force_list(args.at(1))?;
+    let name = args.name(ev, 0)?;
+    let list = args.list(ev, 1)?;
     let mut found = Values::new();
     for index in 0..list.len() {
         let set = ev.force_element(list, index)?;
-        let set = ev.force_attrs(set)?;
+        let set = ev
+            .force_attrs(set)
+            .part("while evaluating an element in the list passed as second argument to builtins.catAttrs")?;
         if let Some(value) = set.get(name) {
             found.push(ev.heap(), value);
         }
@@ -258,20 +261,21 @@ fn function_args(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn get_attr(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let name = force_name(ev, args.at(0))?;
-    let set = ev.force_attrs(args.at(1))?;
-    ev.required_attr(set, name)
+    let name = args.name(ev, 0)?;
+    let set = args.attrs(ev, 1)?;
+    let value = ev.required_attr(set, name);
+    value.part("in the attribute set under consideration")
 }
 
 fn has_attr(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let name = force_name(ev, args.at(0))?;
-    let set = ev.force_attrs(args.at(1))?;
+    let name = args.name(ev, 0)?;
+    let set = args.attrs(ev, 1)?;
     Ok(Value::bool(set.has(name)))
 }
 
 fn intersect_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let names = ev.force_attrs(args.at(0))?;
-    let set = ev.force_attrs(args.at(1))?;
+    let names = args.attrs(ev, 0)?;
+    let set = args.attrs(ev, 1)?;
     let (names, set) = (ev.heap().flat(names), ev.heap().flat(set));
     let mut both = AttrsBuilder::new();
     if set.len() <= names.len() {
@@ -293,24 +297,35 @@ fn intersect_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn list_to_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let list = ev.force_list(args.at(0))?;
+    let list = args.list(ev, 0)?;
     let mut set = AttrsBuilder::with_capacity(ev.heap(), list.len());
     let mut seen = std::collections::HashSet::new();
     for index in 0..list.len() {
         let pair = ev.force_element(list, index)?;
-        let pair = ev.force_attrs(pair)?;
-        let name = ev.required_attr(pair, sym::NAME)?;
-        let name = force_name(ev, name)?;
+        let pair = ev
+            .force_attrs(pair)
+            .part("while evaluating an element of the list passed to builtins.listToAttrs")?;
+        let Some((slot, pos)) = pair.find(sym::NAME) else { return Err(not_a_pair("name")) };
+        let name = force_name(ev, slot.get()).map_err(|error| {
+            let words = "while evaluating the `name` attribute of an element of the list passed to builtins.listToAttrs";
+            error.at(Place { start: pos, end: pos }).in_part(words, Place::NONE)
+        })?;
         if seen.insert(name) {
-            let (slot, pos) = pair.find(sym::VALUE).ok_or_else(|| EvalError::missing_attribute("value"))?;
+            let Some((slot, pos)) = pair.find(sym::VALUE) else { return Err(not_a_pair("value")) };
             set.push_at(ev.heap(), name, slot.get(), pos);
         }
     }
     Ok(set.finish(ev.heap()))
 }
 
+#[cold]
+fn not_a_pair(missing: &str) -> EvalError {
+    EvalError::missing_attribute(Symbol::intern(missing))
+        .in_part("in a {name=...; value=...;} pair", Place::NONE)
+}
+
 fn map_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let set = ev.force_attrs(args.at(1))?;
+    let set = args.attrs(ev, 1)?;
     let set = ev.heap().flat(set);
     let keys = set.keys();
     let unplaced = ev.heap().unplaced_keys(keys);
@@ -324,12 +339,14 @@ fn map_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn remove_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let set = ev.force_attrs(args.at(0))?;
-    let list = ev.force_list(args.at(1))?;
+    let set = args.attrs(ev, 0)?;
+    let list = args.list(ev, 1)?;
     let mut names = Vec::with_capacity(list.len());
     for index in 0..list.len() {
-        let name = ev.force_element(list, index)?;
-        names.push(force_name(ev, name)?);
+        let name = ev.force_element(list, index).and_then(|name| force_name(ev, name));
+        names.push(
+            name.part("while evaluating the values of the second argument passed to builtins.removeAttrs")?,
+        );
     }
     names.retain(|name| set.has(*name));
     if names.is_empty() {
@@ -351,20 +368,23 @@ fn remove_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn unsafe_get_attr_pos(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let name = force_name(ev, args.at(0))?;
-    let set = ev.force_attrs(args.at(1))?;
+    let name = args.name(ev, 0)?;
+    let set = args.attrs(ev, 1)?;
     Ok(set.find(name).map_or(Value::NULL, |(_, pos)| ev.position_set(pos)))
 }
 
 fn zip_attrs_with(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let function = ev.force_function(args.at(0))?;
-    let list = ev.force_list(args.at(1))?;
+    let function = args.function(ev, 0)?;
+    let list = args.list(ev, 1)?;
     // Name, and where its value is in `values`.
     let mut names: Vec<(Symbol, u32)> = Vec::new();
     let mut values = Values::new();
     for index in 0..list.len() {
         let set = ev.force_element(list, index)?;
-        let set = ev.force_attrs(set)?;
+        let set = ev.force_attrs(set);
+        let set = set.part(
+            "while evaluating a value of the list passed as second argument to builtins.zipAttrsWith",
+        )?;
         let set = ev.heap().flat(set);
         for at in 0..set.len() {
             names.push((set.keys().name(at), values.len() as u32));

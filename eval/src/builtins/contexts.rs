@@ -7,7 +7,6 @@ use ampoule_store::StorePath;
 
 use super::Builtin;
 use super::Expect::{Fails, Shows};
-use crate::coerce::Coercion;
 use crate::context::{ContextElem, ContextId};
 use crate::error::{EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
@@ -73,23 +72,18 @@ pub(super) const TABLE: &[Builtin] = &[
     },
 ];
 
-fn coerced(ev: &mut Evaluator, value: Value) -> EvalResult<(Value, ContextId)> {
-    let value = ev.coerce_to_string(value, Coercion::INTERPOLATION)?;
-    Ok((value, value.as_str().expect("coerced").context()))
-}
-
 fn has_context(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let text = ev.force_string(args.at(0))?;
+    let text = args.string(ev, 0)?;
     Ok(Value::bool(!text.context().is_empty()))
 }
 
 fn unsafe_discard_string_context(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let (text, _) = coerced(ev, args.at(0))?;
+    let (text, _) = args.text(ev, 0)?;
     Ok(ev.heap().with_context(text, ContextId::EMPTY))
 }
 
 fn unsafe_discard_output_dependency(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let (text, context) = coerced(ev, args.at(0))?;
+    let (text, context) = args.text(ev, 0)?;
     let elems: Vec<_> = ev.contexts().elems(context).into_iter().cloned().collect();
     let weaker = elems.into_iter().map(|elem| match elem {
         ContextElem::DrvDeep(drv) => ContextElem::Opaque(drv),
@@ -100,7 +94,7 @@ fn unsafe_discard_output_dependency(ev: &mut Evaluator, args: &Args) -> EvalResu
 }
 
 fn add_drv_output_dependencies(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let (text, context) = coerced(ev, args.at(0))?;
+    let (text, context) = args.text(ev, 0)?;
     let elems: Vec<_> = ev.contexts().elems(context).into_iter().cloned().collect();
     let [elem] = elems.as_slice() else {
         let shown = text.as_str().expect("coerced").to_text().into_owned();
@@ -134,7 +128,7 @@ struct Entry {
 }
 
 fn get_context(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let context = ev.force_string(args.at(0))?.context();
+    let context = args.string(ev, 0)?.context();
     let elems: Vec<_> = ev.contexts().elems(context).into_iter().cloned().collect();
     let mut entries = std::collections::BTreeMap::<StorePath, Entry>::new();
     for elem in elems {
@@ -175,9 +169,9 @@ fn show_entry(ev: &mut Evaluator, entry: &Entry) -> Value {
 }
 
 fn append_context(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let text = args.string(ev, 0)?;
     let value = ev.force(args.at(0))?;
-    let text = ev.force_string(value)?;
-    let entries = ev.force_sorted(args.at(1))?;
+    let entries = args.sorted(ev, 1)?;
     let mut elems = Vec::new();
     for index in 0..entries.len() {
         let (name, entry) = entries.get(index);

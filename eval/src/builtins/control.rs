@@ -129,19 +129,19 @@ pub(super) const TABLE: &[Builtin] = &[
     },
 ];
 
-fn message(ev: &mut Evaluator, value: Value) -> EvalResult<String> {
-    let text = ev.coerce_to_string(value, Coercion::INTERPOLATION)?;
+fn message(ev: &mut Evaluator, args: &Args) -> EvalResult<String> {
+    let (text, _) = args.text(ev, 0)?;
     Ok(text.as_str().expect("coerced").to_text().into_owned())
 }
 
 fn abort(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let message = message(ev, args.at(0))?;
+    let message = message(ev, args)?;
     let text = format!("evaluation aborted with the following error message: '{message}'");
     Err(EvalError::new(ErrorKind::Aborted, text))
 }
 
 fn throw(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let message = message(ev, args.at(0))?;
+    let message = message(ev, args)?;
     Err(EvalError::new(ErrorKind::Thrown, message))
 }
 
@@ -149,7 +149,7 @@ fn add_error_context(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     match ev.guarded(|ev| ev.force(args.at(1))) {
         Ok(value) => Ok(value),
         Err(error) => {
-            let text = ev.coerce_to_string(args.at(0), Coercion::PLAIN)?;
+            let text = args.coerced(ev, 0, Coercion::PLAIN)?;
             let text = text.as_str().expect("coerced").to_text().into_owned();
             Err(error.while_(text, args.place()))
         }
@@ -181,7 +181,7 @@ fn trace_verbose(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn warn(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let text = ev.force_string(args.at(0))?.to_text().into_owned();
+    let text = args.string(ev, 0)?.to_text().into_owned();
     // As in Nix, the lines of a text stand below each other.
     let text = text.replace('\n', "\n                    ");
     ev.world().message(&format!("evaluation warning: {text}"));
@@ -242,13 +242,13 @@ impl Evaluator {
 }
 
 fn import(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let path = ev.readable_path(args.at(0))?;
+    let path = args.readable_path(ev, 0)?;
     ev.import(&path)
 }
 
 fn scoped_import(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let scope = ev.force_attrs(args.at(0))?;
-    let path = ev.readable_path(args.at(1))?;
+    let path = args.readable_path(ev, 1)?;
+    let scope = args.attrs(ev, 0)?;
     let scope = ev.heap().flat(scope);
     let names: Vec<Symbol> = scope.iter().map(|(name, _)| name).collect();
     // Kept alive by the set, whose view is a local here.

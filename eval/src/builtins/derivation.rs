@@ -104,7 +104,7 @@ fn derivation(ev: &mut Evaluator, _: &Args) -> EvalResult<Value> {
 }
 
 fn run_placeholder(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let output = ev.force_string_no_context(args.at(0))?;
+    let output = args.string_no_context(ev, 0)?;
     let text = placeholder(&output.to_text());
     Ok(ev.string(text))
 }
@@ -123,8 +123,8 @@ struct Gathered<'a> {
 }
 
 fn derivation_strict(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let attrs = ev.force_attrs(args.at(0))?;
-    let Some(name) = attrs.get(sym::NAME) else { return Err(EvalError::missing_attribute("name")) };
+    let attrs = args.attrs(ev, 0)?;
+    let Some(name) = attrs.get(sym::NAME) else { return Err(EvalError::missing_attribute(sym::NAME)) };
     let name_pos = attrs.pos(sym::NAME).unwrap_or(0);
     let at_name = Place { start: name_pos, end: name_pos };
     let name = ev

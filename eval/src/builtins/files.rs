@@ -5,10 +5,12 @@
 use std::path::{Path, PathBuf};
 
 use ampoule_lang::Symbol;
+use ampoule_lang::resolve::Place;
 use ampoule_store::{ContentAddress, Hash, HashAlgo, HashFormat, Method, StorePath, check_name};
 
 use super::Builtin;
 use super::Expect::{Fails, Shows};
+use super::arguments::Part;
 use crate::coerce::Coercion;
 use crate::context::ContextElem;
 use crate::error::{ErrorKind, EvalError, EvalResult};
@@ -242,7 +244,7 @@ fn current_time(ev: &mut Evaluator, _: &Args) -> EvalResult<Value> {
 }
 
 fn get_env(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let name = ev.force_string_no_context(args.at(0))?.to_text().into_owned();
+    let name = args.string_no_context(ev, 0)?.to_text().into_owned();
     let value = ev.world().env(&name).unwrap_or_default();
     Ok(ev.string(value))
 }
@@ -262,7 +264,7 @@ fn nix_path(ev: &mut Evaluator, _: &Args) -> EvalResult<Value> {
 }
 
 fn read_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let path = ev.readable_path(args.at(0))?;
+    let path = args.readable_path(ev, 0)?;
     let bytes = ev.world().read_file(&path).map_err(|error| EvalError::file(&error, &path))?;
     if bytes.contains(&0) {
         return Err(EvalError::new(
@@ -274,7 +276,7 @@ fn read_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn read_dir(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let path = ev.readable_path(args.at(0))?;
+    let path = args.readable_path(ev, 0)?;
     let entries = ev.world().read_dir(&path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotADirectory => EvalError::new(
             ErrorKind::World,
@@ -291,7 +293,7 @@ fn read_dir(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn read_file_type(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let path = ev.readable_path(args.at(0))?;
+    let path = args.readable_path(ev, 0)?;
     match ev.world().file_type(&path).map_err(|error| EvalError::file(&error, &path))? {
         Some(kind) => Ok(ev.string(kind.as_str())),
         None => Err(EvalError::file(&std::io::Error::from(std::io::ErrorKind::NotFound), &path)),
@@ -305,7 +307,7 @@ fn path_exists(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         let bytes = text.as_bytes();
         bytes.ends_with(b"/") || bytes.ends_with(b"/.")
     });
-    let path = ev.readable_path(value)?;
+    let path = args.readable_path(ev, 0)?;
     let world = ev.world();
     let found = if must_be_dir {
         world.resolve_links(&path).and_then(|resolved| world.file_type(&resolved))
@@ -320,7 +322,7 @@ fn path_exists(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn to_path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let (path, context) = ev.coerce_to_path(args.at(0))?;
+    let (path, context) = ev.coerce_to_path(args.at(0)).map_err(|error| args.in_argument(error, 0))?;
     let bytes = path.as_path().expect("coerced").as_bytes().to_vec();
     Ok(ev.string_with(bytes, context))
 }
@@ -331,28 +333,37 @@ fn algorithm(name: &str) -> EvalResult<HashAlgo> {
 }
 
 fn hash_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let name = ev.force_string_no_context(args.at(0))?.to_text().into_owned();
+    let name = args.string_no_context(ev, 0)?.to_text().into_owned();
     let algo = algorithm(&name)?;
-    let path = ev.readable_path(args.at(1))?;
+    let path = args.readable_path(ev, 1)?;
     let bytes = ev.world().read_file(&path).map_err(|error| EvalError::file(&error, &path))?;
     Ok(ev.string(Hash::of(algo, &bytes).format(HashFormat::Base16, false)))
 }
 
 fn find_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let list = ev.force_list(args.at(0))?;
-    let name = ev.force_string_no_context(args.at(1))?.to_text().into_owned();
+    let list = args.list(ev, 0)?;
+    let name = args.string_no_context(ev, 1)?.to_text().into_owned();
     let world = ev.world();
     for index in 0..list.len() {
         let entry = ev.force_element(list, index)?;
-        let entry = ev.force_attrs(entry)?;
+        let entry = ev
+            .force_attrs(entry)
+            .part("while evaluating an element of the list passed to builtins.findFile")?;
         let prefix = match ev.force_attr(entry, Symbol::intern("prefix"))? {
-            Some(prefix) => ev.force_string_no_context(prefix)?.to_text().into_owned(),
+            Some(prefix) => {
+                let prefix = ev.force_string_no_context(prefix);
+                let words = "while evaluating the `prefix` attribute of an element of the list passed to builtins.findFile";
+                prefix.part(words)?.to_text().into_owned()
+            }
             None => String::new(),
         };
         let Some(path) = ev.force_attr(entry, Symbol::intern("path"))? else {
-            return Err(EvalError::new(ErrorKind::MissingAttribute, "attribute 'path' missing"));
+            return Err(EvalError::missing_attribute(Symbol::intern("path"))
+                .in_part("in an element of the __nixPath", Place::NONE));
         };
-        let text = ev.coerce_to_string(path, Coercion::PLAIN)?;
+        let words =
+            "while evaluating the `path` attribute of an element of the list passed to builtins.findFile";
+        let text = ev.coerce_to_string(path, Coercion::PLAIN).part(words)?;
         let text = text.as_str().expect("coerced");
         ev.realise_context(text.context())?;
         let Some(below) = below_prefix(&name, &prefix) else { continue };
@@ -387,8 +398,8 @@ fn below_prefix<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
 }
 
 fn to_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let name = ev.force_string_no_context(args.at(0))?.to_text().into_owned();
-    let text = ev.force_string(args.at(1))?;
+    let name = args.string_no_context(ev, 0)?.to_text().into_owned();
+    let text = args.string(ev, 1)?;
     let world = ev.world();
     let dir = world.store_dir();
     let mut references = Vec::new();
@@ -433,7 +444,7 @@ fn store_path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
             "'builtins.storePath' is not allowed in pure evaluation mode",
         ));
     }
-    let (path, context) = ev.coerce_to_path(args.at(0))?;
+    let (path, context) = ev.coerce_to_path(args.at(0)).map_err(|error| args.in_argument(error, 0))?;
     let text = path.as_path().expect("coerced").as_path().to_string_lossy().into_owned();
     let world = ev.world();
     if !world.store_dir().contains(&text) {
@@ -487,7 +498,10 @@ fn add(ev: &mut Evaluator, addition: &Addition) -> EvalResult<Value> {
         ),
     };
     let path = added.map_err(|error| match error {
-        AddError::Stopped => failed.take().expect("a filter that stops says why"),
+        AddError::Stopped => {
+            let error = failed.take().expect("a filter that stops says why");
+            error.in_part(format!("while adding path '{}'", addition.source.display()), Place::NONE)
+        }
         AddError::Io(error) => EvalError::adding(&*world, &error, &addition.source),
         AddError::HashMismatch { .. } => EvalError::invalid(format!(
             "store path mismatch in (possibly filtered) path added from '{}'",
@@ -501,12 +515,12 @@ fn ask_filter(ev: &mut Evaluator, filter: Value, path: &Path, kind: FileType) ->
     let path = ev.string(path.as_os_str().as_encoded_bytes());
     let kind = ev.string(kind.as_str());
     let answer = ev.call(filter, &[path, kind])?;
-    ev.force_bool(answer)
+    ev.force_bool(answer).part("while evaluating the return value of the path filter function")
 }
 
 fn filter_source(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let source = ev.readable_path(args.at(1))?;
-    let filter = ev.force_function(args.at(0))?;
+    let source = args.readable_path(ev, 1)?;
+    let filter = args.function(ev, 0)?;
     let name = base_name(&source);
     add(ev, &Addition { name, source, method: Method::Nar, filter: Some(filter), expected: None })
 }
@@ -516,7 +530,7 @@ fn base_name(path: &Path) -> String {
 }
 
 fn path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let attrs = ev.force_sorted(args.at(0))?;
+    let attrs = args.sorted(ev, 0)?;
     let mut source = None;
     let mut name = None;
     let mut filter = None;
@@ -524,11 +538,26 @@ fn path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let mut hash = None;
     for (key, value) in attrs.iter() {
         match &*key.as_str() {
-            "path" => source = Some(ev.readable_path(value)?),
-            "name" => name = Some(ev.force_string_no_context(value)?.to_text().into_owned()),
-            "filter" => filter = Some(ev.force_function(value)?),
-            "recursive" => method = if ev.force_bool(value)? { Method::Nar } else { Method::Flat },
-            "sha256" => hash = Some(ev.force_string_no_context(value)?.to_text().into_owned()),
+            "path" => {
+                let words = "while evaluating the 'path' attribute passed to 'builtins.path'";
+                source = Some(ev.readable_path(value).part(words)?);
+            }
+            "name" => {
+                let words = "while evaluating the `name` attribute passed to builtins.path";
+                name = Some(ev.force_string_no_context(value).part(words)?.to_text().into_owned());
+            }
+            "filter" => {
+                let words = "while evaluating the `filter` parameter passed to builtins.path";
+                filter = Some(ev.force_function(value).part(words)?);
+            }
+            "recursive" => {
+                let words = "while evaluating the `recursive` attribute passed to builtins.path";
+                method = if ev.force_bool(value).part(words)? { Method::Nar } else { Method::Flat };
+            }
+            "sha256" => {
+                let words = "while evaluating the `sha256` attribute passed to builtins.path";
+                hash = Some(ev.force_string_no_context(value).part(words)?.to_text().into_owned());
+            }
             other => {
                 return Err(EvalError::invalid(format!("unsupported argument '{other}' to 'builtins.path'")));
             }
@@ -573,7 +602,12 @@ fn fetch(ev: &mut Evaluator, value: Value, who: &str) -> EvalResult<Value> {
                 if !matches!(key.as_bytes(), b"url" | b"sha256" | b"name") {
                     return Err(EvalError::invalid(format!("unsupported argument '{key}' to '{who}'")));
                 }
-                let text = ev.force_string_no_context(value)?.to_text().into_owned();
+                let words = match key.as_bytes() {
+                    b"url" => "while evaluating the url we should fetch",
+                    b"sha256" => "while evaluating the sha256 of the content we should fetch",
+                    _ => "while evaluating the name of the content we should fetch",
+                };
+                let text = ev.force_string_no_context(value).part(words)?.to_text().into_owned();
                 match key.as_bytes() {
                     b"url" => url = Some(text),
                     b"sha256" => hash = Some(promised(&text)?),
@@ -581,7 +615,10 @@ fn fetch(ev: &mut Evaluator, value: Value, who: &str) -> EvalResult<Value> {
                 }
             }
         }
-        None => url = Some(ev.force_string_no_context(value)?.to_text().into_owned()),
+        None => {
+            let text = ev.force_string_no_context(value);
+            url = Some(text.part("while evaluating the url we should fetch")?.to_text().into_owned());
+        }
     }
     let Some(url) = url else { return Err(EvalError::invalid("'url' argument required")) };
     if hash.is_none() && !ev.settings().impure {

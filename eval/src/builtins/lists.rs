@@ -5,9 +5,11 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashSet};
 
 use ampoule_lang::Symbol;
+use ampoule_lang::resolve::Place;
 
 use super::Builtin;
 use super::Expect::{Fails, Shows};
+use super::arguments::Part;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
 use crate::heap::{AttrsBuilder, List, Value, Values, View};
@@ -230,9 +232,23 @@ pub(super) const TABLE: &[Builtin] = &[
     },
 ];
 
-fn test(ev: &mut Evaluator, pred: Value, element: Value) -> EvalResult<bool> {
+fn test(ev: &mut Evaluator, args: &Args, pred: Value, element: Value) -> EvalResult<bool> {
     let holds = ev.call(pred, &[element])?;
-    ev.force_bool(holds)
+    ev.force_bool(holds).map_err(|error| in_answer(error, args))
+}
+
+/// Adds to the trace that a function's answer was no Boolean.
+#[cold]
+fn in_answer(error: EvalError, args: &Args) -> EvalError {
+    let builtin = args.name_of_builtin();
+    let function = match builtin {
+        "filter" => "filtering function",
+        "partition" => "partition function",
+        "sort" => "sorting function",
+        _ => "function",
+    };
+    let words = format!("while evaluating the return value of the {function} passed to builtins.{builtin}");
+    error.in_part(words, Place::NONE)
 }
 
 fn all(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
@@ -244,10 +260,10 @@ fn any(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn any_is(ev: &mut Evaluator, args: &Args, wanted: bool) -> EvalResult<bool> {
-    let pred = ev.force_function(args.at(0))?;
-    let list = ev.force_list(args.at(1))?;
+    let pred = args.function(ev, 0)?;
+    let list = args.list(ev, 1)?;
     for element in list.iter() {
-        if test(ev, pred, element)? == wanted {
+        if test(ev, args, pred, element)? == wanted {
             return Ok(true);
         }
     }
@@ -255,11 +271,12 @@ fn any_is(ev: &mut Evaluator, args: &Args, wanted: bool) -> EvalResult<bool> {
 }
 
 fn concat_lists(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let lists = ev.force_list(args.at(0))?;
+    let lists = args.list(ev, 0)?;
     let mut total = 0;
     for index in 0..lists.len() {
         let inner = ev.force_element(lists, index)?;
-        total += ev.force_list(inner)?.len();
+        let inner = ev.force_list(inner);
+        total += inner.part("while evaluating a value of the list passed to builtins.concatLists")?.len();
     }
     let mut all = Values::with_capacity(ev.heap(), total);
     for index in 0..lists.len() {
@@ -278,18 +295,19 @@ fn push_all(ev: &mut Evaluator, row: &mut Values, list: Value) -> EvalResult<()>
 }
 
 fn concat_map(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let function = ev.force_function(args.at(0))?;
-    let list = ev.force_list(args.at(1))?;
+    let function = args.function(ev, 0)?;
+    let list = args.list(ev, 1)?;
     let mut all = Values::with_capacity(ev.heap(), list.len());
     for element in list.iter() {
         let inner = ev.call(function, &[element])?;
-        push_all(ev, &mut all, inner)?;
+        let pushed = push_all(ev, &mut all, inner);
+        pushed.part("while evaluating the return value of the function passed to builtins.concatMap")?;
     }
     Ok(all.into_list(ev.heap()))
 }
 
 fn elem(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let list = ev.force_list(args.at(1))?;
+    let list = args.list(ev, 1)?;
     for index in 0..list.len() {
         // The same value is equal to itself without a look inside, also if it is a function.
         if list.get(index) == Some(args.at(0)) {
@@ -305,8 +323,8 @@ fn elem(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn elem_at(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let n = ev.force_int(args.at(1))?;
-    let list = ev.force_list(args.at(0))?;
+    let n = args.int(ev, 1)?;
+    let list = args.list(ev, 0)?;
     match usize::try_from(n).ok().filter(|index| *index < list.len()) {
         Some(index) => ev.force_element(list, index),
         None => Err(EvalError::index_out_of_bounds("elemAt", n, list.len())),
@@ -315,14 +333,14 @@ fn elem_at(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 
 fn filter(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let value = ev.force(args.at(1))?;
-    let list = ev.force_list(value)?;
+    let list = args.list(ev, 1)?;
     if list.is_empty() {
         return Ok(value);
     }
-    let pred = ev.force_function(args.at(0))?;
+    let pred = args.function(ev, 0)?;
     let mut kept = Values::new();
     for element in list.iter() {
-        if test(ev, pred, element)? {
+        if test(ev, args, pred, element)? {
             kept.push(ev.heap(), element);
         }
     }
@@ -333,8 +351,8 @@ fn filter(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn foldl(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let function = ev.force_function(args.at(0))?;
-    let list = ev.force_list(args.at(2))?;
+    let function = args.function(ev, 0)?;
+    let list = args.list(ev, 2)?;
     let mut result = args.at(1);
     for element in list.iter() {
         result = ev.call(function, &[result, element])?;
@@ -343,10 +361,13 @@ fn foldl(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn gen_list(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let n = ev.force_int(args.at(1))?;
+    let n = args.int(ev, 1)?;
     let too_long = || EvalError::invalid(format!("cannot create list of size {n}"));
-    let len = usize::try_from(n).ok().filter(|len| *len < u32::MAX as usize / 8).ok_or_else(too_long)?;
-    let function = ev.force_function(args.at(0))?;
+    let len = usize::try_from(n).map_err(|_| too_long())?;
+    let function = args.function(ev, 0)?;
+    if len >= u32::MAX as usize / 8 {
+        return Err(too_long());
+    }
     let made = ev.heap().list(len);
     let slots = made.as_list().expect("a list");
     for index in 0..len {
@@ -358,13 +379,15 @@ fn gen_list(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn group_by(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let function = ev.force_function(args.at(0))?;
-    let list = ev.force_list(args.at(1))?;
+    let function = args.function(ev, 0)?;
+    let list = args.list(ev, 1)?;
     // Names with the places of their elements; values themselves must not be in here.
     let mut groups: Vec<(Symbol, u32)> = Vec::with_capacity(list.len());
     for (index, element) in list.iter().enumerate() {
         let name = ev.call(function, &[element])?;
-        let name = ev.force_string_no_context(name)?;
+        let name = ev.force_string_no_context(name);
+        let name = name
+            .part("while evaluating the return value of the grouping function passed to builtins.groupBy")?;
         groups.push((Symbol::intern(name.as_bytes()), index as u32));
     }
     groups.sort_unstable();
@@ -381,7 +404,7 @@ fn group_by(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn head(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let list = ev.force_list(args.at(0))?;
+    let list = args.list(ev, 0)?;
     if list.is_empty() {
         return Err(empty_list("head"));
     }
@@ -394,17 +417,17 @@ fn empty_list(builtin: &str) -> EvalError {
 }
 
 fn length(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let list = ev.force_list(args.at(0))?;
+    let list = args.list(ev, 0)?;
     Ok(ev.int(list.len() as i64))
 }
 
 fn map(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let value = ev.force(args.at(1))?;
-    let list = ev.force_list(value)?;
+    let list = args.list(ev, 1)?;
     if list.is_empty() {
         return Ok(value);
     }
-    let function = ev.force_function(args.at(0))?;
+    let function = args.function(ev, 0)?;
     let mapped = ev.heap().list(list.len());
     let slots = mapped.as_list().expect("a list");
     for index in 0..list.len() {
@@ -416,12 +439,12 @@ fn map(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn partition(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let pred = ev.force_function(args.at(0))?;
-    let list = ev.force_list(args.at(1))?;
+    let pred = args.function(ev, 0)?;
+    let list = args.list(ev, 1)?;
     let (mut right, mut wrong) = (Values::new(), Values::new());
     for index in 0..list.len() {
         let element = ev.force_element(list, index)?;
-        let side = if test(ev, pred, element)? { &mut right } else { &mut wrong };
+        let side = if test(ev, args, pred, element)? { &mut right } else { &mut wrong };
         side.push(ev.heap(), element);
     }
     let right = right.into_list(ev.heap());
@@ -431,7 +454,7 @@ fn partition(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 
 fn tail(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let value = ev.force(args.at(0))?;
-    let list = ev.force_list(value)?;
+    let list = args.list(ev, 0)?;
     if list.is_empty() {
         return Err(empty_list("tail"));
     }
@@ -442,17 +465,17 @@ fn tail(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 
 fn sort(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let value = ev.force(args.at(1))?;
-    let list = ev.force_list(value)?;
+    let list = args.list(ev, 1)?;
     if list.is_empty() {
         return Ok(value);
     }
-    let less = ev.force_function(args.at(0))?;
+    let less = args.function(ev, 0)?;
     if is_less_than(ev, less)
         && let Some(sorted) = sort_natively(ev, list)?
     {
         return Ok(sorted);
     }
-    merge_sort(ev, less, list)
+    merge_sort(ev, args, less, list)
 }
 
 /// Returns whether a function is `builtins.lessThan` itself.
@@ -504,7 +527,7 @@ fn sort_natively(ev: &mut Evaluator, list: List) -> EvalResult<Option<Value>> {
 }
 
 /// Merges runs that are there already, and runs of [`SHORT_RUN`] that insertion makes.
-fn merge_sort(ev: &mut Evaluator, less: Value, list: List) -> EvalResult<Value> {
+fn merge_sort(ev: &mut Evaluator, args: &Args, less: Value, list: List) -> EvalResult<Value> {
     let len = list.len();
     let mut from = Values::with_capacity(ev.heap(), len);
     let mut to = Values::with_capacity(ev.heap(), len);
@@ -513,7 +536,7 @@ fn merge_sort(ev: &mut Evaluator, less: Value, list: List) -> EvalResult<Value> 
         from.push(ev.heap(), element);
         to.push(ev.heap(), element);
     }
-    let mut runs = make_runs(ev, less, &mut from)?;
+    let mut runs = make_runs(ev, args, less, &mut from)?;
     while runs.len() > 2 {
         let mut merged = Vec::with_capacity(runs.len() / 2 + 2);
         merged.push(0);
@@ -521,7 +544,7 @@ fn merge_sort(ev: &mut Evaluator, less: Value, list: List) -> EvalResult<Value> 
         while at + 1 < runs.len() {
             let (start, middle) = (runs[at], runs[at + 1]);
             let end = runs.get(at + 2).copied().unwrap_or(middle);
-            merge(ev, less, &from, &mut to, [start, middle, end])?;
+            merge(ev, args, less, &from, &mut to, [start, middle, end])?;
             merged.push(end);
             at += 2;
         }
@@ -535,19 +558,19 @@ fn merge_sort(ev: &mut Evaluator, less: Value, list: List) -> EvalResult<Value> 
 const SHORT_RUN: usize = 6;
 
 /// Makes sorted runs in place and returns where they start, with the end of the last.
-fn make_runs(ev: &mut Evaluator, less: Value, row: &mut Values) -> EvalResult<Vec<usize>> {
+fn make_runs(ev: &mut Evaluator, args: &Args, less: Value, row: &mut Values) -> EvalResult<Vec<usize>> {
     let len = row.len();
     let mut borders = vec![0];
     let mut start = 0;
     while start < len {
         let mut end = start + 1;
-        while end < len && !is_less(ev, less, row.get(end), row.get(end - 1))? {
+        while end < len && !is_less(ev, args, less, row.get(end), row.get(end - 1))? {
             end += 1;
         }
         // The element at `end` is known to be smaller than the one before it.
         let wanted = (start + SHORT_RUN).min(len);
         while end < wanted {
-            insert(ev, less, row, start, end)?;
+            insert(ev, args, less, row, start, end)?;
             end += 1;
         }
         borders.push(end);
@@ -557,12 +580,19 @@ fn make_runs(ev: &mut Evaluator, less: Value, row: &mut Values) -> EvalResult<Ve
 }
 
 /// Puts element `at` into its place among the sorted ones from `start` on.
-fn insert(ev: &mut Evaluator, less: Value, row: &mut Values, start: usize, at: usize) -> EvalResult<()> {
+fn insert(
+    ev: &mut Evaluator,
+    args: &Args,
+    less: Value,
+    row: &mut Values,
+    start: usize,
+    at: usize,
+) -> EvalResult<()> {
     let element = row.get(at);
     let (mut low, mut high) = (start, at);
     while low < high {
         let middle = low + (high - low) / 2;
-        if is_less(ev, less, element, row.get(middle))? {
+        if is_less(ev, args, less, element, row.get(middle))? {
             high = middle;
         } else {
             low = middle + 1;
@@ -577,6 +607,7 @@ fn insert(ev: &mut Evaluator, less: Value, row: &mut Values, start: usize, at: u
 
 fn merge(
     ev: &mut Evaluator,
+    args: &Args,
     less: Value,
     from: &Values,
     to: &mut Values,
@@ -584,14 +615,14 @@ fn merge(
 ) -> EvalResult<()> {
     let (mut left, mut right) = (start, middle);
     // Runs that touch in order are one already.
-    let touches = right == end || !is_less(ev, less, from.get(right), from.get(right - 1))?;
+    let touches = right == end || !is_less(ev, args, less, from.get(right), from.get(right - 1))?;
     for at in start..end {
         let take_right = if touches {
             left == middle
         } else if left == middle {
             true
         } else {
-            right < end && is_less(ev, less, from.get(right), from.get(left))?
+            right < end && is_less(ev, args, less, from.get(right), from.get(left))?
         };
         let taken = if take_right { &mut right } else { &mut left };
         to.set(at, from.get(*taken));
@@ -600,22 +631,31 @@ fn merge(
     Ok(())
 }
 
-fn is_less(ev: &mut Evaluator, less: Value, a: Value, b: Value) -> EvalResult<bool> {
-    let answer = ev.call(less, &[a, b])?;
-    ev.force_bool(answer)
+fn is_less(ev: &mut Evaluator, args: &Args, less: Value, a: Value, b: Value) -> EvalResult<bool> {
+    let answer = ev.call(less, &[a, b]).map_err(|error| match less.view() {
+        View::Builtin(_) => {
+            error.in_part("while evaluating the ordering function passed to builtins.sort", Place::NONE)
+        }
+        _ => error,
+    })?;
+    ev.force_bool(answer).map_err(|error| in_answer(error, args))
 }
 
 // ---- genericClosure
 
 fn generic_closure(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let attrs = ev.force_attrs(args.at(0))?;
-    let start = ev.required_attr(attrs, Symbol::intern("startSet"))?;
-    let list = ev.force_list(start)?;
+    let attrs = args.attrs(ev, 0)?;
+    let start = of_argument(ev, attrs, "startSet")?;
+    let list = ev.force_list(start);
+    let list =
+        list.part("while evaluating the 'startSet' attribute passed as argument to builtins.genericClosure")?;
     if list.is_empty() {
         return Ok(start);
     }
-    let operator = ev.required_attr(attrs, Symbol::intern("operator"))?;
-    let operator = ev.force_function(operator)?;
+    let operator = of_argument(ev, attrs, "operator")?;
+    let operator = ev.force_function(operator);
+    let operator = operator
+        .part("while evaluating the 'operator' attribute passed as argument to builtins.genericClosure")?;
     let key_name = Symbol::intern("key");
     let mut queue = Values::new();
     for element in list.iter() {
@@ -627,16 +667,31 @@ fn generic_closure(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     while next < queue.len() {
         let element = ev.force(queue.get(next))?;
         next += 1;
-        let set = ev.force_attrs(element)?;
-        let key = ev.required_attr(set, key_name)?;
-        if !keys.insert(ev, key, &done, key_name)? {
+        let key = ev.force_attrs(element).and_then(|set| ev.required_attr(set, key_name));
+        let key = key.map_err(|error| {
+            error.in_part(format!("in genericClosure element {}", ev.show_short(element)), Place::NONE)
+        })?;
+        if !keys.insert(ev, (element, key), &done, key_name)? {
             continue;
         }
         done.push(ev.heap(), element);
-        let more = ev.call(operator, &[element])?;
-        push_all(ev, &mut queue, more)?;
+        let more = ev.call(operator, &[element]).and_then(|more| {
+            let words =
+                "while evaluating the return value of the `operator` passed to builtins.genericClosure";
+            push_all(ev, &mut queue, more).part(words)
+        });
+        more.map_err(|error| {
+            let shown = ev.show_short(element);
+            error.in_part(format!("while calling operator on genericClosure element {shown}"), Place::NONE)
+        })?;
     }
     Ok(done.into_list(ev.heap()))
+}
+
+/// What the argument of `genericClosure` has to have.
+fn of_argument(ev: &mut Evaluator, attrs: crate::heap::Attrs, name: &str) -> EvalResult<Value> {
+    let value = ev.required_attr(attrs, Symbol::intern(name));
+    value.part("in the attrset passed as argument to builtins.genericClosure")
 }
 
 /// The keys that were seen.
@@ -659,7 +714,13 @@ enum FirstKey {
 
 impl Seen {
     /// Notes a key; returns whether it is new.
-    fn insert(&mut self, ev: &mut Evaluator, value: Value, done: &Values, name: Symbol) -> EvalResult<bool> {
+    fn insert(
+        &mut self,
+        ev: &mut Evaluator,
+        (element, value): (Value, Value),
+        done: &Values,
+        name: Symbol,
+    ) -> EvalResult<bool> {
         match (value.view(), self.first) {
             (View::Int(n), None | Some(FirstKey::Int)) => {
                 self.first = Some(FirstKey::Int);
@@ -670,7 +731,7 @@ impl Seen {
                 return Ok(!self.texts.contains(text.as_bytes()) && self.texts.insert(text.as_bytes().into()));
             }
             (_, Some(FirstKey::Text | FirstKey::Incomparable)) => {
-                return Err(incomparable(ev, value, done, name));
+                return Err(incomparable(ev, element, value, done, name));
             }
             (_, Some(FirstKey::Int)) => {
                 self.others = self.ints.drain().map(Key::Int).collect();
@@ -680,7 +741,7 @@ impl Seen {
         }
         let Some(key) = Key::of(ev, value)? else {
             if self.first.is_some() {
-                return Err(incomparable(ev, value, done, name));
+                return Err(incomparable(ev, element, value, done, name));
             }
             self.first = Some(FirstKey::Incomparable);
             return Ok(true);
@@ -688,22 +749,21 @@ impl Seen {
         self.first = Some(FirstKey::Other);
         INCOMPARABLE.set(false);
         let is_new = self.others.insert(key);
-        if INCOMPARABLE.get() { Err(incomparable(ev, value, done, name)) } else { Ok(is_new) }
+        if INCOMPARABLE.get() { Err(incomparable(ev, element, value, done, name)) } else { Ok(is_new) }
     }
 }
 
 /// Finds the key that `value` cannot be compared with, for the words of the error.
 #[cold]
-fn incomparable(ev: &mut Evaluator, value: Value, done: &Values, name: Symbol) -> EvalError {
+fn incomparable(ev: &mut Evaluator, element: Value, value: Value, done: &Values, name: Symbol) -> EvalError {
     for index in 0..done.len() {
         let Some(set) = done.get(index).as_attrs() else { continue };
-        let compared = match ev.force_attr(set, name) {
-            Ok(Some(key)) => ev.less_than(value, key),
-            Ok(None) => continue,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = compared {
-            return error;
+        let Ok(Some(key)) = ev.force_attr(set, name) else { continue };
+        if let Err(error) = ev.less_than(value, key) {
+            let (a, b) = (ev.show_short(element), ev.show_short(done.get(index)));
+            return error
+                .in_part(format!("with element {b}"), Place::NONE)
+                .in_part(format!("while comparing element {a}"), Place::NONE);
         }
     }
     EvalError::new(ErrorKind::Type, "keys of 'builtins.genericClosure' cannot be compared")

@@ -6,6 +6,7 @@
 //! A builtin gets its arguments unforced and forces what it needs. It reaches the outside through
 //! `ev.world()` only. `run` of a builtin without parameters is a constant, computed when asked for.
 
+mod arguments;
 mod attrs;
 mod contexts;
 mod control;

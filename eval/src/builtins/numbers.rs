@@ -206,17 +206,17 @@ fn arithmetic(ev: &mut Evaluator, args: &Args, operation: Operation) -> EvalResu
 }
 
 fn bitwise(ev: &mut Evaluator, args: &Args, operation: fn(i64, i64) -> i64) -> EvalResult<Value> {
-    let a = ev.force_int(args.at(0))?;
-    let b = ev.force_int(args.at(1))?;
+    let a = args.int(ev, 0)?;
+    let b = args.int(ev, 1)?;
     Ok(ev.int(operation(a, b)))
 }
 
 fn round(ev: &mut Evaluator, args: &Args, rounding: fn(f64) -> f64) -> EvalResult<Value> {
-    let value = ev.force(args.at(0))?;
+    let value = ev.force(args.at(0)).map_err(|error| args.in_argument(error, 0))?;
     if let Some(n) = value.as_int() {
         return if n as f64 as i128 == i128::from(n) { Ok(value) } else { Err(changed_by_float(n)) };
     }
-    let exact = ev.force_float(value)?;
+    let exact = args.float(ev, 0)?;
     match number::int_of_whole_float(rounding(exact)) {
         Some(n) => Ok(ev.int(n)),
         None => Err(EvalError::new(

@@ -4,6 +4,7 @@ use ampoule_lang::{Symbol, sym};
 
 use super::Builtin;
 use super::Expect::{Fails, Shows};
+use super::arguments::Part;
 use crate::coerce::Coercion;
 use crate::context::ContextId;
 use crate::error::{ErrorKind, EvalError, EvalResult};
@@ -149,18 +150,12 @@ pub(super) const TABLE: &[Builtin] = &[
             ("toString { __toString = self: self.x; x = \"y\"; }", Shows("\"y\"")),
             ("toString { }", Fails("cannot coerce a set to a string: { }")),
         ],
-        run: |ev, args| ev.coerce_to_string(args.at(0), Coercion::TO_STRING),
+        run: |ev, args| args.coerced(ev, 0, Coercion::TO_STRING),
     },
 ];
 
-/// Coerces to a string as interpolation does: value, and its context.
-fn text_of(ev: &mut Evaluator, value: Value) -> EvalResult<(Value, ContextId)> {
-    let value = ev.coerce_to_string(value, Coercion::INTERPOLATION)?;
-    Ok((value, value.as_str().expect("coerced").context()))
-}
-
 fn base_name_of(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let value = ev.coerce_to_string(args.at(0), Coercion::PLAIN)?;
+    let value = args.coerced(ev, 0, Coercion::PLAIN)?;
     let text = value.as_str().expect("coerced");
     let range = strings::base_name(text.as_bytes());
     Ok(ev.heap().substring(value, range.start, range.end, text.context()))
@@ -172,7 +167,7 @@ fn dir_of(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         let len = strings::dir_len(path.as_bytes()).expect("paths are absolute");
         return Ok(ev.path(&path.as_bytes()[..len]));
     }
-    let value = ev.coerce_to_string(value, Coercion::PLAIN)?;
+    let value = args.coerced(ev, 0, Coercion::PLAIN)?;
     let text = value.as_str().expect("coerced");
     match strings::dir_len(text.as_bytes()) {
         Some(len) => Ok(ev.heap().substring(value, 0, len, text.context())),
@@ -181,13 +176,13 @@ fn dir_of(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn compare_versions(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let a = ev.force_string_no_context(args.at(0))?;
-    let b = ev.force_string_no_context(args.at(1))?;
+    let a = args.string_no_context(ev, 0)?;
+    let b = args.string_no_context(ev, 1)?;
     Ok(ev.int(versions::compare(a.as_bytes(), b.as_bytes()) as i64))
 }
 
 fn split_version(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let version = ev.force_string_no_context(args.at(0))?;
+    let version = args.string_no_context(ev, 0)?;
     let mut parts = Values::new();
     for range in versions::components(version.as_bytes()) {
         let part = ev.string(&version.as_bytes()[range]);
@@ -197,7 +192,7 @@ fn split_version(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn parse_drv_name(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let name = ev.force_string_no_context(args.at(0))?;
+    let name = args.string_no_context(ev, 0)?;
     let (len, version) = versions::split_name(name.as_bytes());
     let version = ev.string(&name.as_bytes()[version..]);
     let name = ev.string(&name.as_bytes()[..len]);
@@ -205,15 +200,18 @@ fn parse_drv_name(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn concat_strings_sep(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let separator = ev.force_string(args.at(0))?;
-    let list = ev.force_list(args.at(1))?;
+    let separator = args.string(ev, 0)?;
+    let list = args.list(ev, 1)?;
     let mut context = separator.context();
     let mut total = separator.len() * list.len().saturating_sub(1);
     // First all strings, then one copy: nothing is written twice.
     let mut texts = Values::with_capacity(ev.heap(), list.len());
     for index in 0..list.len() {
         let element = ev.force_element(list, index)?;
-        let text = ev.coerce_to_string(element, Coercion::INTERPOLATION)?;
+        let text = ev.coerce_to_string(element, Coercion::INTERPOLATION);
+        let text = text.part(
+            "while evaluating one element of the list of strings to concat passed to builtins.concatStringsSep",
+        )?;
         let view = text.as_str().expect("coerced");
         total += view.len();
         context = ev.contexts().union(context, view.context());
@@ -236,36 +234,36 @@ fn concat_strings_sep(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn string_length(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let (text, _) = text_of(ev, args.at(0))?;
+    let (text, _) = args.text(ev, 0)?;
     let len = text.as_str().expect("coerced").len();
     Ok(ev.int(len as i64))
 }
 
 fn substring(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let start = ev.force_int(args.at(0))?;
+    let start = args.int(ev, 0)?;
     let Ok(start) = u64::try_from(start) else {
         return Err(EvalError::new(ErrorKind::IndexOutOfBounds, "negative start position in 'substring'"));
     };
-    let len = ev.force_int(args.at(1))?;
-    let (text, context) = text_of(ev, args.at(2))?;
+    let len = args.int(ev, 1)?;
+    let (text, context) = args.text(ev, 2)?;
     let range = strings::substring(text.as_str().expect("coerced").len(), start, len);
     Ok(ev.heap().substring(text, range.start, range.end, context))
 }
 
 fn replace_strings(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let from = ev.force_list(args.at(0))?;
-    let to = ev.force_list(args.at(1))?;
+    let from = args.list(ev, 0)?;
+    let to = args.list(ev, 1)?;
     if from.len() != to.len() {
         return Err(EvalError::invalid(
             "'from' and 'to' arguments passed to builtins.replaceStrings have different lengths",
         ));
     }
     for index in 0..from.len() {
-        let pattern = ev.force_element(from, index)?;
-        ev.force_string(pattern)?;
+        let words = "while evaluating one of the strings to replace passed to builtins.replaceStrings";
+        ev.force_element(from, index).and_then(|pattern| ev.force_string(pattern)).part(words)?;
     }
+    let text = args.string(ev, 2)?;
     let value = ev.force(args.at(2))?;
-    let text = ev.force_string(value)?;
     let views: Vec<_> = from.iter().map(|pattern| pattern.as_str().expect("forced")).collect();
     let patterns: Vec<&[u8]> = views.iter().map(crate::heap::Str::as_bytes).collect();
     let mut context = text.context();
@@ -280,8 +278,9 @@ fn replace_strings(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
                     out.reserve(text.len());
                 }
                 is_changed = true;
-                let with = ev.force_element(to, index)?;
-                let with = ev.force_string(with)?;
+                let words =
+                    "while evaluating one of the replacement strings passed to builtins.replaceStrings";
+                let with = ev.force_element(to, index).and_then(|with| ev.force_string(with)).part(words)?;
                 context = ev.contexts().union(context, with.context());
                 out.extend_from_slice(with.as_bytes());
             }
@@ -295,8 +294,8 @@ fn replace_strings(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     Ok(ev.string_with(out, context))
 }
 
-fn compiled(ev: &mut Evaluator, value: Value) -> EvalResult<std::sync::Arc<crate::regex::Regex>> {
-    let pattern = ev.force_string_no_context(value)?;
+fn compiled(ev: &mut Evaluator, args: &Args) -> EvalResult<std::sync::Arc<crate::regex::Regex>> {
+    let pattern = args.string_no_context(ev, 0)?;
     ev.tools.regexes.get(pattern.as_bytes()).map_err(|error| {
         let what = match error {
             RegexError::Invalid => "invalid regular expression",
@@ -307,9 +306,9 @@ fn compiled(ev: &mut Evaluator, value: Value) -> EvalResult<std::sync::Arc<crate
 }
 
 fn match_whole(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let regex = compiled(ev, args.at(0))?;
+    let regex = compiled(ev, args)?;
+    let text = args.string(ev, 1)?;
     let value = ev.force(args.at(1))?;
-    let text = ev.force_string(value)?;
     match regex.match_whole(text.as_bytes()) {
         Some(groups) => Ok(group_list(ev, value, &groups)),
         None => Ok(Value::NULL),
@@ -330,9 +329,9 @@ fn group_list(ev: &mut Evaluator, text: Value, groups: &Groups) -> Value {
 }
 
 fn split(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let regex = compiled(ev, args.at(0))?;
+    let regex = compiled(ev, args)?;
+    let text = args.string(ev, 1)?;
     let value = ev.force(args.at(1))?;
-    let text = ev.force_string(value)?;
     let mut pieces = Values::new();
     let mut from = 0;
     for found in regex.split(text.as_bytes()) {

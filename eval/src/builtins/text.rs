@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use ampoule_lang::resolve::Place;
 use ampoule_lang::{Symbol, sym};
 use ampoule_store::{Hash, HashAlgo, HashFormat};
 
 use super::Builtin;
 use super::Expect::{Fails, Shows};
+use super::arguments::Part;
 use super::attrs::NextArgument;
 use crate::coerce::Coercion;
 use crate::context::ContextId;
@@ -116,29 +118,33 @@ pub(super) fn parse_algo(name: &str) -> EvalResult<HashAlgo> {
 }
 
 fn hash_string(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let algo = ev.force_string_no_context(args.at(0))?;
+    let algo = args.string_no_context(ev, 0)?;
     let algo = match algo.as_bytes() {
         b"sha256" => HashAlgo::Sha256,
         _ => parse_algo(&algo.to_text())?,
     };
-    let text = ev.force_string(args.at(1))?;
+    let text = args.string(ev, 1)?;
     let hash = Hash::of(algo, text.as_bytes());
     let (digits, len) = hash.base16_digits();
     Ok(ev.string(&digits[..len]))
 }
 
 fn convert_hash(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let set = ev.force_attrs(args.at(0))?;
-    let hash = ev.required_attr(set, Symbol::intern("hash"))?;
-    let hash = ev.force_string_no_context(hash)?;
+    let set = args.attrs(ev, 0)?;
+    let hash = ev.required_attr(set, Symbol::intern("hash")).part("while locating the attribute 'hash'")?;
+    let hash = ev.force_string_no_context(hash).part("while evaluating the attribute 'hash'")?;
     let algo = match ev.force_attr(set, Symbol::intern("hashAlgo"))? {
-        Some(name) => Some(parse_algo(&ev.force_string_no_context(name)?.to_text())?),
+        Some(name) => {
+            let name = ev.force_string_no_context(name);
+            Some(parse_algo(&name.part("while evaluating the attribute 'hashAlgo'")?.to_text())?)
+        }
         None => None,
     };
+    let format = ev.required_attr(set, Symbol::intern("toHashFormat"));
+    let format = format.part("while locating the attribute 'toHashFormat'")?;
+    let format = ev.force_string_no_context(format).part("while evaluating the attribute 'toHashFormat'")?;
     let hash =
         Hash::parse_any(&hash.to_text(), algo).map_err(|error| EvalError::invalid(error.to_string()))?;
-    let format = ev.required_attr(set, Symbol::intern("toHashFormat"))?;
-    let format = ev.force_string_no_context(format)?;
     let format = match format.as_bytes() {
         b"base16" => HashFormat::Base16,
         b"nix32" | b"base32" => HashFormat::Nix32,
@@ -163,7 +169,7 @@ impl From<JsonError> for EvalError {
 }
 
 fn from_json(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let text = ev.force_string_no_context(args.at(0))?;
+    let text = args.string_no_context(ev, 0)?;
     let mut maker = JsonMaker {
         ev,
         values: Values::new(),
@@ -172,7 +178,7 @@ fn from_json(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         shapes: HashMap::new(),
         examples: Values::new(),
     };
-    json::read(text.as_bytes(), &mut maker)?;
+    json::read(text.as_bytes(), &mut maker).part("while decoding a JSON string")?;
     Ok(maker.values.pop().expect("a text holds one value"))
 }
 
@@ -357,8 +363,11 @@ impl Evaluator {
                     if index > 0 {
                         out.push(b',');
                     }
-                    let element = self.force_element(list, index)?;
-                    self.write_json(element, copy, out, context)?;
+                    let element = self.force_element(list, index);
+                    let written = element.and_then(|element| self.write_json(element, copy, out, context));
+                    written.map_err(|error| {
+                        error.in_part(format!("while evaluating list element at index {index}"), Place::NONE)
+                    })?;
                 }
                 out.push(b']');
             }
@@ -415,8 +424,11 @@ impl Evaluator {
         let (name, _) = sorted.get(index);
         write_json_string(name.as_bytes(), out)?;
         out.push(b':');
-        let value = self.force_slot(sorted.slot(index))?;
-        self.write_json(value, copy, out, context)
+        let value = self.force_slot(sorted.slot(index));
+        value.and_then(|value| self.write_json(value, copy, out, context)).map_err(|error| {
+            let place = Place { start: sorted.pos(index), end: sorted.pos(index) };
+            error.in_part(format!("while evaluating attribute '{name}'"), place)
+        })
     }
 
     /// Appends part `part` of `parts` of what [`Evaluator::write_json`] appends, paths as in the store: the parts
@@ -465,7 +477,7 @@ fn write_json_string(text: &[u8], out: &mut Vec<u8>) -> EvalResult<()> {
 // ---- TOML
 
 fn from_toml(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let text = ev.force_string_no_context(args.at(0))?;
+    let text = args.string_no_context(ev, 0)?;
     let Ok(text) = std::str::from_utf8(text.as_bytes()) else {
         return Err(EvalError::invalid("while parsing TOML: the text is not UTF-8"));
     };
