@@ -4,7 +4,10 @@
 //! (by file name without extension; `all` for every one), twice, and compares. `examples/serve.sh NAME` runs an image.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use support::{ampoule, succeeds};
+
+mod support;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
@@ -29,17 +32,6 @@ fn examples() -> Vec<PathBuf> {
     found
 }
 
-fn ampoule(args: &[&str], home: &Path) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_ampoule"))
-        .args(args)
-        .env_clear()
-        .env("HOME", home)
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .current_dir(folder())
-        .output()
-        .expect("the program runs")
-}
-
 #[test]
 fn examples_are_short_and_say_what_they_make() {
     for path in examples() {
@@ -56,7 +48,7 @@ fn examples_are_short_and_say_what_they_make() {
 #[test]
 fn examples_are_laid_out_by_the_formatter() {
     let home = tempfile::tempdir().expect("a directory");
-    let output = ampoule(&["fmt", "--check", "."], home.path());
+    let output = ampoule(&["fmt", "--check", "."], home.path(), &folder());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
@@ -64,10 +56,8 @@ fn examples_are_laid_out_by_the_formatter() {
 fn examples_evaluate_to_derivations() {
     let home = tempfile::tempdir().expect("a directory");
     for path in examples() {
-        let output = ampoule(&["eval", "--raw", "-A", "drvPath", &path.to_string_lossy()], home.path());
-        let text = String::from_utf8_lossy(&output.stdout);
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {complaint}", path.display());
+        let args = ["eval", "--raw", "-A", "drvPath", &path.to_string_lossy()];
+        let text = succeeds(&ampoule(&args, home.path(), &folder()));
         assert!(
             text.starts_with("/nix/store/") && text.trim_end().ends_with(".drv"),
             "{}: {text}",
@@ -97,8 +87,7 @@ fn chosen_examples_build_and_repeat() {
         for args in [&["realise", "--no-out-link"][..], &["realise", "--no-out-link", "--check"]] {
             let file = path.to_string_lossy();
             let args: Vec<&str> = args.iter().copied().chain([file.as_ref()]).collect();
-            let output = ampoule(&args, home.path());
-            assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+            succeeds(&ampoule(&args, home.path(), &folder()));
         }
     }
 }

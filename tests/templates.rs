@@ -2,25 +2,12 @@
 //! `tests/first-command.sh` does that.
 
 use std::path::Path;
-use std::process::{Command, Output};
+
+use support::{ampoule, succeeds};
+
+mod support;
 
 const TEMPLATES: &[&str] = &["debian", "flask", "hello", "rust", "static-c"];
-
-fn ampoule(args: &[&str], home: &Path, dir: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_ampoule"))
-        .args(args)
-        .env_clear()
-        .env("HOME", home)
-        .current_dir(dir)
-        .output()
-        .expect("the program runs")
-}
-
-#[track_caller]
-fn succeeds(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 #[test]
 fn every_template_is_known_to_this_test() {

@@ -1,0 +1,23 @@
+//! What several tests of the whole program share.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs the program in a folder, with a home of its own and of the environment only `PATH`.
+pub fn ampoule(args: &[&str], home: &Path, dir: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ampoule"))
+        .args(args)
+        .env_clear()
+        .env("HOME", home)
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .current_dir(dir)
+        .output()
+        .expect("the program runs")
+}
+
+/// The standard output of a run that ended well; what it complained of otherwise.
+#[track_caller]
+pub fn succeeds(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
