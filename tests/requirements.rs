@@ -67,3 +67,27 @@ fn what_is_not_pinned_is_told() {
         assert!(told.contains(words), "{told}");
     }
 }
+
+#[test]
+fn the_index_says_where_a_wheel_lies() {
+    let home = tempfile::tempdir().expect("a directory");
+    let index = home.path().join("pypi/simple/alpha-x");
+    fs::create_dir_all(&index).expect("a directory");
+    let name = "alpha_x-1.0-cp311-cp311-manylinux_2_39_x86_64.whl";
+    let page = format!(
+        "<a href=\"../../files/{name}#sha256={ALPHA}\">{name}</a><a href=\"../../no-such.tar.gz#sha256={BETA}\">no</a>"
+    );
+    fs::write(index.join("index.html"), page).expect("a file");
+    let file = home.path().join("pypi/files").join(name);
+    fs::create_dir_all(file.parent().expect("a folder")).expect("a directory");
+    fs::write(file, "alpha").expect("a file");
+    let output = realise(home.path(), &format!("Alpha_X==1.0 --hash=sha256:{BETA} --hash=sha256:{ALPHA}\n"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let told = realise(home.path(), &format!("alpha.x==1.0 --hash=sha256:{BETA}\n"));
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(
+        told.contains("has no wheel of `alpha-x` with one of the 1 hashes for Python 3.11 on x86_64"),
+        "{told}"
+    );
+}

@@ -4,12 +4,17 @@
 //! wheel for each machine, the source), and does not say which is whose. What is fetched
 //! is believed if it has one of them. So this is no fixed-output derivation in Nix's
 //! sense: which file comes depends on which of the addresses there is, in their order.
+//!
+//! With `project` (and `python`, `cpu`) the index that the machine is set up for is asked
+//! first for the address: `urls` are what is tried without its answer.
 
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use ampoule_store::{HashAlgo, Hasher};
 
+use super::wheel_index::{self, Target};
 use super::{Attributes, BuiltinBuilder, BuiltinContext, BuiltinError, BuiltinErrorKind, Wanted};
 use crate::fetch::{Failure, FetchRequest, Fetched, Fetcher, ReadAt};
 
@@ -48,6 +53,10 @@ impl BuiltinBuilder for FetchOneOf {
             return Err(BuiltinError::build("`urls` and `sha256s` must not be empty"));
         }
         let out = cx.output("out")?;
+        let urls = match self.indexed(cx, &hashes)? {
+            Some(found) => found.into_iter().chain(urls).collect(),
+            None => urls,
+        };
         let request = FetchRequest { urls, cancel: cx.cancel.clone(), ..FetchRequest::default() };
         let mut is_other = false;
         let mut accept = |fetched: &Fetched| {
@@ -67,6 +76,49 @@ impl BuiltinBuilder for FetchOneOf {
             if is_other { BuiltinError { kind: BuiltinErrorKind::HashMismatch, ..error } } else { error }
         })?;
         super::fetchurl::link(&fetched, out, 0o444)
+    }
+}
+
+/// No page of an index is larger: the largest are some ten megabytes.
+const MAX_PAGE_BYTES: u64 = 64 << 20;
+
+impl FetchOneOf {
+    /// Asks the index for the wheels of the project that have one of the hashes and fit. Nothing if there is no index to ask,
+    /// or if the project's page is not there.
+    fn indexed(
+        &self,
+        cx: &BuiltinContext<'_>,
+        hashes: &[String],
+    ) -> Result<Option<Vec<String>>, BuiltinError> {
+        let Some(project) = cx.attrs.text("project")? else { return Ok(None) };
+        let target = Target { python: cx.attrs.required("python")?, cpu: cx.attrs.required("cpu")? };
+        // A directory that mirrors an index has files for its pages.
+        let page = format!("mirror://pypi/simple/{project}/");
+        let request = FetchRequest {
+            urls: vec![page.clone(), page + "index.html"],
+            cancel: cx.cancel.clone(),
+            ..FetchRequest::default()
+        };
+        let Ok(page) = self.fetcher.fetch(&request, cx.output("out")?.dir.as_fd(), cx.events) else {
+            return Ok(None);
+        };
+        let mut text = Vec::new();
+        let reader = ReadAt { file: &page.file, at: 0 };
+        reader
+            .take(MAX_PAGE_BYTES)
+            .read_to_end(&mut text)
+            .map_err(|error| BuiltinError::build(format!("{}: {error}", page.url)))?;
+        let found = wheel_index::fitting(&String::from_utf8_lossy(&text), &page.url, hashes, &target);
+        if found.is_empty() {
+            return Err(BuiltinError::build(format!(
+                "{} has no wheel of `{project}` with one of the {} hashes for Python {} on {}",
+                page.url,
+                hashes.len(),
+                target.python,
+                target.cpu
+            )));
+        }
+        Ok(Some(found))
     }
 }
 

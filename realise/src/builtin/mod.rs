@@ -23,6 +23,7 @@ mod fetchurl;
 mod go_module;
 mod merge;
 mod unpack;
+mod wheel_index;
 mod write_tree;
 
 use std::collections::BTreeMap;

@@ -421,10 +421,12 @@ impl MirrorSettings {
             own.and_then(index).or_else(|| system().and_then(index))
         };
         let asked = || {
-            let program = "from pip._internal.models.index import PyPI; print(PyPI.file_storage_domain)";
-            self.ask("python3", &["-c", program]).map(|host| format!("https://{host}"))
+            let program = "from pip._internal.models.index import PyPI as p; print(p.url, 'https://' + p.file_storage_domain)";
+            self.ask("python3", &["-c", program])
         };
-        variable.or_else(file).or_else(asked).into_iter().collect()
+        // Pip's own default: pages are at one host, files at another.
+        let both = |asked: String| asked.split(' ').map(str::to_owned).collect();
+        variable.or_else(file).map(|index| vec![index]).or_else(|| asked().map(both)).unwrap_or_default()
     }
 
     /// `mirror://go/MODULE/@v/VERSION.zip`.
