@@ -48,6 +48,24 @@ pub struct RootEntry {
 }
 
 impl RootEntry {
+    /// A directory that something lies in and that no layer names.
+    fn unnamed_directory(layer: usize) -> Self {
+        Self {
+            kind: Kind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            size_bytes: 0,
+            digest: None,
+            link: Vec::new(),
+            layer,
+            body: None,
+            is_alias: false,
+            mtime: tar::MTIME,
+            xattrs: Xattrs::new(),
+        }
+    }
+
     /// Returns what the entry adds to the size of the image's files.
     pub fn own_bytes(&self) -> u64 {
         if self.kind == Kind::File && !self.is_alias { self.size_bytes } else { 0 }
@@ -63,6 +81,8 @@ pub struct RootFs {
     pub owners: BTreeMap<Vec<u8>, String>,
     /// The packages and their versions.
     pub packages: BTreeMap<String, String>,
+    /// How long the names of directories are that no layer names.
+    unnamed_bytes: usize,
 }
 
 /// Package records are read; anything else only hashed.
@@ -75,6 +95,8 @@ const MAX_ENTRIES: usize = 4_000_000;
 const MAX_PATH_BYTES: usize = 4096;
 /// All names and extended attributes together: they are kept in memory.
 const MAX_NAMES_BYTES: usize = 1 << 30;
+/// One deep name makes a thousand directories that no layer names.
+const MAX_UNNAMED_BYTES: usize = 64 << 20;
 
 /// Reads all layers of one of the image's manifests.
 ///
@@ -225,7 +247,9 @@ impl RootFs {
             if entry.kind == Kind::HardLink {
                 entry = self.settle_link(&path, &entry)?;
             }
-            let path = join(&self.through_links(dir)?, name);
+            let dir = self.through_links(dir)?;
+            self.add_parents(&dir, entry.layer)?;
+            let path = join(&dir, name);
             match self.entries.get(&path).map(|e| e.kind) {
                 // A directory over a directory only changes its attributes.
                 Some(Kind::Directory) if entry.kind == Kind::Directory => {}
@@ -233,6 +257,22 @@ impl RootFs {
                 _ => self.remove(&path),
             }
             self.entries.insert(path, entry);
+        }
+        Ok(())
+    }
+
+    /// Adds the directories on the way to `dir` that no layer names, as whoever unpacks makes
+    /// them: they stay when what they were made for is deleted.
+    fn add_parents(&mut self, dir: &[u8], layer: usize) -> Result<()> {
+        let mut rest = dir;
+        while !rest.is_empty() && !self.entries.contains_key(rest) {
+            self.unnamed_bytes += rest.len();
+            if self.unnamed_bytes > MAX_UNNAMED_BYTES {
+                let why = format!("more than {MAX_UNNAMED_BYTES} bytes of directories that it does not name");
+                return Err(ImageError::malformed("layer", why));
+            }
+            self.entries.insert(rest.to_vec(), RootEntry::unnamed_directory(layer));
+            rest = split(rest).0;
         }
         Ok(())
     }
@@ -431,22 +471,7 @@ mod tests {
     use super::*;
 
     fn entry(kind: Kind, link: &str) -> RootEntry {
-        let link = link.as_bytes().to_vec();
-        let (body, is_alias) = (None, false);
-        RootEntry {
-            kind,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            size_bytes: 0,
-            digest: None,
-            link,
-            layer: 0,
-            body,
-            is_alias,
-            mtime: 0,
-            xattrs: Xattrs::new(),
-        }
+        RootEntry { kind, link: link.as_bytes().to_vec(), ..RootEntry::unnamed_directory(0) }
     }
 
     fn laid(layers: &[&[(&str, Kind, &str)]]) -> Result<Vec<String>> {
@@ -485,6 +510,8 @@ mod tests {
         use Kind::{Directory, File};
         let all = laid(&[&[("a", Directory, ""), ("a/x", File, "")], &[("a", File, "")]]).unwrap();
         assert_eq!(all, ["a"]);
+        // One that nobody named stays when what it was made for is gone.
+        assert_eq!(laid(&[&[("a/b/x", File, "")], &[("a/b/.wh.x", File, "")]]).unwrap(), ["a", "a/b"]);
         // Also over one that nobody named.
         let all = laid(&[&[("a/x", File, ""), ("a", File, "")]]).unwrap();
         assert_eq!(all, ["a"]);
