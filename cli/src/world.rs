@@ -497,7 +497,8 @@ impl World for ProjectWorld {
         }
         let within = |dir: &str| if rest.is_empty() { PathBuf::from(dir) } else { Path::new(dir).join(rest) };
         let builtin = match first {
-            "std" => within(STD_DIR),
+            // The library has the names of nixpkgs, and no expression that asks for them can mean another one.
+            "std" | "nixpkgs" => within(STD_DIR),
             "nix" => within(CORE_DIR),
             _ => return Ok(None),
         };

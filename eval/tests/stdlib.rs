@@ -163,7 +163,8 @@ fn examples_hold() {
                     "let std = import ./make.img {{ }}; in with std; with std.lib; ({}) == ({})",
                     example.expression, example.value
                 )
-                .replace("<std>", "./default.img");
+                .replace("<std>", "./default.img")
+                .replace("<nixpkgs>", "./default.img");
                 let value = ev.eval_text(&format!("{file}:{}", example.line), &dir, text.as_bytes());
                 match value.and_then(|value| ev.print(value)) {
                     Ok(printed) if printed == "true" => {}

@@ -377,7 +377,7 @@ fn find_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         }
     }
     let (first, _) = name.split_once('/').unwrap_or((&name, ""));
-    if matches!(first, "nix" | "std")
+    if matches!(first, "nix" | "nixpkgs" | "std")
         && let Some(found) = world.find_file(&name).map_err(|error| EvalError::world(&error))?
     {
         return Ok(ev.path(found.as_os_str().as_encoded_bytes()));
