@@ -122,7 +122,7 @@ fn with_trouble(
     for word in words {
         assert!(text.contains(word), "expected `{word}` in:\n{text}");
     }
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     let verified = yard.run(&store, "", &["store", "verify", "--check-contents"]);
     assert!(verified.status.success(), "{}", said(&verified));
     (output, server.asked())
@@ -241,6 +241,10 @@ fn nobody_is_asked_who_need_not_be() {
         assert_eq!(done(&output), (0, 2), "{flag}: {}", said(&output));
     }
     assert!(server.asked().is_empty(), "{:?}", server.asked());
+    // A directory is not the network.
+    let directory = format!("file://{}", yard.cache.display());
+    let output = yard.run(&yard.fresh_store(), &directory, &["realise", "--no-out-link", "--offline", "."]);
+    assert_eq!(done(&output), (2, 0), "{}", said(&output));
     // What would come is listed with its size, and does not come.
     let store = yard.fresh_store();
     let output = yard.run(&store, &url, &["realise", "--dry-run", "."]);
@@ -283,7 +287,7 @@ fn case_068_an_interrupted_download_ends_at_once() {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     let began = Instant::now();
     while !*reached.lock().expect("no panic") {
-        assert!(began.elapsed() < Duration::from_secs(20), "it asks for the NAR");
+        assert!(began.elapsed() < Duration::from_secs(60), "it asks for the NAR");
         std::thread::sleep(Duration::from_millis(10));
     }
     let asked = Instant::now();
@@ -291,7 +295,7 @@ fn case_068_an_interrupted_download_ends_at_once() {
     assert!(killed.success());
     let output = child.wait_with_output().expect("waited for");
     assert_eq!(output.status.code(), Some(130), "{}", said(&output));
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
 }
 
 /// Case 131: what was changed behind our back is built again where no cache has it.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rexpect::process::{PtyProcess, WaitStatus};
 
 /// How long a busy machine may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What stands on the screen: as much of a terminal as a live display asks for.
 #[derive(Debug)]
