@@ -416,3 +416,43 @@ fn every_command_speaks_json_and_refuses_in_words() {
     }
     assert!(!Path::new(&yard.at("project/x")).exists() && !yard.at("project/x.tar").exists());
 }
+
+#[test]
+fn why_knows_packages_files_and_objects() {
+    let yard = Yard::new();
+    let project = r##"
+    { image, writeTree }:
+    image {
+      name = "packaged";
+      root = [
+        (writeTree "debian" {
+          "var/lib/dpkg/status.d/app".text = "Package: app\nVersion: 2\nDepends: runner (>= 1)\n";
+          "var/lib/dpkg/status.d/app.md5sums".text = "00000000000000000000000000000000  usr/bin/app\n";
+          "var/lib/dpkg/status.d/runner".text = "Package: runner\nVersion: 1.5\n";
+          "var/lib/dpkg/status.d/runner.md5sums".text = "00000000000000000000000000000000  usr/bin/runner\n";
+          "usr/bin/app" = { text = "#!/usr/bin/runner\n"; executable = true; };
+          "usr/bin/runner" = { text = "a program"; executable = true; };
+        })
+      ];
+      lint.allow = [ "missing-entrypoint" ];
+    }"##;
+    fs::write(yard.at("project/app.img"), project).expect("written");
+    yard.realise(&[]);
+    let told = yard.ok(&["why", "result", "runner"]);
+    assert!(told.starts_with("runner 1.5 ("), "{told}");
+    assert!(told.contains("  depends  app -> runner\n"), "{told}");
+    assert!(told.contains("  used by  /usr/bin/app: interpreter /usr/bin/runner\n"), "{told}");
+    let found = json(&yard.ok(&["why", "--json", "result", "runner"]));
+    assert_eq!(found[0]["chain"], serde_json::json!(["app", "runner"]));
+    let told = yard.ok(&["why", "result", "app"]);
+    assert!(told.contains("no other package depends on it"), "{told}");
+    // A file by its name alone, an object by the beginning of its name.
+    let told = yard.ok(&["why", "result", "app.md5sums"]);
+    assert!(told.starts_with("/var/lib/dpkg/status.d/app.md5sums ("), "{told}");
+    assert!(yard.ok(&["why", "result", "debian"]).contains("-debian\n"));
+    let (code, told) = yard.fails(&["why", "result", "run"]);
+    assert!(code == 1 && told.contains("packages of it with such a name: runner"), "{code}: {told}");
+    let (code, told) = yard.fails(&["why", "--json", "result", "nothing"]);
+    let (answer, note) = told.split_once('\n').expect("two lines");
+    assert!(code == 1 && answer == "null" && json(note)["note"].is_string(), "{told}");
+}

@@ -47,6 +47,7 @@ pub mod tar_read;
 pub mod view;
 pub mod walk;
 pub mod why;
+pub mod why_package;
 
 pub use digest::{DiffId, Digest};
 pub use error::{ImageError, Result};

@@ -4,7 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use ampoule_image::plan::PLAN_FILE;
+use ampoule_image::plan::{PLAN_FILE, Plan};
+use ampoule_image::why_package::{self, WhyPackage};
 use ampoule_realise::DerivationSource;
 use ampoule_store::{ReferenceScanner, Store, StorePath};
 
@@ -19,11 +20,13 @@ use crate::ui::Ui;
 /// Say what keeps a file or an object in a result, or why a result is built again
 ///
 /// Of an object: a shortest chain of references, each with a file that holds it. Of an image: the layer, package and
-/// object that bring a file. With --drv: a chain of inputs from one derivation to another.
+/// object that bring a file, or the packages and files that need a package. With --drv: a chain of inputs from one
+/// derivation to another.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   ampoule why result /usr/sbin/nginx           which package brings this file into the image
+  ampoule why result zlib1g                    which packages and files need this package
   ampoule why result openssl                   what needs the object of that name
   ampoule why --drv hello.img gcc              how gcc comes into the build
   ampoule why --rebuilt old.img new.img        which inputs make the second another build
@@ -33,7 +36,7 @@ pub struct Args {
     /// A file, a result, a store path, or an image
     target: String,
 
-    /// A file of it, a store path, or the beginning of an object's name; with --rebuilt, what to compare with
+    /// A file of it, a package, a store path, or the beginning of an object's name; with --rebuilt, what to compare with
     what: String,
 
     /// Compare two derivations: what differs in their inputs, at the ends of the ways to them
@@ -59,7 +62,8 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     }
 }
 
-/// Says what keeps `what` in an object: of an image, the layer and the package that bring a file.
+/// Says what keeps `what` in an object: of an image, the layer and the package that bring a file, or what needs a
+/// package.
 ///
 /// # Errors
 /// Those of [`along_references`], and of reading the image.
@@ -71,12 +75,74 @@ pub fn of_object(
     ui: &Ui,
 ) -> Result<ExitStatus, CliError> {
     let real = store.real_path(path);
-    let is_file = what.starts_with('/') && !store.dir().contains(what);
-    if is_file && real.join(PLAN_FILE).is_file() {
-        super::image::print_why(images, &real.to_string_lossy(), what, ui)?;
+    if store.dir().contains(what) || !real.join(PLAN_FILE).is_file() {
+        return along_references(store, path, what, ui);
+    }
+    let image = real.to_string_lossy();
+    if what.contains('/') {
+        super::image::print_why(images, &image, what, ui)?;
         return Ok(ExitStatus::Success);
     }
-    along_references(store, path, what, ui)
+    let plan = Plan::read(&real).map_err(|error| crate::images::cli_error(&error))?;
+    let projector = images.projector(&real, None);
+    let failed = |error| crate::images::cli_error(&error);
+    let packages = why_package::why_package(&projector, &plan, what).map_err(failed)?;
+    if !packages.is_empty() {
+        print_packages(&packages, ui)?;
+        return Ok(ExitStatus::Success);
+    }
+    if named(store, path, what)?.is_some() {
+        return along_references(store, path, what, ui);
+    }
+    let files = why_package::paths_named(&projector, &plan, what).map_err(failed)?;
+    if let Some(first) = files.first() {
+        super::image::print_why(images, &image, first, ui)?;
+        let others = files.iter().skip(1).take(4).map(String::as_str).collect::<Vec<_>>();
+        if !others.is_empty() {
+            ui.note(&format!("{} files have this name: also {}", files.len(), others.join(", ")));
+        }
+        return Ok(ExitStatus::Success);
+    }
+    let known = why_package::package_names(&projector, &plan).map_err(failed)?;
+    let near: Vec<&str> =
+        known.iter().map(String::as_str).filter(|name| name.contains(what)).take(5).collect();
+    let status = along_references(store, path, what, ui)?;
+    if !near.is_empty() {
+        ui.note(&format!("packages of it with such a name: {}", near.join(", ")));
+    }
+    Ok(status)
+}
+
+fn print_packages(packages: &[WhyPackage], ui: &Ui) -> Result<(), CliError> {
+    if ui.json() {
+        return ui.print_json(&packages);
+    }
+    for one in packages {
+        ui.print(format!("{} {} ({})", one.package, one.version, one.platform))?;
+        match one.chain.as_slice() {
+            [_] => ui.print("  no other package depends on it")?,
+            chain => ui.print(format!("  depends  {}", chain.join(" -> ")))?,
+        }
+        for user in &one.users {
+            ui.print(format!("  used by  {}: {}", user.file, user.needs.join(", ")))?;
+        }
+        match (one.users.len(), one.more_users) {
+            (0, _) => {
+                ui.print("  no file of another package is linked with it or names it as interpreter")?
+            }
+            (_, 0) => {}
+            (_, more) => ui.print(format!("  and {more} more files"))?,
+        }
+    }
+    Ok(())
+}
+
+/// The object of a closure whose name is `what`, or else begins with it.
+fn named(store: &Store, from: &StorePath, what: &str) -> Result<Option<StorePath>, CliError> {
+    let closure = store.closure_of([from.clone()])?;
+    let is = |path: &&StorePath| path.name() == what;
+    let begins = |path: &&StorePath| path.name().starts_with(what);
+    Ok(closure.iter().find(is).or_else(|| closure.iter().find(begins)).cloned())
 }
 
 /// Shows a shortest chain of references from an object to what `what` means.
@@ -96,7 +162,7 @@ pub fn along_references(
             let below = what.trim_start_matches('/');
             closure.iter().find(|path| store.real_path(path).join(below).symlink_metadata().is_ok()).cloned()
         }
-        Err(_) => closure.iter().find(|path| path.name().starts_with(what)).cloned(),
+        Err(_) => named(store, from, what)?,
     };
     let way = match &to {
         Some(to) => store.why(from, to)?,
