@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use ampoule_store::StorePath;
+use ampoule_store::{Derivation, StorePath};
 
 use crate::build::job::{Job, Shared};
 use crate::error::{Failure, FailureKind, RealiseError};
@@ -29,6 +29,8 @@ impl Realiser<'_> {
     /// If an input cannot be built, there is no shell in the sandbox, or no sandbox.
     pub fn debug(&self, drv: &StorePath, command: &[String]) -> Result<i32, RealiseError> {
         let derivation = self.source.derivation(drv).map_err(|error| Failure::from(error).of(drv))?;
+        // Before the inputs are built: that may take an hour.
+        self.check_enterable(&derivation, command).map_err(|failure| failure.of(drv))?;
         let inputs: Vec<Wanted> = derivation
             .input_derivations
             .iter()
@@ -51,7 +53,62 @@ impl Realiser<'_> {
         });
         status.map_err(|failure| failure.of(drv).into())
     }
+
+    /// Refuses what can be seen beforehand to have no sandbox, or no shell in it.
+    fn check_enterable(&self, derivation: &Derivation, command: &[String]) -> Result<(), Failure> {
+        let builder = String::from_utf8_lossy(&derivation.builder);
+        if builder.starts_with("builtin:") {
+            return Err(crate::build::job::without_sandbox());
+        }
+        // What a tree brings that is mounted as `/` is known when it is built.
+        let has_root = [b"sandboxRoot".as_slice(), b"__json"]
+            .iter()
+            .any(|name| derivation.environment.contains_key(*name));
+        let brings_shell = self.options.host_paths.iter().any(|bind| is_shell_place(&bind.target));
+        if command.is_empty() && !is_shell(&builder) && !has_root && !brings_shell {
+            return Err(no_shell(&builder));
+        }
+        Ok(())
+    }
 }
+
+fn is_shell(builder: &str) -> bool {
+    SHELLS.contains(&builder.rsplit('/').next().unwrap_or_default())
+}
+
+/// Whether what is mounted there makes a `/bin/sh`.
+fn is_shell_place(target: &Path) -> bool {
+    ["/bin", "/bin/sh"].iter().any(|place| target == Path::new(place))
+}
+
+fn no_shell(builder: &str) -> Failure {
+    let text = format!("its builder `{builder}` is not a shell, and its sandbox has no /bin/sh");
+    Failure::new(FailureKind::Build, text)
+        .hint("say what to run: `ampoule debug DRV -- COMMAND`, or add a shell with `--sandbox-path`")
+}
+
+/// Where bash finds how to begin.
+const BEGINNING: &str = "/etc/ampoule-debug.bashrc";
+
+/// What a person's bash reads in a build of `stdenv`: the phases are there, as in `nix-shell`, and a phase that fails
+/// does not end the shell. Structured attributes become variables as the builder would have made them.
+const STDENV_BEGINNING: &str = r#"
+[ -z "${NIX_ATTRS_SH_FILE:-}" ] || . "$NIX_ATTRS_SH_FILE"
+. "$stdenv/setup" || echo "the set-up of the build failed" >&2
+set +eu +o pipefail
+shopt -u nullglob
+PS1='[${name:-build}:\w]\$ '
+if [ -t 1 ]; then
+    echo "a shell in the sandbox of ${name:-the build}; each step of it is a function here:"
+    if [ -n "${buildCommand:-}${buildCommandPath:-}" ]; then
+        echo "  genericBuild    all of it: it has one step"
+    else
+        echo "  genericBuild                                        all of it"
+        echo "  runPhase unpackPhase; runPhase patchPhase;          or step by step"
+        echo "  runPhase configurePhase; runPhase buildPhase; runPhase checkPhase; runPhase installPhase"
+    fi
+fi
+"#;
 
 fn failed(what: &str, error: impl Into<io::Error>) -> Failure {
     Failure::new(FailureKind::Store, format!("cannot {what}: {}", error.into()))
@@ -67,17 +124,17 @@ fn choose_program(spec: &mut SandboxSpec, command: &[String]) -> Result<(), Fail
     }
     let builder = String::from_utf8_lossy(&spec.builder).into_owned();
     let name = builder.rsplit('/').next().unwrap_or_default().to_owned();
-    let has_sh =
-        || spec.binds.iter().any(|bind| ["/bin", "/bin/sh"].iter().any(|p| bind.target.as_os_str() == *p));
-    if SHELLS.contains(&name.as_str()) {
+    let is_stdenv = name == "bash" && spec.env.iter().any(|(name, _)| name == b"stdenv");
+    if is_stdenv {
+        spec.files.push((BEGINNING.into(), STDENV_BEGINNING.into()));
+        spec.args = vec![name.into_bytes(), b"--rcfile".to_vec(), BEGINNING.into()];
+    } else if is_shell(&builder) {
         spec.args = vec![name.into_bytes()];
-    } else if has_sh() {
+    } else if spec.binds.iter().any(|bind| is_shell_place(&bind.target)) {
         spec.builder = b"/bin/sh".to_vec();
         spec.args = vec![b"sh".to_vec()];
     } else {
-        let text = format!("its builder `{builder}` is not a shell, and its sandbox has no /bin/sh");
-        return Err(Failure::new(FailureKind::Build, text)
-            .hint("say what to run: `ampoule debug DRV -- COMMAND`, or add a shell with `--sandbox-path`"));
+        return Err(no_shell(&builder));
     }
     Ok(())
 }

@@ -50,4 +50,15 @@ fn debug_enters_the_same_sandbox() {
     assert!(realiser.debug(&drv, &["no-such-program".to_owned()]).is_err());
     let out = lab.read(&drv).output_path("out").expect("known").clone();
     assert!(!lab.store.is_valid(&out).expect("asked"), "nothing is registered");
+    // What has no shell is refused before its inputs are built.
+    let unbuilt = lab.drv("unbuilt", "echo unbuilt > $out");
+    for builder in ["builtin:fetchurl", "/nowhere/make"] {
+        let mut draft = lab.draft("refused", "");
+        draft.builder = builder.into();
+        lab.add_inputs(&mut draft, &[&unbuilt]);
+        let refused = realiser.debug(&lab.write(draft), &[]).expect_err("no shell").to_string();
+        assert!(refused.contains("without a sandbox") || refused.contains("not a shell"), "{refused}");
+    }
+    let out = lab.read(&unbuilt).output_path("out").expect("known").clone();
+    assert!(!lab.store.is_valid(&out).expect("asked"), "nothing is built in vain");
 }

@@ -10,6 +10,8 @@ use crate::signals::Stop;
 use crate::ui::Ui;
 
 /// Open a shell in the sandbox that a build gets
+///
+/// Of a build of `stdenv` the set-up has run and its phases are functions: `genericBuild`, `runPhase buildPhase`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -36,7 +38,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let drv = derivation_of(&store, crate::images::object_named(&store, &args.path)?)?;
     let stop = Stop::watch()?;
     let events = crate::progress::sink(ui, &config);
-    let substituters = crate::store::substituters(&config, &stop.cancel)?;
+    let substituters = crate::store::substituters(&config, options.offline, &stop.cancel)?;
     let realiser = Realiser {
         store: &store,
         source: &store,

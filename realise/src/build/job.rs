@@ -123,6 +123,12 @@ pub(crate) struct Job<'a> {
     pub(crate) on_start: &'a dyn Fn(),
 }
 
+/// What our own builders have in place of a sandbox.
+pub(crate) fn without_sandbox() -> Failure {
+    build_failed("is built by a builder of our own, without a sandbox")
+        .hint("name the derivation of what failed: `ampoule tree --drv` lists what it is built from")
+}
+
 fn build_failed(text: impl std::fmt::Display) -> Failure {
     Failure::new(FailureKind::Build, text.to_string())
 }
@@ -381,7 +387,7 @@ impl Job<'_> {
     ) -> Result<T, Failure> {
         let resolved = resolve(self.shared.store, self.derivation, &self.inputs)?;
         if resolved.derivation.builder.starts_with(b"builtin:") {
-            return Err(build_failed("is built by a builder of our own, without a sandbox"));
+            return Err(without_sandbox());
         }
         let attrs = attributes_of(&resolved.derivation)?;
         let closure = self.closure(&resolved)?;
