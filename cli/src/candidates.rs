@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter};
 
 use crate::args::GlobalArgs;
+use crate::patience::Watch;
 use crate::realising::BuildArgs;
 use crate::session::{ExpressionArgs, Session};
 use crate::world::Keeps;
@@ -19,6 +20,8 @@ pub const VARIABLE: &str = "AMPOULE_COMPLETE";
 
 /// How long finding out a file's attributes may take. A person waits.
 const PATIENCE: Duration = Duration::from_millis(1500);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Files of the language, and directories on the way to them.
 pub fn sources() -> ArgValueCompleter {
@@ -105,8 +108,11 @@ fn attribute_names(path: &str) -> Option<Vec<String>> {
     let session = Session::new(&args, &config, Keeps::Values, options).ok()?;
     let interrupt = session.settings.interrupt.clone();
     // The process ends when it has answered; nobody waits for this thread.
+    let watch = Watch::process(PATIENCE);
     std::thread::spawn(move || {
-        std::thread::sleep(PATIENCE);
+        while !watch.is_over() {
+            std::thread::sleep(LOOK);
+        }
         interrupt.interrupt();
     });
     let _asleep = session.world.sleep();

@@ -14,11 +14,15 @@ use ampoule_lang::Symbol;
 use rustyline::completion::{Completer, Pair};
 
 use super::line::{KEYWORDS, LineHelper};
+use super::scope::{self, Opening, Scope};
 use super::state::State;
+use crate::patience::Watch;
 use crate::world::ProjectWorld;
 
 /// How long computing the way to a set may take.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(4);
 
 /// Stops an evaluation that a person did not ask for.
 pub struct Budget<'a> {
@@ -35,11 +39,14 @@ impl Budget<'_> {
     fn spend<T>(&self, work: impl FnOnce() -> T) -> T {
         let asleep = self.world.sleep();
         let (done, waiting) = mpsc::channel::<()>();
+        let watch = Watch::this_thread(PATIENCE);
         let result = std::thread::scope(|scope| {
             let interrupt = &self.interrupt;
             scope.spawn(move || {
-                if waiting.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    interrupt.interrupt();
+                while waiting.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    if watch.is_over() {
+                        return interrupt.interrupt();
+                    }
                 }
             });
             let result = work();
@@ -81,26 +88,74 @@ fn complete(state: &RefCell<State<'_>>, budget: &Budget<'_>, before: &str) -> (u
     if takes_file || word.starts_with(['.', '/', '~']) {
         return files(&state.borrow().dir, word, word_start);
     }
+    // Behind a command's own word an expression begins.
+    let typed = before[..word_start]
+        .strip_prefix(':')
+        .map_or(&before[..word_start], |command| command.split_once(' ').map_or("", |(_, text)| text));
+    let scope = scope::at_end(typed);
+    let mut state = state.borrow_mut();
     match word.rsplit_once('.') {
         Some((path, partial)) => {
-            (before.len() - partial.len(), attributes(&mut state.borrow_mut(), budget, path, partial))
+            (before.len() - partial.len(), attributes(&mut state, budget, &scope, path, partial))
         }
-        None => (word_start, names(&state.borrow(), word)),
+        None => (word_start, names(&mut state, budget, &scope, word)),
     }
 }
 
-fn names(state: &State<'_>, partial: &str) -> Vec<String> {
-    let scope = state.names().map(|name| name.to_string());
+fn names(state: &mut State<'_>, budget: &Budget<'_>, scope: &Scope, partial: &str) -> Vec<String> {
+    let known = state.names().map(|name| name.to_string());
     let globals = ampoule_eval::GLOBALS.iter().chain(KEYWORDS).map(|word| (*word).to_owned());
-    let mut found: Vec<String> = scope.chain(globals).filter(|name| name.starts_with(partial)).collect();
+    let own = scope.names.iter().cloned();
+    let mut found: Vec<String> =
+        known.chain(globals).chain(own).filter(|name| name.starts_with(partial)).collect();
+    for (index, opening) in scope.openings.iter().enumerate() {
+        if let Opening::With(set) = opening {
+            let text = within(&scope.openings[..index], set);
+            let value = budget.spend(|| evaluate(state, &text));
+            found.extend(value.map(|set| attribute_names(state, set, partial)).unwrap_or_default());
+        }
+    }
     found.sort();
     found.dedup();
     found
 }
 
+/// An expression with what is open around it.
+fn within(openings: &[Opening], expression: &str) -> String {
+    let mut text: String = openings.iter().map(|one| one.text() + " ").collect();
+    text.push_str(expression);
+    text
+}
+
+/// The value of a text that a line has come to.
+fn evaluate(state: &mut State<'_>, text: &str) -> EvalResult<Value> {
+    let value = state.eval("«completion»", text)?;
+    state.ev.guarded(|ev| ev.force(value))
+}
+
 /// Attributes of what `path` leads to, if that is a set and is reached in time.
-fn attributes(state: &mut State<'_>, budget: &Budget<'_>, path: &str, partial: &str) -> Vec<String> {
-    let Ok(Some(value)) = budget.spend(|| reach(state, path)) else { return Vec::new() };
+fn attributes(
+    state: &mut State<'_>,
+    budget: &Budget<'_>,
+    scope: &Scope,
+    path: &str,
+    partial: &str,
+) -> Vec<String> {
+    let first = path.split('.').next().unwrap_or_default();
+    let is_own = scope.names.iter().any(|name| name == first);
+    let mut found = Ok(None);
+    if !is_own {
+        found = budget.spend(|| reach(state, path));
+    }
+    if matches!(found, Ok(None)) && !scope.openings.is_empty() {
+        let text = within(&scope.openings, path);
+        found = budget.spend(|| evaluate(state, &text)).map(Some);
+    }
+    let Ok(Some(value)) = found else { return Vec::new() };
+    attribute_names(state, value, partial)
+}
+
+fn attribute_names(state: &mut State<'_>, value: Value, partial: &str) -> Vec<String> {
     let View::Attrs(attrs) = value.view() else { return Vec::new() };
     let sorted = state.ev.heap().sorted(attrs);
     let mut found = Vec::new();
@@ -204,6 +259,17 @@ mod tests {
             check("1 + alpha.", &["\"a b\"", "beta"]);
             check("it.alpha.b", &["beta"]);
             check("builtins.elemA", &["elemAt"]);
+            check("let x = { one = 1; }; in [ x.", &["one"]);
+            check("let x = { one = 1; }; y = x.o", &["one"]);
+            check("let alphabetic = 1; in alphabe", &["alphabet", "alphabetic"]);
+            check("with alpha; bet", &["beta"]);
+            check("let x = it; in with x.alpha; bet", &["beta"]);
+            check("with { alpha = { gamma = 1; }; }; alpha.b", &["beta"]);
+            check("with { delta = { gamma = 1; }; }; delta.", &["gamma"]);
+            check("{ betamax, alpha }: bet", &["betamax"]);
+            check("{ betamax, alpha }: alpha.", &[]);
+            check(":p let x = { one = 1; }; in x.", &["one"]);
+            check("\"text ${it.alpha.be", &["beta"]);
             check("alphabet.", &[]);
             check("nothing.", &[]);
             check(":re", &[":reload"]);
@@ -231,6 +297,19 @@ mod tests {
             let mut state = state.borrow_mut();
             let value = state.eval("«test»", "file.a + self.a").expect("it can still be computed");
             assert_eq!(state.ev.print(value).expect("a number"), "2");
+        });
+    }
+
+    #[test]
+    fn an_evaluation_that_is_stopped_says_so_and_nothing_else() {
+        with_scope("{ }", |state, budget| {
+            let mut state = state.borrow_mut();
+            let text = "let f = { a = [ 1 ]; }; in builtins.length f.a";
+            budget.interrupt.interrupt();
+            let error = state.eval("«test»", text).expect_err("it was stopped");
+            assert_eq!(error.kind(), ampoule_eval::ErrorKind::Interrupted, "{}", error.message());
+            budget.resume.resume();
+            assert!(state.eval("«test»", text).is_ok());
         });
     }
 

@@ -6,6 +6,7 @@
 mod commands;
 mod complete;
 mod line;
+mod scope;
 mod show;
 mod state;
 

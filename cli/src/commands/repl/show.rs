@@ -35,7 +35,25 @@ pub fn shallow(ev: &mut Evaluator, value: Value) -> EvalResult<String> {
             out.push(']');
             Ok(out)
         }
+        View::Closure(_) | View::Builtin(_) | View::Partial(_) => Ok(function(ev, value)),
         _ => printed(ev, value, TEXT_BYTES),
+    }
+}
+
+/// A function by itself: which it is, as far as that is known.
+fn function(ev: &Evaluator, value: Value) -> String {
+    let named = |value| ev.builtin_record(value).map_or("", |record| record.name);
+    match value.view() {
+        View::Closure(closure) => match ev.file_span(closure.lambda().place) {
+            Some(span) => {
+                let source = ev.settings().sources.get(span.file);
+                let at = source.position(span.span.start);
+                format!("«lambda @ {}:{}:{}»", source.name(), at.line_number, at.column_number)
+            }
+            None => "«lambda»".to_owned(),
+        },
+        View::Partial(partial) => format!("«partially applied primop {}»", named(partial.function())),
+        _ => format!("«primop {}»", named(value)),
     }
 }
 
@@ -151,18 +169,47 @@ pub fn documentation(ev: &mut Evaluator, name: &str, value: Value) -> Option<Ent
             let source = ev.settings().sources.get(span.file);
             let above = &source.bytes()[..span.span.start as usize];
             let text = String::from_utf8_lossy(above);
-            let comment = comment_above(&text);
+            let comment = match doc_comment(&text) {
+                Some(comment) => comment.lines().map(str::trim).collect(),
+                None => comment_above(&text),
+            };
             (!comment.is_empty()).then(|| Entry::of_comment(name, &comment))
         }
         _ => None,
     }
 }
 
+/// The comment `/** … */` that a text ends with, or that stands before the name which it ends with: `/** … */ f =`.
+fn doc_comment(text: &str) -> Option<&str> {
+    let directly = text.trim_end();
+    let above = before_name(directly).unwrap_or(directly);
+    [directly, above].into_iter().find_map(|text| {
+        let inside = text.trim_end().strip_suffix("*/")?;
+        Some(inside[inside.rfind("/*")?..].strip_prefix("/**")?.trim())
+    })
+}
+
+/// The text before `name =` at its end; `None` if it does not end so.
+fn before_name(text: &str) -> Option<&str> {
+    let name = text.strip_suffix('=')?.trim_end();
+    Some(name.trim_end_matches(is_name_part)).filter(|before| before.len() < name.len())
+}
+
+fn is_name_part(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_'-.\"".contains(c)
+}
+
 /// The block of `#` lines above the last line of a text: that of the function, or of the name before it.
 fn comment_above(text: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = text.lines().collect();
-    if !text.ends_with('\n') {
-        lines.pop();
+    if !text.ends_with('\n')
+        && let Some(last) = lines.pop()
+    {
+        // On a line with other things it is not what the comment is about.
+        let (name, rest) = last.split_once('=').unwrap_or(("", last));
+        if name.trim().contains(|c| !is_name_part(c)) || rest.contains([';', '=', '{']) {
+            return Vec::new();
+        }
     }
     // A function of several lines stands below its name: `foldr =`, then `f: nul: list:`.
     while lines
@@ -184,7 +231,7 @@ fn comment_above(text: &str) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::comment_above;
+    use super::{comment_above, doc_comment};
 
     #[test]
     fn a_comment_is_found_above_the_name() {
@@ -192,5 +239,17 @@ mod tests {
         check("  # A.\n  # B.\n  f = ", &["A.", "B."]);
         check("  # A.\n  f =\n    ", &["A."]);
         check("  # other\n  g = 1;\n  f = ", &[]);
+        check("# the file\nrec { g = 1; f = ", &[]);
+        check("# A.\n", &["A."]);
+        check("  # A.\n  f = lib.wrap (", &["A."]);
+    }
+
+    #[test]
+    fn a_doc_comment_stands_before_the_function_or_its_name() {
+        let check = |text: &str, expected| assert_eq!(doc_comment(text), expected, "{text}");
+        check("{ f = /** A. */ ", Some("A."));
+        check("{ /** A.\n B. */\n f.g = ", Some("A.\n B."));
+        check("{ /* no */ f = ", None);
+        check("{ /** of g */ g = 1; f = ", None);
     }
 }
