@@ -199,7 +199,7 @@ pub fn realise(
         world.write_texts(&roots)?;
     }
     let builders = builders(config, store, options.offline);
-    let substituters = crate::store::substituters(config, &cancel)?;
+    let substituters = crate::store::substituters(config, options.offline, &cancel)?;
     let scheduler = Scheduler {
         store,
         source: &source,
@@ -281,8 +281,8 @@ impl Realiser for EvaluationRealiser {
         let drv = store.write_derivation(&derivation).map_err(|e| failed(&e))?;
         let builders = builders(&self.config, store, self.options.offline);
         let cancel = Cancel::default();
-        let substituters =
-            crate::store::substituters(&self.config, &cancel).map_err(|e| failed(&e.message))?;
+        let substituters = crate::store::substituters(&self.config, self.options.offline, &cancel)
+            .map_err(|e| failed(&e.message))?;
         let scheduler = Scheduler {
             store,
             source: store,

@@ -71,12 +71,15 @@ pub fn trusted_keys(config: &Config) -> Result<TrustedKeys, CliError> {
     Ok(TrustedKeys::new(keys?))
 }
 
-/// The binary caches that are asked before something is built; none with `fetch.offline`.
+/// The binary caches that are asked before something is built; offline those in directories.
 ///
 /// # Errors
 /// If an address or a key is wrong.
-pub fn substituters(config: &Config, cancel: &Cancel) -> Result<Substituters, CliError> {
-    let urls: &[String] = if config.bool("fetch.offline") { &[] } else { config.list("store.substituters") };
+pub fn substituters(config: &Config, offline: bool, cancel: &Cancel) -> Result<Substituters, CliError> {
+    let offline = offline || config.bool("fetch.offline");
+    // A cache in a directory is not the network.
+    let is_asked = |url: &&String| !offline || !url.starts_with("http");
+    let urls = config.list("store.substituters").iter().filter(is_asked);
     // Whoever waits for a cache could build meanwhile.
     let net = ClientConfig {
         connect_timeout: Duration::from_secs(5),
@@ -84,7 +87,7 @@ pub fn substituters(config: &Config, cancel: &Cancel) -> Result<Substituters, Cl
         max_attempts: 3,
         ..ClientConfig::from_env()
     };
-    let transports: Result<Vec<_>, _> = urls.iter().map(|url| open_transport(url, &net, cancel)).collect();
+    let transports: Result<Vec<_>, _> = urls.map(|url| open_transport(url, &net, cancel)).collect();
     Ok(Substituters::new(transports?, trusted_keys(config)?))
 }
 

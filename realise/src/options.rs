@@ -23,7 +23,7 @@ pub struct Options {
     pub keep_failed: bool,
     /// Builds what is there already once more, and compares.
     pub check: bool,
-    /// Fetches nothing.
+    /// Fetches nothing; of the caches those are given that need no network.
     pub offline: bool,
     /// Asks binary caches.
     pub substitute: bool,

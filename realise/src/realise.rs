@@ -66,8 +66,8 @@ impl Realiser<'_> {
     pub fn realise(&self, wanted: &[Wanted]) -> Result<Realised, RealiseError> {
         let shared =
             Shared::new(self.store, self.source, self.builders, self.options, self.events, &self.cancel);
-        let may_ask = self.options.substitute && !self.options.offline;
-        let substituters = self.substituters.filter(|_| may_ask);
+        // Offline, whoever gave them gave those alone that need no network.
+        let substituters = self.substituters.filter(|_| self.options.substitute);
         let mut whole = Outcome::default();
         let mut refused = BTreeSet::new();
         loop {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Mutex;
 
-use ampoule_realise::{Activity, Event, EventSink};
+use ampoule_realise::{Activity, Event, EventSink, Planned};
 use ampoule_store::{StorePath, human_size};
 
 use super::{duration, failure_lines};
@@ -60,14 +60,16 @@ impl EventSink for Lines<'_> {
                 if build.len() + fetch.len() + substitute.len() == 0 {
                     return;
                 }
-                let known: u64 = fetch.iter().chain(&substitute).filter_map(|one| one.size_bytes).sum();
-                let size = if known > 0 { format!(" ({})", human_size(known)) } else { String::new() };
-                let copies = if substitute.is_empty() {
-                    String::new()
-                } else {
-                    format!(", {} to copy", substitute.len())
+                let counted = |what: &str, planned: &[Planned]| {
+                    let known: u64 = planned.iter().filter_map(|one| one.size_bytes).sum();
+                    let size = if known > 0 { format!(" ({})", human_size(known)) } else { String::new() };
+                    format!("{} to {what}{size}", planned.len())
                 };
-                self.say(&format!("plan: {} to build, {} to fetch{size}{copies}", build.len(), fetch.len()));
+                let copies = match substitute.as_slice() {
+                    [] => String::new(),
+                    some => format!(", {}", counted("copy", some)),
+                };
+                self.say(&format!("plan: {} to build, {}{copies}", build.len(), counted("fetch", &fetch)));
             }
             Event::Started { drv, name, activity, .. } => {
                 self.say(&format!("{} {name}", verb(activity)));

@@ -29,7 +29,7 @@ pub struct Args {
 pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
     let config = global.config()?;
     let store = crate::store::open(&config)?;
-    let substituters = crate::store::substituters(&config, &Cancel::default())?;
+    let substituters = crate::store::substituters(&config, false, &Cancel::default())?;
     let stop = Stop::watch()?;
     let options = BuildArgs::default().options(&config)?;
     let events = crate::progress::sink(ui, &config);
