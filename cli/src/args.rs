@@ -1,11 +1,15 @@
 //! The command line: what every command understands, and the list of commands.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::ExitCode;
+
 use clap::{ArgAction, Args, Parser};
 
 use crate::commands::Command;
 use crate::config::Config;
 use crate::error::{CliError, IoContext};
-use crate::ui::ColorChoice;
+use crate::ui::{ColorChoice, Ui};
 
 /// Evaluates build expressions, realises them in a sandbox and pours the result into minimal OCI
 /// images. No root, no daemon, no base image.
@@ -16,6 +20,37 @@ pub struct Cli {
     pub global: GlobalArgs,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Reads the command line. What is wrong with it, or the help that was asked for, is printed: as JSON if `--json` is
+/// among the words.
+///
+/// # Errors
+/// The code to end with.
+pub fn parse() -> Result<Cli, ExitCode> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let wants_json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    let tell = |error: &CliError| {
+        Ui::new(ColorChoice::Auto, 1, wants_json).error(error);
+        ExitCode::from(crate::signals::exit_code(error.status))
+    };
+    // Before clap, which does not say which word it is.
+    if let Some(word) = words.iter().find(|word| word.to_str().is_none()) {
+        return Err(tell(
+            &CliError::usage(format!("the argument `{}` is not UTF-8 text", word.as_bytes().escape_ascii()))
+                .hint("rename the file, or name the directory that it lies in"),
+        ));
+    }
+    Cli::try_parse_from(words).map_err(|error| {
+        if wants_json && error.use_stderr() {
+            let text = error.to_string();
+            let text = text.split("\n\nUsage:").next().unwrap_or_default();
+            return tell(&CliError::usage(text.trim_start_matches("error: ").trim_end()));
+        }
+        // Who reads it may have gone.
+        let _ = error.print();
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    })
 }
 
 const EXAMPLES: &str = "\

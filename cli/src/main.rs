@@ -15,6 +15,7 @@ mod error;
 mod images;
 mod lockfile;
 mod manual;
+mod patience;
 mod programs;
 mod progress;
 mod provenance;
@@ -31,7 +32,7 @@ mod world;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 fn main() -> ExitCode {
     // The same program, started again by itself, is what makes sandboxes.
@@ -41,7 +42,10 @@ fn main() -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // A shell that asks what may come next gets its answer, and that is all.
     clap_complete::CompleteEnv::with_factory(args::Cli::command).var(candidates::VARIABLE).complete();
-    let args = args::Cli::parse();
+    let args = match args::parse() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
     let ui = ui::Ui::new(args.global.color_choice(), args.global.verbosity(), args.global.json);
     match commands::run(args, ui) {
         Ok(status) => ExitCode::from(signals::exit_code(status)),

@@ -17,6 +17,12 @@ pub fn eval_error(ev: &mut Evaluator, error: &EvalError, sources: &SourceMap, sh
     let mut diagnostics = ev.diagnostics(error);
     for diagnostic in &mut diagnostics {
         blame_user(ev, error, diagnostic, show_trace);
+        if diagnostic.message.contains("is forbidden in pure evaluation mode") {
+            diagnostic.hints.push(
+                "files are read below the directory of the file that is evaluated; `--root DIR` names a larger one"
+                    .to_owned(),
+            );
+        }
     }
     show(&diagnostics, sources, ui);
     if ui.json() || error.frames().is_empty() {
@@ -88,14 +94,10 @@ fn blame_user(ev: &Evaluator, error: &EvalError, diagnostic: &mut Diagnostic, sh
 
 /// Shows diagnostics on stderr: rendered, or a JSON object each.
 pub fn show(diagnostics: &[Diagnostic], sources: &SourceMap, ui: &Ui) {
-    let mut err = std::io::stderr().lock();
     if ui.json() {
-        for diagnostic in diagnostics {
-            let value = ampoule_lang::render::to_json(diagnostic, sources);
-            let _ = writeln!(err, "{}", serde_json::to_string(&value).expect("strings and numbers are JSON"));
-        }
-        return;
+        return write_json(diagnostics, sources);
     }
+    let mut err = std::io::stderr().lock();
     let _ = err.write_all(ampoule_lang::render::render(diagnostics, sources, ui.color()).as_bytes());
     let Some(ci) = Ci::detect() else { return };
     for diagnostic in diagnostics {
@@ -114,5 +116,14 @@ pub fn show(diagnostics: &[Diagnostic], sources: &SourceMap, ui: &Ui) {
         if let Some(mark) = ci.annotate(&diagnostic.message, at) {
             let _ = writeln!(err, "{mark}");
         }
+    }
+}
+
+/// Writes a JSON object for each diagnostic to stderr.
+pub fn write_json(diagnostics: &[Diagnostic], sources: &SourceMap) {
+    let mut err = std::io::stderr().lock();
+    for diagnostic in diagnostics {
+        let value = ampoule_lang::render::to_json(diagnostic, sources);
+        let _ = writeln!(err, "{}", serde_json::to_string(&value).expect("strings and numbers are JSON"));
     }
 }

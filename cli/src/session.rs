@@ -296,6 +296,9 @@ impl Session {
         each: Each<'_, R>,
         deliver: Deliver<'_, R>,
     ) -> Result<(), CliError> {
+        if ui.json() {
+            self.world.speak_json();
+        }
         let done = self.each_abreast(ui, parts, each, deliver);
         self.warn_of_lock(ui);
         done

@@ -94,20 +94,38 @@ impl Ui {
     /// Tells something to the person, unless `-q` was given.
     pub fn note(&self, text: &str) {
         if self.verbosity > 0 {
-            let _ = writeln!(io::stderr().lock(), "{text}");
+            self.tell("note", text, text);
+        }
+    }
+
+    /// Tells figures, unless `-q` was given: JSON for everybody; for a program under their name.
+    pub fn figures(&self, name: &str, value: &serde_json::Value) {
+        if self.verbosity > 0 {
+            let mut err = io::stderr().lock();
+            let _ = if self.json {
+                writeln!(err, "{}", serde_json::json!({ name: value }))
+            } else {
+                writeln!(err, "{value}")
+            };
         }
     }
 
     /// Tells what is done, with `-v`.
     pub fn detail(&self, text: &str) {
         if self.verbosity > 1 {
-            let _ = writeln!(io::stderr().lock(), "{text}");
+            self.tell("note", text, text);
         }
     }
 
     /// Tells of something that is probably not meant, whatever the verbosity.
     pub fn warn(&self, text: &str) {
-        let _ = writeln!(io::stderr().lock(), "{} {text}", self.paint("warning:", "1;33"));
+        self.tell("warning", text, &format!("{} {text}", self.paint("warning:", "1;33")));
+    }
+
+    /// One line of talk: for a program an object whose one key says what kind it is.
+    fn tell(&self, kind: &str, text: &str, line: &str) {
+        let mut err = io::stderr().lock();
+        let _ = if self.json { writeln!(err, "{}", talk_json(kind, text)) } else { writeln!(err, "{line}") };
     }
 
     /// Prints an error and its hints; nothing if it was told already.
@@ -172,6 +190,20 @@ fn check_stdout(result: io::Result<()>) -> Result<(), CliError> {
     }
 }
 
+/// Talk for programs: `{"warning":"…"}`.
+fn talk_json(kind: &str, text: &str) -> serde_json::Value {
+    serde_json::json!({ kind: text })
+}
+
+/// What the evaluation says (`builtins.trace`, `builtins.warn`) for programs, by the words that it begins with.
+pub fn message_json(text: &str) -> serde_json::Value {
+    let kinds = [("evaluation warning: ", "warning"), ("warning: ", "warning"), ("trace: ", "trace")];
+    let found = kinds.iter().find_map(|(start, kind)| Some((*kind, text.strip_prefix(start)?)));
+    let (kind, text) = found.unwrap_or(("note", text));
+    // On a terminal the lines of a warning stand below each other.
+    talk_json(kind, &text.replace("\n                    ", "\n"))
+}
+
 /// The rule for `--color auto`, apart from the process so that it can be tested.
 fn auto_color(var: impl Fn(&str) -> Option<String>, terminal: bool) -> bool {
     let set = |name| var(name).is_some_and(|value| !value.is_empty());
@@ -187,6 +219,14 @@ fn auto_color(var: impl Fn(&str) -> Option<String>, terminal: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_evaluation_says_is_named_by_its_kind() {
+        let check = |text: &str, expected: &str| assert_eq!(message_json(text).to_string(), expected);
+        check("trace: { a = 1; }", r#"{"trace":"{ a = 1; }"}"#);
+        check("evaluation warning: one\n                    two", r#"{"warning":"one\ntwo"}"#);
+        check("anything else", r#"{"note":"anything else"}"#);
+    }
 
     #[test]
     fn no_color_wins_over_force_color_and_the_terminal() {

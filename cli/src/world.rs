@@ -13,12 +13,13 @@
 //! path it leads to.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use ampoule_eval::{AddError, ContextElem, Fetch, FileType, Filter, FilterStopped, World};
+use ampoule_lang::{Diagnostic, SourceMap};
 use ampoule_store::{
     AddOptions, ContentAddress, HashAlgo, Method, Store, StoreDir, StoreError, StorePath, StoreRoot,
     StoreSettings,
@@ -98,6 +99,8 @@ pub struct ProjectWorld {
     named_roots: Mutex<Vec<PathBuf>>,
     /// Whether nothing may be done or said just now.
     is_asleep: AtomicBool,
+    /// Whether a program reads what is said.
+    speaks_json: AtomicBool,
 }
 
 /// Keeps a world asleep.
@@ -140,7 +143,13 @@ impl ProjectWorld {
             directories: Mutex::default(),
             named_roots: Mutex::default(),
             is_asleep: AtomicBool::new(false),
+            speaks_json: AtomicBool::new(false),
         }
+    }
+
+    /// From now on what the evaluation says is JSON, an object a line.
+    pub fn speak_json(&self) {
+        self.speaks_json.store(true, Ordering::SeqCst);
     }
 
     /// The store, opened when it is first needed.
@@ -615,8 +624,24 @@ impl World for ProjectWorld {
     }
 
     fn message(&self, text: &str) {
+        if self.stay_awake().is_err() {
+            return;
+        }
+        let mut err = io::stderr().lock();
+        // Who reads it may have gone: that ends no evaluation.
+        let _ = if self.speaks_json.load(Ordering::SeqCst) {
+            writeln!(err, "{}", crate::ui::message_json(text))
+        } else {
+            writeln!(err, "{text}")
+        };
+    }
+
+    fn warnings(&self, warnings: &[Diagnostic], sources: &SourceMap) {
+        if !self.speaks_json.load(Ordering::SeqCst) {
+            return self.message(ampoule_lang::render::render(warnings, sources, false).trim_end());
+        }
         if self.stay_awake().is_ok() {
-            eprintln!("{text}");
+            crate::report::write_json(warnings, sources);
         }
     }
 }

@@ -352,12 +352,17 @@ impl Evaluator {
 
     #[cold]
     #[inline(never)]
-    fn stopped(&self) -> EvalError {
-        if self.limit.load(Ordering::Relaxed) == STOP {
-            EvalError::new(crate::error::ErrorKind::Interrupted, "interrupted by the user")
-        } else {
-            EvalError::stack_overflow()
-        }
+    pub(crate) fn stopped(&self) -> EvalError {
+        self.interrupted().unwrap_or_else(EvalError::stack_overflow)
+    }
+
+    /// The error of an evaluation that the user stops: no stack is left to it from then on, so that whatever asks
+    /// for some asks here before it says that something is nested too deep.
+    #[cold]
+    pub(crate) fn interrupted(&self) -> Option<EvalError> {
+        let message = "interrupted by the user";
+        let is_stopped = self.limit.load(Ordering::Relaxed) == STOP;
+        is_stopped.then(|| EvalError::new(crate::error::ErrorKind::Interrupted, message))
     }
 
     /// Runs something that may fail, and puts the stack back as it was if it does: to be used by whoever

@@ -127,8 +127,7 @@ impl Evaluator {
         };
         let ampoule_lang::Parsed { ast, warnings } = parsed.map_err(EvalError::syntax)?;
         if !warnings.is_empty() {
-            let text = ampoule_lang::render::render(&warnings, &self.settings.sources, false);
-            self.world.message(text.trim_end());
+            self.world.warnings(&warnings, &self.settings.sources);
         }
         let arena = self.arena;
         let max_depth = u32::try_from(self.stack_left() / 4096).unwrap_or(u32::MAX);
@@ -137,7 +136,8 @@ impl Evaluator {
         let fresh_literals = self.settings.shows_sameness;
         let mut maker = Maker { evaluator: self };
         let how = How { max_depth, waits_as_nix, fresh_literals, min_deferred_bytes };
-        resolve(&ast, source, base, arena, &mut maker, scope, how).map_err(EvalError::syntax)
+        let resolved = resolve(&ast, source, base, arena, &mut maker, scope, how);
+        resolved.map_err(|problems| self.interrupted().unwrap_or_else(|| EvalError::syntax(problems)))
     }
 
     fn min_deferred_bytes(&self) -> usize {
@@ -167,7 +167,7 @@ impl Evaluator {
             let how = How { max_depth, waits_as_nix: false, fresh_literals, min_deferred_bytes };
             let body = resolve_deferred(deferred, &ast, &source, arena, &mut maker, how);
             // Its names are bound: they were looked for when the file was read.
-            lambda.body.set(body.map_err(|_| EvalError::stack_overflow())?);
+            lambda.body.set(body.map_err(|_| self.stopped())?);
         }
         let body = lambda.body.get();
         match self.heap.push_frame((body.slots - deferred.frame_slots) as usize) {

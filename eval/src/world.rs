@@ -8,6 +8,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ampoule_lang::{Diagnostic, SourceMap};
 use ampoule_store::{ContentAddress, Hash, Method, StoreDir, StorePath};
 
 use crate::context::ContextElem;
@@ -193,4 +194,9 @@ pub trait World: Send + Sync {
 
     /// Writes a line of `builtins.trace` or a warning to the user.
     fn message(&self, text: &str);
+
+    /// Tells what a file that can run does not mean, probably: as people read it, if nothing else is known.
+    fn warnings(&self, warnings: &[Diagnostic], sources: &SourceMap) {
+        self.message(ampoule_lang::render::render(warnings, sources, false).trim_end());
+    }
 }

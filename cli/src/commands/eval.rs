@@ -43,6 +43,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
+    if ui.json() && (args.xml || args.raw) {
+        let other = if args.xml { "--xml" } else { "--raw" };
+        return Err(CliError::usage(format!("`--json` and `{other}` exclude each other")));
+    }
     let config = global.config()?;
     let options = BuildArgs::default().options(&config)?;
     let mut session = Session::new(&args.expression, &config, Keeps::Values, options)?;
@@ -55,7 +59,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     }
     // More parts than threads, so that none waits long for the others.
     let parts = match args.expression.eval_jobs {
-        Some(jobs) if ui.json() && !args.raw && !args.xml => 16 * jobs.get(),
+        Some(jobs) if ui.json() => 16 * jobs.get(),
         _ => 1,
     };
     let each = |ev: &mut Evaluator, value, _: &NamedArguments, part: Part| {
@@ -64,7 +68,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     };
     session.each_in_order(ui, parts, &each, &mut |(text, stats)| {
         ui.print_raw(&text)?;
-        stats.iter().for_each(|stats| ui.note(stats));
+        stats.iter().for_each(|stats| ui.figures("stats", stats));
         Ok(())
     })?;
     Ok(ExitStatus::Success)
@@ -97,10 +101,9 @@ impl Args {
     }
 }
 
-fn stats(ev: &Evaluator) -> String {
+fn stats(ev: &Evaluator) -> serde_json::Value {
     let stats = ev.stats();
     serde_json::json!({
         "calls": stats.calls, "builtinCalls": stats.builtin_calls, "files": stats.files,
     })
-    .to_string()
 }
