@@ -286,12 +286,7 @@ impl ProjectWorld {
     /// A directory with its links followed; one that is not there is what it says.
     fn real_directory(&self, dir: &Path) -> PathBuf {
         let mut known = self.directories.lock().expect("no holder of this lock panics");
-        if let Some(real) = known.get(dir) {
-            return real.clone();
-        }
-        let Ok(real) = std::fs::canonicalize(dir) else { return dir.to_owned() };
-        known.insert(dir.to_owned(), real.clone());
-        real
+        real_directory(&mut known, dir).unwrap_or_else(|| dir.to_owned())
     }
 
     /// Where a path really lies, and what is there: links to its directory followed, the last name not.
@@ -324,6 +319,24 @@ impl ProjectWorld {
             || sources.values().any(|source| real.starts_with(source));
         if known { Ok(real) } else { Err(forbidden(&path)) }
     }
+}
+
+/// A directory with its links followed, if it is there. Most have no link in them: then it is one look at each,
+/// and each is looked at once.
+fn real_directory(known: &mut HashMap<PathBuf, PathBuf>, dir: &Path) -> Option<PathBuf> {
+    if let Some(real) = known.get(dir) {
+        return Some(real.clone());
+    }
+    let real = match (dir.parent(), dir.file_name()) {
+        (Some(parent), Some(name)) if parent.is_absolute() => {
+            let real = real_directory(known, parent)?.join(name);
+            let kind = std::fs::symlink_metadata(&real).ok()?.file_type();
+            if kind.is_symlink() { std::fs::canonicalize(&real).ok()? } else { real }
+        }
+        _ => std::fs::canonicalize(dir).ok()?,
+    };
+    known.insert(dir.to_owned(), real.clone());
+    Some(real)
 }
 
 /// Opens what a path names, unless that is a link: then the error is `ELOOP`.
@@ -691,6 +704,13 @@ fn names(path: &Path) -> Vec<std::ffi::OsString> {
 
 /// Removes `.` and `..` by the text alone, as the language does for path values.
 fn clean(path: &Path) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    // Nearly all are: looking is much faster than putting names together.
+    if let [b'/', names @ ..] = path.as_os_str().as_bytes()
+        && names.split(|&byte| byte == b'/').all(|name| !matches!(name, b"" | b"." | b".."))
+    {
+        return path.to_owned();
+    }
     let mut out = PathBuf::from("/");
     for part in path.components() {
         match part {

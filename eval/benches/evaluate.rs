@@ -12,6 +12,8 @@
 //! the process, least of some runs. `AMPOULE_NIX_INSTANTIATE` names another Nix, or several, separated by `|`: then it
 //! is the better of them, in each column. `GC_INITIAL_HEAP_SIZE` is handed on.
 //!
+//! `tree-one`, `tree-some`, `tree-all` and `tree-meta` are of a package set with that many files, which is made for it.
+//!
 //! Nix is given some seconds. Where it needs more (`> 5.00 s`: it is quadratic there) the ratio is at most what is shown.
 //!
 //! `AMPOULE_BENCH_PROGRAMS=DIR` runs the `.nix` files of that folder instead: programs without a size, beside Nix only.
@@ -28,8 +30,11 @@ use ampoule_eval::Settings;
 
 #[path = "../tests/support/mod.rs"]
 mod support;
+mod tree;
 
 const ROUNDS: usize = 3;
+/// Files in the smallest tree.
+const TREE_SIZE: u64 = 2500;
 /// Rounds before a growth is called suspicious.
 const MORE_ROUNDS: usize = 8;
 /// What Nix is given for a program.
@@ -70,7 +75,26 @@ fn main() {
     let mut all = Vec::new();
     for file in files {
         let size = if given.is_some() { None } else { Some(size_of(&file)) };
-        all.extend(row(&file, size, &peers).map(|ratios| (name_of(&file), ratios)));
+        let expression = |times: u64| match size {
+            Some(size) => format!("import {} {}", file.display(), size * times),
+            None => format!("import {}", file.display()),
+        };
+        all.extend(row(&name_of(&file), expression, size, &peers).map(|ratios| (name_of(&file), ratios)));
+    }
+    let is_wanted = |entry: &&str| words.is_empty() || words.contains(&format!("tree-{entry}"));
+    let entries: Vec<&str> = tree::ENTRIES.into_iter().filter(is_wanted).collect();
+    if given.is_none() && !entries.is_empty() {
+        let dir = tempfile::tempdir().expect("a directory can be made");
+        let dir = dir.path().canonicalize().expect("it is there");
+        for times in [1, 2, 4] {
+            tree::write(&dir.join(times.to_string()), TREE_SIZE * times);
+        }
+        for entry in entries {
+            let name = format!("tree-{entry}");
+            let expression = |times: u64| format!("import {}/{times}/{entry}.nix", dir.display());
+            let ratios = row(&name, expression, Some(TREE_SIZE), &peers);
+            all.extend(ratios.map(|ratios| (name, ratios)));
+        }
     }
     if !all.is_empty() {
         summary("CPU", all.iter().map(|(name, ratios)| (name.as_str(), ratios.seconds)));
@@ -132,12 +156,8 @@ fn one(expression: &str) {
     }
 }
 
-fn row(file: &Path, size: Option<u64>, peers: &Peers) -> Option<Ratios> {
-    let name = name_of(file);
-    let expression = |times: u64| match size {
-        Some(size) => format!("import {} {}", file.display(), size * times),
-        None => format!("import {}", file.display()),
-    };
+/// `expression` is what is evaluated at so many times the size.
+fn row(name: &str, expression: impl Fn(u64) -> String, size: Option<u64>, peers: &Peers) -> Option<Ratios> {
     let whole = expression(4);
     let (ours, own_seconds) = peers.ours(&whole);
     let mut growth = Vec::new();

@@ -47,7 +47,8 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Regex {
     group_count: usize,
-    source: String,
+    /// Written for the crate when it is asked: a pattern that is used once costs most of its time otherwise.
+    ast: Ast,
     /// Anchored at both ends; for `match`.
     whole: OnceLock<regex::bytes::Regex>,
     /// Not anchored; for `split`.
@@ -80,9 +81,6 @@ impl Regex {
         if ast.states() > STATE_LIMIT {
             return Err(RegexError::TooLarge);
         }
-        let mut source = String::from("(?s-u:");
-        ast.emit(&mut source);
-        source.push(')');
         let loops = ast.has_visible_empty_loop();
         let program = (loops || ast.has_ambiguous_choice()).then(|| Program::new(&ast, group_count));
         let small = (ast.states() <= SMALL_STATES).then(|| Program::new(&ast, group_count));
@@ -90,7 +88,7 @@ impl Regex {
             small,
             uses: AtomicU32::new(0),
             group_count,
-            source,
+            ast,
             whole: OnceLock::new(),
             search: OnceLock::new(),
             program,
@@ -142,7 +140,7 @@ impl Regex {
     #[must_use]
     pub fn split<'a>(&'a self, text: &'a [u8]) -> Split<'a> {
         let search =
-            self.search.get_or_init(|| self.build(&self.source).expect("its anchored form was accepted"));
+            self.search.get_or_init(|| self.build(&self.source()).expect("its anchored form was accepted"));
         Split {
             regex: self,
             search,
@@ -154,7 +152,15 @@ impl Regex {
     }
 
     fn build_whole(&self) -> Result<regex::bytes::Regex, RegexError> {
-        self.build(&format!(r"\A{}\z", self.source))
+        self.build(&format!(r"\A{}\z", self.source()))
+    }
+
+    /// Returns the pattern in the crate's syntax.
+    fn source(&self) -> String {
+        let mut source = String::from("(?s-u:");
+        self.ast.emit(&mut source);
+        source.push(')');
+        source
     }
 
     fn build(&self, source: &str) -> Result<regex::bytes::Regex, RegexError> {
@@ -295,7 +301,13 @@ impl ByteSet {
     }
 
     fn bytes(&self) -> impl Iterator<Item = u8> + '_ {
-        (0..=255).filter(|byte| self.contains(*byte))
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let word = rest.iter().position(|word| *word != 0)?;
+            let bit = rest[word].trailing_zeros();
+            rest[word] &= rest[word] - 1;
+            Some((word as u8) << 6 | bit as u8)
+        })
     }
 }
 

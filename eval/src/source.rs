@@ -137,6 +137,7 @@ impl Evaluator {
         let mut maker = Maker { evaluator: self };
         let how = How { max_depth, waits_as_nix, fresh_literals, min_deferred_bytes };
         let resolved = resolve(&ast, source, base, arena, &mut maker, scope, how);
+        ast.recycle();
         resolved.map_err(|problems| self.interrupted().unwrap_or_else(|| EvalError::syntax(problems)))
     }
 
@@ -166,6 +167,7 @@ impl Evaluator {
             let mut maker = Maker { evaluator: self };
             let how = How { max_depth, waits_as_nix: false, fresh_literals, min_deferred_bytes };
             let body = resolve_deferred(deferred, &ast, &source, arena, &mut maker, how);
+            ast.recycle();
             // Its names are bound: they were looked for when the file was read.
             lambda.body.set(body.map_err(|_| self.stopped())?);
         }

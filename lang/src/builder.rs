@@ -46,6 +46,22 @@ pub(crate) struct Builder<'s> {
     bare_or_call: Option<ExprId>,
 }
 
+/// The stacks of a [`Builder`].
+#[derive(Default)]
+struct Stacks {
+    exprs: Vec<ExprId>,
+    parts: Vec<StrPart>,
+    names: Vec<AttrName>,
+    formals: Vec<Formal>,
+    indent_parts: Vec<IndentPart>,
+    operators: OperatorStack,
+}
+
+thread_local! {
+    /// What the last text left behind: the next one needs about as much.
+    static STACKS: RefCell<Stacks> = RefCell::default();
+}
+
 impl<'s> Builder<'s> {
     /// Starts a tree for `source`.
     /// `len` is how many bytes are going to be parsed.
@@ -58,12 +74,10 @@ impl<'s> Builder<'s> {
         let bytes = source.bytes();
         // Measured on programs of people: about 7 bytes for an expression.
         let exprs = len / 6 + 4;
-        let ast = Ast {
-            file: source.id(),
-            exprs: Vec::with_capacity(exprs),
-            spans: Vec::with_capacity(exprs),
-            ..Ast::default()
-        };
+        let mut ast = Ast::in_spare_memory(source.id());
+        ast.exprs.reserve(exprs);
+        ast.spans.reserve(exprs);
+        let Stacks { exprs, parts, names, formals, indent_parts, operators } = STACKS.take();
         Self {
             source,
             bytes,
@@ -71,16 +85,34 @@ impl<'s> Builder<'s> {
             ast,
             errors: Vec::new(),
             warnings: Vec::new(),
-            operators: OperatorStack::default(),
+            operators,
             bindings: BindingStack::default(),
             docs,
-            exprs: Vec::new(),
-            parts: Vec::new(),
-            names: Vec::new(),
-            formals: Vec::new(),
-            indent_parts: Vec::new(),
+            exprs,
+            parts,
+            names,
+            formals,
+            indent_parts,
             bare_or_call: None,
         }
+    }
+
+    /// Returns the tree, errors and warnings, and keeps the memory of the stacks.
+    pub fn finish(mut self) -> (Ast, Vec<Diagnostic>, Vec<Diagnostic>) {
+        self.finish_open_sets();
+        if !self.ast.is_small() {
+            return (self.ast, self.errors, self.warnings);
+        }
+        let Self { ast, errors, warnings, mut exprs, mut parts, mut names, .. } = self;
+        let Self { mut formals, mut indent_parts, mut operators, .. } = self;
+        exprs.clear();
+        parts.clear();
+        names.clear();
+        formals.clear();
+        indent_parts.clear();
+        operators.clear();
+        STACKS.set(Stacks { exprs, parts, names, formals, indent_parts, operators });
+        (ast, errors, warnings)
     }
 
     /// Returns the span with its file.

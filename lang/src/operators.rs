@@ -111,6 +111,13 @@ pub(crate) struct OperatorStack {
     operators: Vec<(Infix, u32)>,
 }
 
+impl OperatorStack {
+    pub fn clear(&mut self) {
+        self.operands.clear();
+        self.operators.clear();
+    }
+}
+
 /// A node and where it stands, parentheses included.
 #[derive(Clone, Copy)]
 struct Operand {

@@ -141,8 +141,7 @@ fn parse_lexed(
         }
         Err(error) => Some(error),
     };
-    builder.finish_open_sets();
-    let Builder { ast, mut errors, warnings, .. } = builder;
+    let (ast, mut errors, warnings) = builder.finish();
     sort(&mut errors);
     Attempt { parsed: ast.root.is_some().then_some(Parsed { ast, warnings }), errors, refused }
 }

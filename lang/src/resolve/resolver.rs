@@ -29,6 +29,8 @@ const TOO_DEEP: Code = Code(108);
 const MAX_HINTS: usize = 20;
 /// Captures that are searched one by one; more are found by a table.
 const FEW_CAPTURES: usize = 32;
+/// Names that a file is expected to bind: room for them is made at once.
+const SOME_NAMES: usize = 24;
 /// Elements of a literal that is built at once rather than delayed, and how deep it may go.
 const FEW_ELEMENTS: usize = 6;
 const SHALLOW: usize = 3;
@@ -56,6 +58,7 @@ impl Binding {
 }
 
 /// Code with a frame of its own, being resolved.
+#[derive(Default)]
 struct Ctx {
     captures: Vec<(u32, Var)>,
     index: HashMap<u32, u32, FxBuildHasher>,
@@ -72,7 +75,12 @@ pub(super) struct Resolver<'a, 's, 'c, R: Runtime> {
     arena: &'a Bump,
     pub(super) constants: &'c mut dyn Constants<'a, R>,
     ctxs: Vec<Ctx>,
-    names: HashMap<Symbol, Vec<Binding>, FxBuildHasher>,
+    /// Contexts that are done with, for their memory.
+    spare: Vec<Ctx>,
+    /// Where in `bound` the innermost binding of a name is, if it is in scope.
+    names: HashMap<Symbol, Option<u32>, FxBuildHasher>,
+    /// All bindings that had a name, and where the one around each is.
+    bound: Vec<(Binding, Option<u32>)>,
     pub(super) withs: Vec<(Binding, Place)>,
     /// For each binding, whether its slot is written by now.
     written: Vec<bool>,
@@ -134,9 +142,11 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
             arena,
             constants,
             ctxs: Vec::new(),
-            names: HashMap::default(),
+            spare: Vec::new(),
+            names: HashMap::with_capacity_and_hasher(SOME_NAMES, FxBuildHasher),
+            bound: Vec::with_capacity(SOME_NAMES),
             withs: Vec::new(),
-            written: Vec::new(),
+            written: Vec::with_capacity(SOME_NAMES),
             errors: Vec::new(),
         }
     }
@@ -220,13 +230,19 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
 
     fn push_ctx(&mut self, is_function: bool) {
         let in_function = is_function || self.ctxs.last().is_some_and(|ctx| ctx.in_function);
-        self.ctxs.push(Ctx {
-            captures: Vec::new(),
-            index: HashMap::default(),
-            slots: 0,
-            max_slots: 0,
-            in_function,
-        });
+        let mut ctx = self.spare.pop().unwrap_or_default();
+        ctx.in_function = in_function;
+        self.ctxs.push(ctx);
+    }
+
+    /// Keeps the memory of a context that is done with: there is one for each thing that waits.
+    fn put_aside(&mut self, mut ctx: Ctx) {
+        ctx.captures.clear();
+        if !ctx.index.is_empty() {
+            ctx.index.clear();
+        }
+        (ctx.slots, ctx.max_slots) = (0, 0);
+        self.spare.push(ctx);
     }
 
     fn ctx(&mut self) -> &mut Ctx {
@@ -246,15 +262,17 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
     }
 
     pub(super) fn push_name(&mut self, name: Symbol, binding: Binding) {
-        self.names.entry(name).or_default().push(binding);
+        let around = self.names.insert(name, Some(self.bound.len() as u32)).flatten();
+        self.bound.push((binding, around));
     }
 
     pub(super) fn pop_name(&mut self, name: Symbol) {
-        self.names.get_mut(&name).expect("was pushed").pop();
+        let innermost = self.names.get_mut(&name).expect("was pushed");
+        *innermost = innermost.and_then(|index| self.bound[index as usize].1);
     }
 
     pub(super) fn lookup(&self, name: Symbol) -> Option<Binding> {
-        self.names.get(&name)?.last().copied()
+        self.names.get(&name)?.map(|index| self.bound[index as usize].0)
     }
 
     /// Returns how the current code reaches a binding.
@@ -394,7 +412,7 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
             self.errors.push(Diagnostic::error(UNDEFINED_VARIABLE, message, self.file_span(span)));
             return;
         }
-        let bound = self.names.iter().filter(|(_, bindings)| !bindings.is_empty()).map(|(name, _)| *name);
+        let bound = self.names.iter().filter(|(_, innermost)| innermost.is_some()).map(|(name, _)| *name);
         let mut known: Vec<String> =
             bound.chain(self.constants.global_names()).map(|name| name.as_str().into_owned()).collect();
         known.sort_unstable();
@@ -945,10 +963,12 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
             self.pop_name(name);
         }
         let ctx = self.ctxs.pop().expect("pushed above");
+        let captures = self.capture_list(&ctx);
         let body = &*self.arena.alloc(Body { node, slots: ctx.max_slots });
+        self.put_aside(ctx);
         let lambda = &*self.arena.alloc(Lambda {
             arity: parameters.len() as u32,
-            captures: self.capture_list(&ctx),
+            captures,
             parameters: self.arena.alloc_slice_copy(&parameters),
             formals,
             body: Cell::new(body),
@@ -1134,11 +1154,10 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
         self.push_ctx(false);
         let node = body(self);
         let ctx = self.ctxs.pop().expect("pushed above");
-        self.arena.alloc(Suspension {
-            captures: self.capture_list(&ctx),
-            body: Body { node, slots: ctx.max_slots },
-            place: self.place(span),
-        })
+        let captures = self.capture_list(&ctx);
+        let body = Body { node, slots: ctx.max_slots };
+        self.put_aside(ctx);
+        self.arena.alloc(Suspension { captures, body, place: self.place(span) })
     }
 
     /// Whether a literal is small and made of constants and variables only, so that building it at once
