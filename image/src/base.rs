@@ -36,31 +36,39 @@ pub fn read(layout: &Path, digest: &Digest) -> Result<Base> {
     let bytes = crate::blobs::read_verified(&path, digest)?;
     let manifest = read_manifest(&bytes, None)?;
     let config: Config = oci::from_json("image configuration", &layout.read(&manifest.config)?)?;
-    if config.rootfs.diff_ids.len() != manifest.layers.len() {
-        return Err(ImageError::malformed(
-            "the base's configuration",
-            format!("{} diff-ids for {} layers", config.rootfs.diff_ids.len(), manifest.layers.len()),
-        ));
-    }
-    let layers = manifest
-        .layers
-        .iter()
-        .zip(&config.rootfs.diff_ids)
+    let layers = layer_blobs(&manifest, &config)?
+        .into_iter()
         .enumerate()
-        .map(|(i, (layer, diff_id))| ImageLayer {
-            blob: LayerBlob {
-                diff_id: *diff_id,
-                digest: layer.digest,
-                size_bytes: layer.size,
-                tar_bytes: 0,
-                media_type: layer.media_type.clone(),
-            },
+        .map(|(i, blob)| ImageLayer {
+            path: layout.blob_path(&blob.digest),
+            blob,
             name: format!("base layer {i}"),
             made: false,
-            path: layout.blob_path(&layer.digest),
         })
         .collect();
     Ok(Base { config, layers })
+}
+
+/// Pairs the layers of a manifest with what its configuration says that they are.
+///
+/// # Errors
+/// [`ImageError::Malformed`] if there are more of the ones than of the others.
+pub(crate) fn layer_blobs(manifest: &Manifest, config: &Config) -> Result<Vec<LayerBlob>> {
+    let diff_ids = &config.rootfs.diff_ids;
+    if diff_ids.len() != manifest.layers.len() {
+        let why = format!("{} diff-ids for {} layers", diff_ids.len(), manifest.layers.len());
+        return Err(ImageError::malformed("image configuration", why));
+    }
+    let pairs = manifest.layers.iter().zip(diff_ids);
+    Ok(pairs
+        .map(|(layer, diff_id)| LayerBlob {
+            diff_id: *diff_id,
+            digest: layer.digest,
+            size_bytes: layer.size,
+            tar_bytes: 0,
+            media_type: layer.media_type.clone(),
+        })
+        .collect())
 }
 
 /// Reads a manifest, and refuses what is something else in disguise.

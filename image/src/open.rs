@@ -12,7 +12,6 @@ use crate::base;
 use crate::blobs::BlobCache;
 use crate::digest::{DiffId, Digest, Sha256};
 use crate::error::{ImageError, Result};
-use crate::layer::LayerBlob;
 use crate::layout::{BlobRef, Layout, MAX_DOCUMENT_BYTES, REF_NAME};
 use crate::oci::{self, Config, Descriptor, Manifest, media};
 use crate::project::{Companion, Image, ImageLayer, ImageManifest};
@@ -286,9 +285,15 @@ pub(crate) fn document(blobs: &dyn Blobs, descriptor: &Descriptor) -> Result<Vec
 pub(crate) fn read(top: Top, blobs: Box<dyn Blobs>) -> Result<OpenImage> {
     let Top { descriptor: top, bytes } = top;
     let bytes = bytes.map_or_else(|| document(&*blobs, &top), Ok)?;
-    let tag = top.annotations.get(REF_NAME).cloned().unwrap_or_else(|| "latest".to_owned());
-    let name = top.annotations.get("io.containerd.image.name").cloned();
-    let name = name.map(|n| n.rsplit_once(':').map_or(n.clone(), |(name, _)| name.to_owned()));
+    let named = top.annotations.get(REF_NAME).map_or("latest", String::as_str);
+    let whole = top.annotations.get("io.containerd.image.name").map(String::as_str);
+    let name = whole.map(|n| n.rsplit_once(':').map_or(n, |(name, _)| name).to_owned());
+    // podman writes the whole reference where others write the tag.
+    let (name, tag) = match named.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')) {
+        Some((before, tag)) => (name.or_else(|| Some(before.to_owned())), tag.to_owned()),
+        None if named.contains('/') => (name.or_else(|| Some(named.to_owned())), "latest".to_owned()),
+        None => (name, named.to_owned()),
+    };
     let mut image = Image {
         name: name.unwrap_or_else(|| "image".to_owned()),
         tag,
@@ -359,30 +364,17 @@ fn read_one(
     let manifest: Manifest = base::read_manifest(&bytes, Some(&descriptor.media_type))?;
     let config_bytes = document(blobs, &manifest.config)?;
     let config: Config = oci::from_json("image configuration", &config_bytes)?;
-    if config.rootfs.diff_ids.len() != manifest.layers.len() {
-        let why = format!("{} diff-ids for {} layers", config.rootfs.diff_ids.len(), manifest.layers.len());
-        return Err(ImageError::malformed("image configuration", why));
-    }
+    let blobs_of_layers = base::layer_blobs(&manifest, &config)?;
     if descriptor.platform.is_none() {
         descriptor.platform = Some(oci::Platform::of(&config));
     }
     let names = layer_names(&config, manifest.layers.len());
-    let layers = manifest
-        .layers
-        .iter()
-        .zip(&config.rootfs.diff_ids)
+    let layers = blobs_of_layers
+        .into_iter()
         .zip(names)
-        .map(|((layer, diff_id), name)| ImageLayer {
-            blob: LayerBlob {
-                diff_id: *diff_id,
-                digest: layer.digest,
-                size_bytes: layer.size,
-                tar_bytes: 0,
-                media_type: layer.media_type.clone(),
-            },
-            name,
-            made: false,
-            path: blobs.path(&layer.digest).unwrap_or_default(),
+        .map(|(blob, name)| {
+            let path = blobs.path(&blob.digest).unwrap_or_default();
+            ImageLayer { blob, name, made: false, path }
         })
         .collect();
     Ok((ImageManifest { descriptor, bytes, config: manifest.config, config_bytes, layers }, config))

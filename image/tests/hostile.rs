@@ -578,6 +578,24 @@ fn platforms_side_by_side_without_an_index_are_one_image() {
     assert_eq!(opened.image.top.digest.to_string(), index["digest"].as_str().unwrap());
 }
 
+/// As podman writes it: the whole reference where others write the tag.
+#[test]
+fn a_whole_reference_is_a_name_and_a_tag() {
+    for (written, name, tag) in [
+        ("v1", "image", "v1"),
+        ("127.0.0.1:5000/team/app:v1", "127.0.0.1:5000/team/app", "v1"),
+        ("127.0.0.1:5000/team/app", "127.0.0.1:5000/team/app", "latest"),
+        ("docker.io/library/x:2", "docker.io/library/x", "2"),
+    ] {
+        let yard = Yard::new();
+        let mut image = yard.image(&[good()]);
+        image["annotations"] = json!({ "org.opencontainers.image.ref.name": written });
+        yard.index(&[image]);
+        let opened = open::open(&yard.layout(), Some(written)).unwrap();
+        assert_eq!((&*opened.image.name, &*opened.image.tag), (name, tag), "{written}");
+    }
+}
+
 /// A layout as an archive, under the names that `tar -C DIR .` gives.
 #[test]
 fn archives_by_any_name() {

@@ -212,11 +212,7 @@ impl Pull<'_> {
         self.fetch_all(std::slice::from_ref(&manifest.config))?;
         let config: Config =
             oci::from_json("image configuration", &self.cache.read(&manifest.config.digest)?)?;
-        if config.rootfs.diff_ids.len() != manifest.layers.len() {
-            let why =
-                format!("{} diff-ids for {} layers", config.rootfs.diff_ids.len(), manifest.layers.len());
-            return Err(ImageError::malformed("image configuration", why));
-        }
+        base::layer_blobs(&manifest, &config)?;
         self.fetch_all(&manifest.layers)?;
         self.document(bytes)?;
         Ok(manifest)
