@@ -26,15 +26,21 @@ struct RealRegistry {
 }
 
 impl RealRegistry {
+    /// Starts one on a free port. Another program may take the port in between: whoever
+    /// answers has to say the word that this registry was given.
     fn start(auth: &str) -> Option<Self> {
-        if !has("docker-registry") {
-            return None;
-        }
+        has("docker-registry").then(|| {
+            (0..20).find_map(|_| Self::try_start(auth)).expect("docker-registry gets a port and listens")
+        })
+    }
+
+    fn try_start(auth: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = dir.path().join("config.yml");
+        let word = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
         let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{auth}",
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:{port}', headers: {{X-Test: ['{word}']}}}}\n{auth}",
             dir.path().join("data").display()
         );
         std::fs::write(&config, text).unwrap();
@@ -45,12 +51,18 @@ impl RealRegistry {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let registry = Self { child, host: format!("127.0.0.1:{port}"), _dir: dir };
-        for _ in 0..100 {
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(registry);
+        let mut registry = Self { child, host: format!("127.0.0.1:{port}"), _dir: dir };
+        let url = format!("http://{}/v2/", registry.host);
+        let name = ampoule_net::header::HeaderName::from_static("x-test");
+        for _ in 0..600 {
+            let request = ampoule_net::Request::get(&url).unwrap().without_retries();
+            match client().send(&request) {
+                Ok(answer) if answer.header(name.clone()) == Some(&word) => return Some(registry),
+                // Somebody else's port.
+                Ok(_) => return None,
+                Err(_) if registry.child.try_wait().unwrap().is_some() => return None,
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
             }
-            std::thread::sleep(Duration::from_millis(50));
         }
         panic!("docker-registry does not listen");
     }
@@ -940,6 +952,42 @@ fn a_mount_that_is_refused_is_an_upload() {
         push(&registry(&format!("{}/a/b:x", host(&server)), settings), &image, &cache, &never).unwrap();
     assert!(mounts.load(Ordering::Relaxed) > 0);
     assert!(report.blobs.iter().all(|blob| blob.how == PushedHow::Uploaded), "{:?}", report.blobs);
+}
+
+/// A token that runs out while blobs go up is renewed, and the bytes are sent again.
+#[test]
+fn a_token_that_runs_out_in_a_push_is_renewed() {
+    let given = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = given.clone();
+    let tokens = fake(move |_| {
+        Answer::ok(format!(
+            r#"{{"access_token":"t{}","expires_in":60}}"#,
+            count.fetch_add(1, Ordering::Relaxed)
+        ))
+    });
+    let realm = tokens.url("/token");
+    let server = taking_mounts(move |asked| {
+        let token = asked.header("authorization").unwrap_or_default();
+        // The first token is good until the first body comes.
+        let good = token.starts_with("Bearer t") && (asked.method != "PUT" || token != "Bearer t0");
+        let ask = format!(r#"Bearer realm="{realm}",service="s",scope="repository:a/b:pull,push""#);
+        (!good).then(|| Answer::status(401).header("WWW-Authenticate", ask))
+    });
+    let (_dir, cache) = cache();
+    let image = image(&cache);
+    let settings =
+        RegistrySettings { parallel: std::num::NonZeroUsize::new(1), ..RegistrySettings::default() };
+    let name = format!("{}/a/b:x", host(&server));
+    let report = push(&registry(&name, settings), &image, &cache, &never).unwrap();
+    assert_eq!(given.load(Ordering::Relaxed), 2);
+    let asked = server.asked();
+    let bodies: Vec<usize> = asked
+        .iter()
+        .filter(|asked| asked.method == "PUT" && asked.header("authorization") == Some("Bearer t1"))
+        .map(|asked| asked.body.len())
+        .collect();
+    assert_eq!(bodies.len(), report.blobs.len() + 1, "every blob and the manifest: {bodies:?}");
+    assert!(bodies.iter().all(|&len| len > 0));
 }
 
 /// So does one that our token does not cover, and a registry without HEAD gets everything.
