@@ -414,6 +414,13 @@ fn every_command_speaks_json_and_refuses_in_words() {
         let (found, told) = yard.fails(&args);
         assert!(found == code && told.contains(words), "{args:?}: {found}, {told}");
     }
+    // Nothing can be made in `/proc`, and nobody knows the name under which it was tried.
+    for args in
+        [&["export", "result", "/proc/x.tar"][..], &["export", "result", "/proc/x", "--format", "spdx"]]
+    {
+        let (_, told) = yard.fails(&[&["image"], args].concat());
+        assert!(told.contains("/proc/x") && !told.contains(".ampoule-"), "{told}");
+    }
     assert!(!Path::new(&yard.at("project/x")).exists() && !yard.at("project/x.tar").exists());
 }
 

@@ -68,7 +68,7 @@ impl ImageError {
     /// A system call failed on `path`.
     #[cold]
     pub fn io(doing: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Self::Io { doing, path: path.as_ref().to_owned(), source }
+        Self::Io { doing, path: path.as_ref().to_owned(), source: without_place(source) }
     }
 
     /// What was asked for cannot be.
@@ -114,5 +114,16 @@ impl std::error::Error for ImageError {
             Self::Io { source, .. } => Some(source),
             _ => None,
         }
+    }
+}
+
+/// Returns an error without the temporary name that `tempfile` adds: nobody knows it.
+///
+/// Its error shows the name after the system's words, and gives neither of them out.
+pub fn without_place(error: std::io::Error) -> std::io::Error {
+    let text = error.to_string();
+    match text.split_once(" at path \"") {
+        Some((words, _)) if error.get_ref().is_some() => std::io::Error::new(error.kind(), words),
+        _ => error,
     }
 }

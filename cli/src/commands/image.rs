@@ -615,7 +615,9 @@ fn with_output<T>(
     out: &str,
     write: impl FnOnce(&mut dyn std::io::Write) -> Result<T, CliError>,
 ) -> Result<T, CliError> {
-    let fail = |e: std::io::Error| CliError::failed(format!("cannot write `{out}`: {e}"));
+    let fail = |e: std::io::Error| {
+        CliError::failed(format!("cannot write `{out}`: {}", ampoule_image::error::without_place(e)))
+    };
     let path = Path::new(out);
     let is_pipe = path.metadata().is_ok_and(|meta| !meta.is_file());
     if out == "-" || is_pipe {
@@ -629,8 +631,6 @@ fn with_output<T>(
         return Ok(done);
     }
     let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Asked for itself, since the other error would name a file that nobody knows.
-    parent.metadata().map_err(fail)?;
     let file = tempfile::Builder::new().prefix(".ampoule-").tempfile_in(parent).map_err(fail)?;
     let mut to = std::io::BufWriter::new(file);
     let done = write(&mut to)?;
