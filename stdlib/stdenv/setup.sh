@@ -95,6 +95,16 @@ _addInputs() {
     done
 }
 
+# addEnvHooks OFFSET FUNCTION…: functions that setup hooks add are called for each input, when all are known.
+_envHooks=()
+addEnvHooks() { shift; _envHooks+=("$@"); }
+_callEnvHooks() {
+    local hook input
+    for hook in "${_envHooks[@]}"; do
+        for input in "${!_seenInputs[@]}"; do if [ -d "$input" ]; then "$hook" "$input"; fi; done
+    done
+}
+
 # --- Text ----------------------------------------------------------------------------------------------------------------
 
 # substitute IN OUT [--replace OLD NEW | --replace-fail OLD NEW | --subst-var NAME | --subst-var-by NAME TEXT]…
@@ -364,6 +374,8 @@ installPhase() {
     runHook postInstall
 }
 
+isScript() { local magic; IFS= read -r -n 2 magic < "$1" 2> /dev/null || return 1; [ "$magic" = '#!' ]; }
+isELF() { _isElf "$1"; }
 _isElf() { local magic; IFS= read -r -n 4 magic < "$1" 2> /dev/null || return 1; [ "$magic" = $'\177ELF' ]; }
 
 _stripDir() {
