@@ -27,6 +27,7 @@ mod session;
 mod signals;
 mod store;
 mod target;
+mod texts;
 mod ui;
 mod world;
 

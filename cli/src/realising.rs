@@ -169,7 +169,9 @@ pub struct Derivations<'a> {
 
 impl DerivationSource for Derivations<'_> {
     fn derivation(&self, path: &StorePath) -> Result<Arc<Derivation>, StoreError> {
-        match self.world.text(path) {
+        let failed =
+            |error: std::io::Error| StoreError::Other(format!("cannot read the text of `{path}`: {error}"));
+        match self.world.text(path).map_err(failed)? {
             Some(text) => {
                 let name = path.derivation_name()?;
                 Ok(Arc::new(Derivation::parse(self.store.dir(), name, &text)?))

@@ -145,7 +145,7 @@ impl<'a> Looking<'a> {
 impl DerivationSource for Looking<'_> {
     fn derivation(&self, path: &StorePath) -> Result<Arc<Derivation>, StoreError> {
         for world in &self.worlds {
-            if world.text(path).is_some() {
+            if world.has_text(path) {
                 return Derivations { world, store: self.store() }.derivation(path);
             }
         }

@@ -26,6 +26,8 @@ use ampoule_store::{
 };
 use include_dir::{Dir, DirEntry, include_dir};
 
+use crate::texts::Texts;
+
 /// Where the standard library seems to lie.
 pub const STD_DIR: &str = "/ampoule/std";
 /// Where Nix's own few files seem to lie: `<nix/fetchurl.nix>`.
@@ -90,7 +92,7 @@ pub struct ProjectWorld {
     store: OnceLock<Store>,
     realiser: Option<Box<dyn Realiser>>,
     /// Derivations and texts that are only in memory so far.
-    texts: Mutex<BTreeMap<StorePath, Text>>,
+    texts: Mutex<Texts>,
     /// Sources that were hashed and not copied: where they lie.
     hashed: Mutex<BTreeMap<StorePath, PathBuf>>,
     /// Directories and what they really are: thousands of files share few of them.
@@ -110,13 +112,6 @@ impl Drop for Sleep<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::SeqCst);
     }
-}
-
-/// A text that is not in the store yet.
-#[derive(Clone, Debug)]
-struct Text {
-    contents: Vec<u8>,
-    references: Vec<StorePath>,
 }
 
 /// What a path names.
@@ -202,31 +197,37 @@ impl ProjectWorld {
     /// If the store cannot be written.
     pub fn write_texts(&self, roots: &[StorePath]) -> Result<(), StoreError> {
         let store = self.store()?;
+        let failed = |path: &StorePath, error: io::Error| {
+            StoreError::Other(format!("cannot read the text of `{path}`: {error}"))
+        };
         let texts = self.texts.lock().expect("no holder of this lock panics");
         let mut stack: Vec<(StorePath, bool)> = roots.iter().map(|path| (path.clone(), false)).collect();
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = std::collections::HashSet::new();
         // References first: an object is valid only after what it refers to.
         while let Some((path, ready)) = stack.pop() {
-            let Some(text) = texts.get(&path) else { continue };
+            if !ready && (!texts.contains(&path) || !seen.insert(path.clone()) || store.is_valid(&path)?) {
+                continue;
+            }
+            let Some(text) = texts.get(&path).map_err(|error| failed(&path, error))? else { continue };
+            let references = texts.references(store.dir(), &path, &text)?;
             if ready {
-                if !store.is_valid(&path)? {
-                    store.add_text(path.name(), &text.contents, text.references.iter().cloned().collect())?;
-                }
-                continue;
+                store.add_text(path.name(), &text, references.into_iter().collect())?;
+            } else {
+                stack.push((path, true));
+                stack.extend(references.into_iter().map(|reference| (reference, false)));
             }
-            if !seen.insert(path.clone()) {
-                continue;
-            }
-            stack.push((path, true));
-            stack.extend(text.references.iter().map(|reference| (reference.clone(), false)));
         }
         Ok(())
     }
 
+    /// Whether this evaluation made a text at `path`.
+    pub fn has_text(&self, path: &StorePath) -> bool {
+        self.texts.lock().expect("no holder of this lock panics").contains(path)
+    }
+
     /// A text that this evaluation made, if it is not in the store.
-    pub fn text(&self, path: &StorePath) -> Option<Vec<u8>> {
-        let texts = self.texts.lock().expect("no holder of this lock panics");
-        texts.get(path).map(|text| text.contents.clone())
+    pub fn text(&self, path: &StorePath) -> io::Result<Option<Vec<u8>>> {
+        self.texts.lock().expect("no holder of this lock panics").get(path)
     }
 
     /// Finds what `path` (absolute) names, links on the way followed but not the last name.
@@ -255,9 +256,7 @@ impl ProjectWorld {
             .to_str()
             .ok_or_else(|| io::Error::other(format!("'{}' is not a store path", path.display())))?;
         let object = StorePath::parse(name).map_err(|e| io::Error::other(e.to_string()))?;
-        if below.as_os_str().is_empty()
-            && self.texts.lock().expect("no holder of this lock panics").contains_key(&object)
-        {
+        if below.as_os_str().is_empty() && self.has_text(&object) {
             return Ok(Place::Text(object));
         }
         let source = self.hashed.lock().expect("no holder of this lock panics").get(&object).cloned();
@@ -378,7 +377,7 @@ impl World for ProjectWorld {
             }
             Place::Core(rest) if rest == Path::new("fetchurl.nix") => Ok(CORE_FETCHURL.into()),
             Place::Core(_) => Err(not_found()),
-            Place::Text(object) => self.text(&object).ok_or_else(not_found),
+            Place::Text(object) => self.text(&object)?.ok_or_else(not_found),
             Place::Real(path) => read_whole(self.open(path)?, u64::MAX),
         }
     }
@@ -558,11 +557,12 @@ impl World for ProjectWorld {
         if self.options.keeps == Keeps::Values && path.is_derivation() {
             return Ok(());
         }
-        let text = Text {
-            contents: text.to_vec(),
-            references: references.iter().map(|&path| path.clone()).collect(),
+        // Evaluations that build have a store, and a place for what is too much for memory.
+        let dir = || match self.options.keeps {
+            Keeps::Sources => self.store().ok().map(|store| store.root().path()),
+            _ => None,
         };
-        self.texts.lock().expect("no holder of this lock panics").insert(path.clone(), text);
+        self.texts.lock().expect("no holder of this lock panics").insert(path, text, references, dir);
         Ok(())
     }
 
@@ -614,7 +614,7 @@ impl World for ProjectWorld {
     }
 
     fn is_valid(&self, path: &StorePath) -> io::Result<bool> {
-        if self.texts.lock().expect("no holder of this lock panics").contains_key(path) {
+        if self.has_text(path) {
             return Ok(true);
         }
         self.store().map_err(store_error)?.is_valid(path).map_err(store_error)

@@ -34,7 +34,7 @@ impl Realiser<'_> {
         let inputs: Vec<Wanted> = derivation
             .input_derivations
             .iter()
-            .map(|(drv, outputs)| Wanted { drv: drv.clone(), outputs: outputs.clone() })
+            .map(|(drv, outputs)| Wanted { drv: drv.clone(), outputs: outputs.to_set() })
             .collect();
         let realised = self.realise(&inputs)?;
         let shared =

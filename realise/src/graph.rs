@@ -3,12 +3,12 @@
 //! Found from the top down, level by level, and no deeper than needed: what is valid is not looked
 //! into. A node keeps the derivation's name, its outputs and its edges, not the derivation: a graph of
 //! 100,000 nodes fits into a few tens of megabytes, and whoever builds a node reads its derivation
-//! again.
+//! again. A level may be all of the graph, so it is looked at in batches, too.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use ampoule_store::{Derivation, DrvOutput, Store, StoreError, StorePath};
+use ampoule_store::{Derivation, DrvOutput, OutputNames, Store, StoreError, StorePath};
 
 use crate::builders::Builders;
 use crate::builtin::{Attributes, Wanted as WantedFetch};
@@ -62,7 +62,7 @@ pub(crate) type Mask = u64;
 
 #[derive(Debug)]
 pub(crate) struct Output {
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     /// Known beforehand, unless contents decide; then set if it is there already.
     pub(crate) path: Option<StorePath>,
     /// Whether contents decide.
@@ -109,7 +109,7 @@ impl Node {
         outputs.filter_map(|(_, output)| output.path.as_ref())
     }
 
-    fn mask_of<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> Result<Mask, Failure> {
+    fn mask_of(&self, names: &BTreeSet<String>) -> Result<Mask, Failure> {
         let mut mask = 0;
         for name in names {
             let at = self.outputs.iter().position(|output| *output.name == **name).ok_or_else(|| {
@@ -134,10 +134,17 @@ pub(crate) struct Graph {
     by_drv: HashMap<StorePath, u32>,
     /// Objects that come from caches.
     by_object: HashMap<StorePath, u32>,
+    /// Names of outputs, each once: there are few.
+    names: BTreeSet<Arc<str>>,
 }
 
 /// Nodes to look at, and which of their outputs are wanted.
-type Level = Vec<(u32, BTreeSet<String>)>;
+type Level = Vec<(u32, OutputNames)>;
+
+/// How many derivations are in memory at once while planning.
+const BATCH: usize = 256;
+/// The same where binary caches are asked: what they offer is looked through after each batch.
+const ASKED_BATCH: usize = 4096;
 
 /// What the search needs.
 pub(crate) struct Planner<'a> {
@@ -163,31 +170,38 @@ impl Graph {
     ) -> Result<Self, Vec<Failure>> {
         let mut graph = Self::default();
         let mut failures = Vec::new();
-        let mut level: Level = wanted.iter().map(|w| (graph.intern(&w.drv), w.outputs.clone())).collect();
+        let mut level: Level =
+            wanted.iter().map(|w| (graph.intern(&w.drv), w.outputs.clone().into())).collect();
         let mut is_top = true;
         while !level.is_empty() {
-            level = graph.plan_level(planner, offers, &level, is_top, &mut failures);
-            is_top = false;
-            if failures.iter().any(|failure| failure.kind == FailureKind::Store) {
-                break;
+            let mut next = Level::new();
+            for batch in level.chunks(if offers.is_empty() { BATCH } else { ASKED_BATCH }) {
+                graph.plan_batch(planner, offers, batch, is_top, &mut next, &mut failures);
+                if failures.iter().any(|failure| failure.kind == FailureKind::Store) {
+                    return Err(failures);
+                }
             }
+            level = next;
+            is_top = false;
         }
+        graph.nodes.shrink_to_fit();
         if failures.is_empty() { Ok(graph) } else { Err(failures) }
     }
 
-    /// Looks at these, and returns what they need.
-    fn plan_level(
+    /// Looks at these, and adds what they need to `next`.
+    fn plan_batch(
         &mut self,
         planner: &Planner,
         offers: &mut Offers,
-        level: &[(u32, BTreeSet<String>)],
+        batch: &[(u32, OutputNames)],
         is_top: bool,
+        next: &mut Level,
         failures: &mut Vec<Failure>,
-    ) -> Level {
+    ) {
         // Which nodes have outputs that are wanted for the first time, and their derivations.
         let mut fresh: HashMap<u32, (Arc<Derivation>, Mask)> = HashMap::new();
         let mut order = Vec::new();
-        for (index, names) in level {
+        for (index, names) in batch {
             match self.want(planner, *index, names) {
                 Ok(Some((derivation, mask))) => {
                     let known = fresh.entry(*index).or_insert_with(|| {
@@ -202,7 +216,7 @@ impl Graph {
         }
         if let Err(error) = self.lease(planner.store, &order) {
             failures.push(error.into());
-            return Vec::new();
+            return;
         }
         let force = is_top && planner.options.check;
         if !offers.is_empty()
@@ -210,25 +224,35 @@ impl Graph {
             && let Err(failure) = self.ask(planner, offers, &order, &fresh)
         {
             failures.push(failure);
-            return Vec::new();
+            return;
         }
-        let mut next = Vec::new();
         for index in order {
             let (derivation, mask) = &fresh[&index];
             match self.decide(planner, offers, index, derivation, *mask, force) {
                 Ok(true) => {
-                    let from = next.len();
-                    for (drv, names) in &derivation.input_derivations {
-                        next.push((self.intern(drv), names.clone()));
-                    }
-                    self.nodes[index as usize].inputs =
-                        next[from..].iter().map(|(input, _)| *input).collect();
+                    let inputs = derivation.input_derivations.iter();
+                    let inputs: Vec<u32> = inputs
+                        .map(|(drv, names)| {
+                            let input = self.intern(drv);
+                            if self.may_want(input, names) {
+                                next.push((input, names.clone()));
+                            }
+                            input
+                        })
+                        .collect();
+                    self.nodes[index as usize].inputs = inputs.into();
                 }
                 Ok(false) => {}
                 Err(failure) => failures.push(failure.of(&self.nodes[index as usize].drv)),
             }
         }
-        next
+    }
+
+    /// Whether something about a node might be found out by wanting these outputs of it.
+    fn may_want(&self, index: u32, names: &BTreeSet<String>) -> bool {
+        let node = &self.nodes[index as usize];
+        let is_known = node.way != Way::Unseen && !names.is_empty();
+        !(is_known && node.mask_of(names).is_ok_and(|mask| mask & !node.wanted == 0))
     }
 
     /// Notes that outputs are wanted; returns the derivation if some were not wanted before and it is
@@ -247,9 +271,10 @@ impl Graph {
             let derivation = loaded.insert(load()?);
             node.way = Way::Valid;
             let outputs = derivation.outputs.iter();
+            let interned = &mut self.names;
             node.outputs = outputs
                 .map(|(name, output)| Output {
-                    name: name.as_str().into(),
+                    name: intern_name(interned, name),
                     path: output.path().cloned(),
                     is_late: output.path().is_none(),
                 })
@@ -371,6 +396,15 @@ impl Graph {
         (node.way, node.fetches) = way_of(planner, derivation)?;
         Ok(true)
     }
+}
+
+fn intern_name(names: &mut BTreeSet<Arc<str>>, name: &str) -> Arc<str> {
+    if let Some(known) = names.get(name) {
+        return Arc::clone(known);
+    }
+    let name: Arc<str> = name.into();
+    names.insert(Arc::clone(&name));
+    name
 }
 
 /// Whether the outputs in `mask` are there. Fills in those whose paths only contents decide.

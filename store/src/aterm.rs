@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bstr::{BString, ByteSlice};
 
-use crate::derivation::{Derivation, DerivationError, DerivationOutput};
+use crate::derivation::{Derivation, DerivationError, DerivationOutput, OutputNames};
 use crate::path::{check_name, output_name};
 use crate::{ContentAddress, Hash, Method, StoreDir, StorePath};
 
@@ -30,7 +30,7 @@ pub struct ATermError {
 /// What stands for the input derivations.
 pub(crate) enum Inputs<'a> {
     /// Their paths: the `.drv` file.
-    Paths(&'a BTreeMap<StorePath, BTreeSet<String>>),
+    Paths(&'a BTreeMap<StorePath, OutputNames>),
     /// Their modulo hashes: what output paths are made from.
     Hashes(&'a BTreeMap<String, BTreeSet<&'a str>>),
 }
@@ -208,6 +208,9 @@ struct Reader<'a> {
 
 type Read<T> = Result<T, ATermError>;
 
+/// What follows the path of nearly every input.
+const OUT_ALONE: &[u8] = br#",["out"])"#;
+
 impl Reader<'_> {
     fn derivation(mut self, name: &str) -> Read<Derivation> {
         if self.text.starts_with(b"DrvWithVersion(") {
@@ -361,18 +364,22 @@ impl Reader<'_> {
         self.parsed(|text| dir.parse(text))
     }
 
-    fn input(&mut self) -> Read<(StorePath, BTreeSet<String>)> {
+    fn input(&mut self) -> Read<(StorePath, OutputNames)> {
         self.expect("(")?;
         let at = self.at;
         let path = self.path()?;
         if !path.is_derivation() {
             return Err(ATermError { at, problem: format!("input '{path}' is not a derivation") });
         }
+        if self.text[self.at..].starts_with(OUT_ALONE) {
+            self.at += OUT_ALONE.len();
+            return Ok((path, OutputNames::out()));
+        }
         self.expect(",[")?;
         let mut names = BTreeSet::new();
         self.sorted_list(|r| Ok((r.output_name()?, ())), |name, ()| names.insert(name))?;
         self.expect(")")?;
-        Ok((path, names))
+        Ok((path, names.into()))
     }
 
     fn output_name(&mut self) -> Read<String> {

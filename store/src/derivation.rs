@@ -27,7 +27,8 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::RwLock;
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock, RwLock};
 
 use bstr::BString;
 
@@ -53,6 +54,63 @@ pub enum Outputs {
     },
 }
 
+/// Which outputs of an input derivation are used. Cheap to clone; nearly always it is `out` alone, and
+/// that is in memory once: a derivation may have as many inputs as there are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OutputNames(Arc<BTreeSet<String>>);
+
+static NO_OUTPUT: LazyLock<OutputNames> = LazyLock::new(|| OutputNames(Arc::default()));
+static OUT_ALONE: LazyLock<OutputNames> =
+    LazyLock::new(|| OutputNames(Arc::new(BTreeSet::from(["out".to_owned()]))));
+
+impl OutputNames {
+    /// `out` alone.
+    #[must_use]
+    pub fn out() -> Self {
+        OUT_ALONE.clone()
+    }
+
+    /// Returns a set of one's own.
+    #[must_use]
+    pub fn to_set(&self) -> BTreeSet<String> {
+        BTreeSet::clone(&self.0)
+    }
+
+    /// Adds one.
+    pub fn insert(&mut self, name: String) {
+        if self.0.is_empty() && name == "out" {
+            *self = Self::out();
+        } else if !self.0.contains(&name) {
+            Arc::make_mut(&mut self.0).insert(name);
+        }
+    }
+}
+
+impl Default for OutputNames {
+    fn default() -> Self {
+        NO_OUTPUT.clone()
+    }
+}
+
+impl From<BTreeSet<String>> for OutputNames {
+    fn from(names: BTreeSet<String>) -> Self {
+        if names.len() == 1 && names.contains("out") { Self::out() } else { Self(Arc::new(names)) }
+    }
+}
+
+impl<const N: usize> From<[String; N]> for OutputNames {
+    fn from(names: [String; N]) -> Self {
+        Self::from(BTreeSet::from(names))
+    }
+}
+
+impl Deref for OutputNames {
+    type Target = BTreeSet<String>;
+    fn deref(&self) -> &BTreeSet<String> {
+        &self.0
+    }
+}
+
 /// A derivation whose output paths are not computed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DerivationDraft {
@@ -61,7 +119,7 @@ pub struct DerivationDraft {
     /// What it makes.
     pub outputs: Outputs,
     /// Derivations that must be realised before, and which of their outputs are used.
-    pub input_derivations: BTreeMap<StorePath, BTreeSet<String>>,
+    pub input_derivations: BTreeMap<StorePath, OutputNames>,
     /// Objects that must be there before.
     pub input_sources: BTreeSet<StorePath>,
     /// On what kind of machine it runs, or `builtin`.
@@ -116,7 +174,7 @@ pub struct Derivation {
     /// What it makes, by output name.
     pub outputs: BTreeMap<String, DerivationOutput>,
     /// Derivations that must be realised before, and which of their outputs are used.
-    pub input_derivations: BTreeMap<StorePath, BTreeSet<String>>,
+    pub input_derivations: BTreeMap<StorePath, OutputNames>,
     /// Objects that must be there before.
     pub input_sources: BTreeSet<StorePath>,
     /// On what kind of machine it runs, or `builtin`.

@@ -39,8 +39,8 @@ pub use bstr;
 pub use compose::{Composed, ComposedInput, Composer, Parts};
 pub use content_address::{AddressError, ContentAddress, Method};
 pub use derivation::{
-    Derivation, DerivationDraft, DerivationError, DerivationOutput, ModuloHash, ModuloHashes, Outputs,
-    downstream_placeholder, placeholder,
+    Derivation, DerivationDraft, DerivationError, DerivationOutput, ModuloHash, ModuloHashes, OutputNames,
+    Outputs, downstream_placeholder, placeholder,
 };
 pub use error::{StoreError, StoreResult};
 pub use gc::{GcOptions, GcReport};

@@ -1,7 +1,5 @@
 //! Cases 150 and 151: derivations that are not what they say; and placeholders as Nix computes them.
 
-use std::collections::BTreeSet;
-
 use ampoule_store::{
     ContentAddress, Derivation, DerivationDraft, DerivationError, Hash, Method, ModuloHashes, Outputs,
     StoreDir, StorePath, downstream_placeholder, placeholder,
@@ -170,7 +168,7 @@ fn placeholders_are_those_of_nix() {
     {
         user.environment.insert(name.into(), value.into());
     }
-    user.input_derivations.insert(path, BTreeSet::from(["dev".to_owned()]));
+    user.input_derivations.insert(path, ["dev".to_owned()].into());
     let user = user.finish(&dir, &hashes).unwrap();
     assert_eq!(user.output_path("out"), None);
     assert!(user.to_aterm(&dir).starts_with(b"Derive([(\"out\",\"\",\"\",\"\")],[(\"/nix/store/809hd"));

@@ -1,6 +1,6 @@
 //! `ampoule realise`: build what a file describes; an image becomes a layout.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use ampoule_eval::FoundDerivation;
@@ -111,13 +111,17 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
 /// What to realise of the derivations that were found: an output that was named, else all of them.
 fn wanted_of(store: &Store, found: impl Iterator<Item = FoundDerivation>) -> Result<Vec<Wanted>, CliError> {
     let mut wanted: Vec<Wanted> = Vec::new();
+    let mut known: HashMap<StorePath, usize> = HashMap::new();
     for one in found {
         let drv = store.dir().parse(&one.drv_path).map_err(|e| CliError::failed(e.to_string()))?;
         let outputs: BTreeSet<String> =
             [one.output_name].into_iter().filter(|name| !name.is_empty()).collect();
-        match wanted.iter_mut().find(|known| known.drv == drv) {
-            Some(known) => known.outputs.extend(outputs),
-            None => wanted.push(Wanted { drv, outputs }),
+        match known.get(&drv) {
+            Some(&at) => wanted[at].outputs.extend(outputs),
+            None => {
+                known.insert(drv.clone(), wanted.len());
+                wanted.push(Wanted { drv, outputs });
+            }
         }
     }
     Ok(wanted)

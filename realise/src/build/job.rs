@@ -116,7 +116,7 @@ pub(crate) struct Done {
 pub(crate) struct Job<'a> {
     pub(crate) shared: &'a Shared<'a>,
     pub(crate) drv: &'a StorePath,
-    pub(crate) derivation: &'a Derivation,
+    pub(crate) derivation: &'a Arc<Derivation>,
     pub(crate) inputs: InputOutputs,
     pub(crate) activity: Activity,
     /// Called once when the work really begins.

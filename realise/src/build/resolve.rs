@@ -6,6 +6,7 @@
 //! same one, and that is the early cut-off: it has been built already.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ampoule_store::{
     Derivation, DerivationDraft, DerivationError, DerivationOutput, DrvOutput, Outputs, Store, StorePath,
@@ -29,7 +30,7 @@ pub(crate) type InputOutputs = BTreeMap<StorePath, BTreeMap<String, InputOutput>
 /// A derivation ready to be built.
 #[derive(Debug)]
 pub(crate) struct Resolved {
-    pub(crate) derivation: Derivation,
+    pub(crate) derivation: Arc<Derivation>,
     /// Set where contents decide paths: under which name what is built is remembered.
     pub(crate) realisation: Option<ampoule_store::Hash>,
     /// Where each output is built; the final path, unless contents decide it.
@@ -43,7 +44,7 @@ fn bad(error: impl std::fmt::Display) -> Failure {
 /// Resolves `derivation`.
 pub(crate) fn resolve(
     store: &Store,
-    derivation: &Derivation,
+    derivation: &Arc<Derivation>,
     inputs: &InputOutputs,
 ) -> Result<Resolved, Failure> {
     let is_late = inputs.values().flat_map(BTreeMap::values).any(|output| output.is_late);
@@ -52,7 +53,7 @@ pub(crate) fn resolve(
         let targets = derivation.outputs.iter();
         let targets = targets.filter_map(|(name, output)| Some((name.clone(), output.path()?.clone())));
         return Ok(Resolved {
-            derivation: derivation.clone(),
+            derivation: Arc::clone(derivation),
             realisation: None,
             targets: targets.collect(),
         });
@@ -60,7 +61,7 @@ pub(crate) fn resolve(
     let resolved = with_known_inputs(store, derivation, inputs).map_err(bad)?;
     if let Some(targets) = known_targets(&resolved) {
         let realisation = by_contents.then(|| modulo(store, &resolved)).transpose()?;
-        return Ok(Resolved { derivation: resolved, realisation, targets });
+        return Ok(Resolved { derivation: Arc::new(resolved), realisation, targets });
     }
     let realisation = modulo(store, &resolved)?;
     let resolved_drv = store.write_derivation(&resolved)?;
@@ -73,7 +74,7 @@ pub(crate) fn resolve(
     }
     let mut derivation = resolved;
     replace_in(&mut derivation, &pairs);
-    Ok(Resolved { derivation, realisation: Some(realisation), targets })
+    Ok(Resolved { derivation: Arc::new(derivation), realisation: Some(realisation), targets })
 }
 
 fn modulo(store: &Store, resolved: &Derivation) -> Result<ampoule_store::Hash, Failure> {

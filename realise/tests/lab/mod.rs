@@ -9,8 +9,8 @@ use ampoule_net::Cancel;
 use ampoule_realise::{Builders, Event, EventSink, Options, RealiseError, Realised, Realiser, Wanted};
 use ampoule_store::cache::Substituters;
 use ampoule_store::{
-    AddOptions, ContentAddress, Derivation, DerivationDraft, HashAlgo, Method, ObjectInfo, Outputs, Store,
-    StorePath, StoreRoot, StoreSettings,
+    AddOptions, ContentAddress, Derivation, DerivationDraft, HashAlgo, Method, ObjectInfo, OutputNames,
+    Outputs, Store, StorePath, StoreRoot, StoreSettings,
 };
 
 /// Remembers every event.
@@ -136,7 +136,7 @@ impl Lab {
 
     pub fn add_inputs(&self, draft: &mut DerivationDraft, inputs: &[&StorePath]) {
         for (index, input) in inputs.iter().enumerate() {
-            draft.input_derivations.insert((*input).clone(), BTreeSet::from(["out".to_owned()]));
+            draft.input_derivations.insert((*input).clone(), OutputNames::out());
             let derivation = self.read(input);
             let value = match derivation.output_path("out") {
                 Some(path) => self.store.dir().print(path),
