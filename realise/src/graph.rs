@@ -63,7 +63,7 @@ pub(crate) type Mask = u64;
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) name: Arc<str>,
-    /// Known beforehand, unless contents decide; then set if it is there already.
+    /// Known beforehand, unless contents decide; then set if it is there already, or offered.
     pub(crate) path: Option<StorePath>,
     /// Whether contents decide.
     pub(crate) is_late: bool,
@@ -107,6 +107,12 @@ impl Node {
     fn paths_in(&self, mask: Mask) -> impl Iterator<Item = &StorePath> {
         let outputs = self.outputs.iter().enumerate().filter(move |(at, _)| mask & bit(*at) != 0);
         outputs.filter_map(|(_, output)| output.path.as_ref())
+    }
+
+    /// Those of them, by index, of which nothing is known.
+    fn late_in(&self, mask: Mask) -> impl Iterator<Item = usize> {
+        let outputs = self.outputs.iter().enumerate().filter(move |(at, _)| mask & bit(*at) != 0);
+        outputs.filter(|(_, output)| output.path.is_none()).map(|(at, _)| at)
     }
 
     fn mask_of(&self, names: &BTreeSet<String>) -> Result<Mask, Failure> {
@@ -305,25 +311,44 @@ impl Graph {
 
     /// Asks the caches for wanted outputs that are not there.
     fn ask(
-        &self,
+        &mut self,
         planner: &Planner,
         offers: &mut Offers,
         order: &[u32],
         fresh: &HashMap<u32, (Arc<Derivation>, Mask)>,
     ) -> Result<(), Failure> {
         let mut missing = Vec::new();
+        // Outputs of which only a cache says what they are.
+        let mut told = Vec::new();
         for index in order {
             let (derivation, mask) = &fresh[index];
             if !may_substitute(derivation) {
                 continue;
             }
-            for path in self.nodes[*index as usize].paths_in(*mask) {
+            let node = &self.nodes[*index as usize];
+            for path in node.paths_in(*mask) {
                 if !planner.store.is_valid(path)? {
                     missing.push(path.clone());
                 }
             }
+            for at in node.late_in(*mask) {
+                let Some(id) = late_id(planner.store, &node.drv, &node.outputs[at]) else { continue };
+                if planner.store.realisation(&id)?.is_some() {
+                    continue;
+                }
+                if let Some(path) = offers.realisation(&id) {
+                    missing.push(path.clone());
+                    told.push((*index, at, path));
+                }
+            }
         }
-        Ok(offers.ask(missing)?)
+        offers.ask(missing)?;
+        for (index, at, path) in told {
+            if offers.has(&path) {
+                self.nodes[index as usize].outputs[at].path = Some(path);
+            }
+        }
+        Ok(())
     }
 
     /// Makes nodes for what the caches have of a node's outputs; false if they have not got all.
@@ -398,6 +423,13 @@ impl Graph {
     }
 }
 
+/// Under which name it is known what an output became that contents decide.
+pub(crate) fn late_id(store: &Store, drv: &StorePath, output: &Output) -> Option<DrvOutput> {
+    // The modulo hash needs the derivation in the store; one that was never built may not be.
+    let hash = store.modulo_hash(drv).ok()?.hash;
+    Some(DrvOutput { hash, output: output.name.to_string() })
+}
+
 fn intern_name(names: &mut BTreeSet<Arc<str>>, name: &str) -> Arc<str> {
     if let Some(known) = names.get(name) {
         return Arc::clone(known);
@@ -416,9 +448,7 @@ fn is_valid(store: &Store, node: &mut Node, mask: Mask) -> Result<bool, Failure>
             }
             continue;
         }
-        // The modulo hash needs the derivation in the store; one that was never built may not be.
-        let Ok(hash) = store.modulo_hash(&node.drv) else { return Ok(false) };
-        let id = DrvOutput { hash: hash.hash, output: output.name.to_string() };
+        let Some(id) = late_id(store, &node.drv, output) else { return Ok(false) };
         let Some(path) = store.realisation(&id)? else { return Ok(false) };
         store.lease([&path])?;
         if !store.is_valid(&path)? {

@@ -16,7 +16,7 @@ use crate::build::job::{Done, Job, Shared};
 use crate::build::resolve::{InputOutput, InputOutputs};
 use crate::error::{Failure, FailureKind};
 use crate::events::{Activity, Event};
-use crate::graph::{Graph, Output, Way};
+use crate::graph::{Graph, Node, Output, Way, late_id};
 use crate::substitute;
 
 /// What came of it all.
@@ -151,7 +151,8 @@ impl<'a> Schedule<'a> {
     pub(crate) fn run(self) -> (Outcome, BTreeMap<u32, NodeOutputs>) {
         let count =
             |lane: Lane| self.graph.nodes.iter().filter(|node| Lane::of(node.way) == Some(lane)).count();
-        let builders = count(Lane::Builds).min(self.shared.options.jobs.max(1));
+        let jobs = self.shared.options.jobs.clamp(1, most_builds(descriptors()));
+        let builders = count(Lane::Builds).min(jobs);
         let fetchers = count(Lane::Fetches).min(self.shared.options.fetches.max(1));
         std::thread::scope(|scope| {
             for _ in 0..fetchers {
@@ -225,6 +226,7 @@ impl<'a> Schedule<'a> {
             self.shared.events.event(Event::Started { drv: node.drv.clone(), name, activity, at_ms });
         };
         if node.way == Way::Gather {
+            self.remember_gathered(node)?;
             let known = |output: &Output| Some((output.name.to_string(), output.path.clone()?));
             return Ok(Done { outputs: node.outputs.iter().filter_map(known).collect(), was_valid: true });
         }
@@ -242,6 +244,16 @@ impl<'a> Schedule<'a> {
             on_start: &on_start,
         };
         job.run()
+    }
+
+    /// What a cache said that an output is, is known here from now on.
+    fn remember_gathered(&self, node: &Node) -> Result<(), Failure> {
+        for output in node.outputs.iter().filter(|output| output.is_late) {
+            if let (Some(path), Some(id)) = (&output.path, late_id(self.shared.store, &node.drv, output)) {
+                self.shared.store.add_realisation(&id, path)?;
+            }
+        }
+        Ok(())
     }
 
     /// The outputs of a node's inputs, as they are by now.
@@ -374,6 +386,23 @@ impl<'a> Schedule<'a> {
         }
         count
     }
+}
+
+/// How many files this process may have open; as many as it may ask for.
+fn descriptors() -> u64 {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit).ok();
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// How many builds may run at once with so many descriptors: one needs ten, a few more while its outputs
+/// are read; the rest is for the store, and for fetches.
+fn most_builds(descriptors: u64) -> usize {
+    usize::try_from(descriptors.saturating_sub(40) / 16).unwrap_or(usize::MAX).max(1)
 }
 
 impl State {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ampoule_net::Cancel;
 use ampoule_store::cache::{Substituters, Watch};
 use ampoule_store::narinfo::NarInfo;
-use ampoule_store::{Store, StoreError, StorePath};
+use ampoule_store::{DrvOutput, Store, StoreError, StorePath};
 
 use crate::build::job::{Done, Shared, lock_one};
 use crate::error::{Failure, FailureKind};
@@ -74,6 +74,12 @@ impl<'a> Offers<'a> {
     /// Whether there is nobody to ask.
     pub(crate) fn is_empty(&self) -> bool {
         self.substituters.is_none()
+    }
+
+    /// Asks which object an output is that is known by its contents only.
+    pub(crate) fn realisation(&self, id: &DrvOutput) -> Option<StorePath> {
+        let substituters = self.substituters.filter(|_| !self.cancel.is_asked())?;
+        substituters.realisation(self.store, id)
     }
 
     /// Asks for objects and for all that they refer to.

@@ -238,6 +238,46 @@ fn only_the_outputs_that_are_wanted_come() {
     assert_eq!((realised.built, realised.substituted), (1, 1));
 }
 
+/// Contents decide what a source and its user are: a cache says which objects those are.
+fn by_contents(lab: &Lab) -> Vec<StorePath> {
+    let source = lab.floating("source", "echo same > $out", &[]);
+    let user = lab.floating("user", "cat $in0 > $out; echo $out $in0 >> $out", &[&source]);
+    vec![source, user]
+}
+
+#[test]
+fn outputs_that_contents_decide_come_from_a_cache() {
+    let (shop, drvs) = shop!(by_contents);
+    let (result, _) = shop.lab.realise_all(&[&drvs[1]]);
+    let realised = result.expect("it is in the cache");
+    assert_eq!((realised.built, realised.substituted), (0, 2));
+    let path = &realised.outputs[&drvs[1]]["out"];
+    let text = std::fs::read_to_string(shop.lab.store.real_path(path)).expect("a file");
+    assert!(text.starts_with("same\n") && text.contains(path.as_str()), "{text}");
+    // It is known here from now on: the cache may go.
+    std::fs::remove_dir_all(&shop.at).expect("removed");
+    let (again, _) = shop.lab.realise_all(&[&drvs[1]]);
+    let again = again.expect("there");
+    assert!(!again.changed_something() && again.outputs == realised.outputs);
+}
+
+#[test]
+fn a_realisation_that_a_stranger_signed_is_not_believed() {
+    let (mut shop, drvs) = shop!(by_contents);
+    let trusted = SecretKey::generate("mine-1").expect("a name");
+    shop.lab.substituters = Some(Substituters::new(
+        [Arc::new(FileTransport::new(&shop.at)) as Arc<_>],
+        TrustedKeys::new([trusted.public()]),
+    ));
+    let (result, heard) = shop.lab.realise_all(&[&drvs[0]]);
+    assert_eq!(result.expect("built").built, 1);
+    let told = notes(&heard);
+    assert!(
+        told.contains("realisations/") && told.contains("signed by 'shop-1', which is not trusted"),
+        "{told}"
+    );
+}
+
 /// Case 133: two at once fetch each object once.
 #[test]
 fn case_133_two_who_want_the_same_fetch_it_once() {

@@ -163,7 +163,9 @@ impl Session {
         if fresh.is_empty() {
             return Ok(());
         }
-        let mut text = String::with_capacity(fresh.len() * 80);
+        let mut text = String::with_capacity(fresh.len() * 80 + 1);
+        // Ends what a full disk may have cut.
+        text.push('\n');
         for path in &fresh {
             text.push_str(path.as_str());
             text.push('\n');

@@ -118,7 +118,13 @@ impl SecretKey {
     /// Signs an object: `NAME:BASE64`.
     #[must_use]
     pub fn sign(&self, dir: &StoreDir, info: &ObjectInfo) -> String {
-        let signature = self.key.sign(fingerprint(dir, info).as_bytes());
+        self.sign_text(&fingerprint(dir, info))
+    }
+
+    /// Signs a text: `NAME:BASE64`.
+    #[must_use]
+    pub fn sign_text(&self, text: &str) -> String {
+        let signature = self.key.sign(text.as_bytes());
         format!("{}:{}", self.name, base64_encode(&signature.to_bytes()))
     }
 }
@@ -175,14 +181,27 @@ impl TrustedKeys {
     /// # Errors
     /// [`StoreError::Signature`], with who signed what.
     pub fn check(&self, dir: &StoreDir, info: &ObjectInfo, from: &str) -> StoreResult<Option<String>> {
+        let subject = format!("{}' from '{from}", dir.print(&info.path));
+        self.check_text(&fingerprint(dir, info), &info.signatures, &subject)
+    }
+
+    /// Checks that a trusted key signed a text. Returns its name.
+    ///
+    /// # Errors
+    /// [`StoreError::Signature`], with who signed what; `subject` says what it is.
+    pub fn check_text(
+        &self,
+        text: &str,
+        signatures: &BTreeSet<String>,
+        subject: &str,
+    ) -> StoreResult<Option<String>> {
         let mut wrong = BTreeSet::new();
         let mut unknown = BTreeSet::new();
-        let text = fingerprint(dir, info);
-        for signature in &info.signatures {
+        for signature in signatures {
             let (name, digits) = signature.split_once(':').unwrap_or((signature, ""));
             match self.keys.get(name) {
                 None => drop(unknown.insert(name)),
-                Some(key) if is_signed(key, &text, digits) => return Ok(Some(name.to_owned())),
+                Some(key) if is_signed(key, text, digits) => return Ok(Some(name.to_owned())),
                 Some(_) => drop(wrong.insert(name)),
             }
         }
@@ -200,7 +219,7 @@ impl TrustedKeys {
         } else {
             format!("it is signed by {}, which is not trusted (trusted keys: {trusted})", names(&unknown))
         };
-        Err(StoreError::Signature(format!("'{}' from '{from}' is refused: {why}", dir.print(&info.path))))
+        Err(StoreError::Signature(format!("'{subject}' is refused: {why}")))
     }
 }
 

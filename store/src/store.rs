@@ -435,6 +435,18 @@ impl Store {
         Ok(self.is_valid(&path)?.then_some(path))
     }
 
+    /// Returns everything that is known of the kind.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn realisations(&self) -> StoreResult<Vec<(DrvOutput, StorePath)>> {
+        let failed = |e| StoreError::io("list", b"realisations", e);
+        let names = list_names(&self.0.layout.realisations).map_err(failed)?;
+        let ids = names.iter().filter_map(|(name, _)| crate::cache::parse_id(name.to_str().ok()?));
+        let known = ids.map(|id| Ok(self.realisation(&id)?.map(|path| (id, path))));
+        known.filter_map(Result::transpose).collect()
+    }
+
     /// Records which path an output got.
     ///
     /// # Errors

@@ -182,16 +182,16 @@ fn case_120_cut_flipped_and_swapped_nars() {
 fn case_121_reading_stops_at_the_signed_size() {
     let cache = Cache::new();
     let file = nar_file(&cache.at, &cache.narinfo());
-    // A NAR of 3 GB that takes no room: a sparse file.
+    // A NAR of 64 GB that takes no room: a sparse file.
     let mut w = ampoule_store::nar::Writer::new(Vec::new()).unwrap();
-    w.begin_file(false, 3 << 30).unwrap();
+    w.begin_file(false, 64 << 30).unwrap();
     let head = std::mem::take(w.get_mut());
     std::fs::write(&file, &head).unwrap();
-    std::fs::File::options().write(true).open(&file).unwrap().set_len(3 << 30).unwrap();
+    std::fs::File::options().write(true).open(&file).unwrap().set_len(64 << 30).unwrap();
     let start = std::time::Instant::now();
     let error = cache.refused(&cache.keys());
     assert!(matches!(error, StoreError::SizeMismatch { .. }), "{error}");
-    assert!(start.elapsed() < std::time::Duration::from_secs(1));
+    assert!(start.elapsed() < std::time::Duration::from_secs(15), "all of it was read");
     // The same, packed small: a bomb.
     let zst = cache.at.join("nar/bomb.nar.zst");
     let mut encoder = zstd::Encoder::new(std::fs::File::create(&zst).unwrap(), 1).unwrap();

