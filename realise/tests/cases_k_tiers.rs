@@ -61,6 +61,30 @@ fn case_156_without_user_namespaces_it_stops_and_names_the_remedy() {
     assert!(!lab.store.is_valid(&out).expect("asked"), "nothing was built without a sandbox");
 }
 
+/// The same behind filters that refuse namespaces: Docker's (EPERM), Debian's and gVisor's answers.
+#[test]
+fn case_156_behind_a_filter_it_stops_and_names_the_remedy() {
+    let lab = lab!();
+    let drv = lab.drv("case", "echo > $out");
+    let Some(probe) = lab::probe() else { return };
+    let program = lab.dir.path().join("probe");
+    std::fs::write(&program, probe).expect("written");
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours");
+    let cases = [
+        (libc::EPERM, "seccomp=unconfined"),
+        (libc::ENOSYS, "gVisor"),
+        (libc::ENOSPC, "max_user_namespaces"),
+    ];
+    for (errno, remedy) in cases {
+        let wrapper = format!("exec {} without-namespaces {errno} \"$@\"", program.display());
+        let text = said(&realise_behind(&lab, &drv, &wrapper));
+        assert!(text.contains("FAILED 5") && text.contains("make a user namespace"), "{text}");
+        assert!(text.contains(remedy) && text.contains("--sandbox=landlock"), "{text}");
+        let out = lab.read(&drv).output_path("out").expect("known").clone();
+        assert!(!lab.store.is_valid(&out).expect("asked"), "nothing was built without a sandbox");
+    }
+}
+
 #[test]
 fn case_160_as_the_only_user_of_a_container() {
     let lab = lab!();

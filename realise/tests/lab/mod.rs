@@ -293,10 +293,11 @@ pub fn realise_as_child() -> Option<Result<Realised, RealiseError>> {
     let store = std::env::var("AMPOULE_TEST_STORE").ok()?;
     let drvs = std::env::var("AMPOULE_TEST_DRVS").ok()?;
     let store = Store::open(&StoreRoot::new(store), StoreSettings::default()).expect("a store");
-    let timeout = std::env::var("AMPOULE_TEST_TIMEOUT_MS").ok().and_then(|ms| ms.parse().ok());
+    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let timeout = number("AMPOULE_TEST_TIMEOUT_MS");
     let options = Options {
         spawner: env!("CARGO_BIN_EXE_ampoule-sandbox").into(),
-        jobs: 4,
+        jobs: number("AMPOULE_TEST_JOBS").map_or(4, |jobs| jobs as usize),
         timeout: timeout.map(std::time::Duration::from_millis),
         ..Options::default()
     };
