@@ -241,7 +241,9 @@ impl RootFs {
         }
         for (path, mut entry) in added {
             let (dir, name) = split(&path);
-            if name.starts_with(b".wh.") || path.is_empty() {
+            // AUFS kept its own books in folders `.wh..wh.plnk` and `.wh..wh.orph`.
+            let is_book = dir.split(|&b| b == b'/').any(|part| part.starts_with(b".wh..wh."));
+            if name.starts_with(b".wh.") || path.is_empty() || is_book {
                 continue;
             }
             if entry.kind == Kind::HardLink {
@@ -499,6 +501,9 @@ mod tests {
             &[("l/.wh.x", File, "")],
         ]);
         assert_eq!(link.unwrap(), ["a", "l"]);
+        let books: &[_] =
+            &[(".wh..wh.aufs", File, ""), (".wh..wh.plnk", Directory, ""), (".wh..wh.plnk/1.2", File, "")];
+        assert_eq!(laid(&[below, books]).unwrap(), laid(&[below]).unwrap());
         for bad in [".wh.", ".wh..", ".wh...", "a/.wh..."] {
             assert!(laid(&[below, &[(bad, File, "")]]).is_err(), "{bad}");
         }
