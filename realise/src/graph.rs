@@ -109,6 +109,11 @@ impl Node {
         outputs.filter_map(|(_, output)| output.path.as_ref())
     }
 
+    /// The paths of wanted outputs, as far as they are known.
+    pub(crate) fn known_paths(&self) -> impl Iterator<Item = &StorePath> {
+        self.paths_in(self.wanted)
+    }
+
     /// Those of them, by index, of which nothing is known.
     fn late_in(&self, mask: Mask) -> impl Iterator<Item = usize> {
         let outputs = self.outputs.iter().enumerate().filter(move |(at, _)| mask & bit(*at) != 0);

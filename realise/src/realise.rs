@@ -74,6 +74,7 @@ impl Realiser<'_> {
             let graph = self.plan(wanted, substituters, &refused)?;
             let is_work = graph.nodes.iter().any(|node| node.way != Way::Valid);
             self.events.event(plan_event(self.store, substituters, &graph));
+            self.tell_weaker(&graph, wanted);
             if self.options.dry_run || !is_work {
                 return Ok(realised(&whole, wanted_outputs(&graph, wanted, &BTreeMap::new())));
             }
@@ -114,6 +115,24 @@ impl Realiser<'_> {
             self.events.event(Event::Note { drv: None, message });
         }
         graph.map_err(|failures| RealiseError { failures, not_tried: 0 })
+    }
+
+    /// Says which of the wanted outputs are there already from behind a weaker wall than builds have now.
+    fn tell_weaker(&self, graph: &Graph, wanted: &[Wanted]) {
+        let nodes = wanted.iter().filter_map(|one| graph.index_of(&one.drv));
+        let nodes = nodes.map(|index| &graph.nodes[index as usize]).filter(|node| node.way == Way::Valid);
+        for (node, path) in nodes.flat_map(|node| node.known_paths().map(move |path| (node, path))) {
+            let Ok(Some(info)) = self.store.info(path) else { continue };
+            if let Some(tier) = info.tier.filter(|tier| *tier < self.options.tier) {
+                let path = self.store.dir().print(path);
+                let message = format!(
+                    "`{path}` is there already, built with `--sandbox={tier}`; `--check` builds it once more with \
+                     `--sandbox={}` and compares",
+                    self.options.tier
+                );
+                self.events.event(Event::Note { drv: Some(node.drv.clone()), message });
+            }
+        }
     }
 
     /// Which nodes are built again: those that are asked for, and only where there is something to

@@ -205,6 +205,30 @@ fn case_158_no_wall_is_by_name_and_recorded() {
 }
 
 #[test]
+fn case_159_what_a_weaker_wall_left_is_told() {
+    let Some((mut lab, _place)) = honest_lab(Tier::None) else { return };
+    let drv = lab.drv("case", "echo > $out");
+    let notes = |lab: &Lab| -> Vec<String> {
+        let (result, heard) = lab.realise_all(&[&drv]);
+        result.expect("built, or there");
+        let events = heard.0.into_inner().expect("no panic");
+        let notes = events.into_iter().filter_map(|event| match event {
+            ampoule_realise::Event::Note { message, .. } => Some(message),
+            _ => None,
+        });
+        notes.collect()
+    };
+    assert_eq!((notes(&lab), notes(&lab)), (Vec::new(), Vec::new()));
+    lab.options.tier = Tier::Namespaces;
+    let told = notes(&lab);
+    assert!(told.len() == 1 && told[0].contains("built with `--sandbox=none`"), "{told:?}");
+    assert_eq!(lab.info(&lab.build(&drv)).tier, Some(Tier::None), "it is what it was");
+    // Looked at once more behind the better wall.
+    lab.options.check = true;
+    assert_eq!(lab.realise_all(&[&drv]).0.expect("the same").built, 1);
+}
+
+#[test]
 fn a_weaker_wall_says_what_it_needs() {
     let mut lab = lab!();
     lab.options.tier = Tier::Landlock;
