@@ -100,15 +100,6 @@ pub trait IoContext<T> {
 
 impl<T> IoContext<T> for std::io::Result<T> {
     fn while_doing(self, doing: impl FnOnce() -> String) -> Result<T, CliError> {
-        self.map_err(|e| CliError::failed(format!("{}: {}", doing(), plain_io_error(&e))))
-    }
-}
-
-/// The system's words without Rust's "(os error 2)".
-pub fn plain_io_error(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(at) => text[..at].to_lowercase(),
-        None => text,
+        self.map_err(|e| CliError::failed(format!("{}: {}", doing(), ampoule_store::system_words(&e))))
     }
 }

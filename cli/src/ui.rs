@@ -185,7 +185,7 @@ fn check_stdout(result: io::Result<()>) -> Result<(), CliError> {
         Ok(()) => Ok(()),
         Err(e) => Err(CliError::failed(format!(
             "cannot write to standard output: {}",
-            crate::error::plain_io_error(&gone_away(e))
+            ampoule_store::system_words(&gone_away(e))
         ))),
     }
 }

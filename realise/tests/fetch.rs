@@ -390,3 +390,27 @@ fn downloads_run_at_once_and_none_twice() {
     assert_eq!(server.asked().len(), 8);
     assert!(server.most_open() >= 5, "only {} at once", server.most_open());
 }
+
+#[test]
+fn a_full_disk_is_not_the_servers_fault() {
+    let yard = Yard::new().expect(Method::Flat, sha256(b"x"));
+    let outputs = yard.dir.path().join("outputs");
+    let mount = |program: &str, args: &[&str]| {
+        std::process::Command::new(program)
+            .args(args)
+            .arg(&outputs)
+            .output()
+            .is_ok_and(|o| o.status.success())
+    };
+    if !mount("mount", &["-t", "tmpfs", "-o", "size=64k", "none"]) {
+        println!("skipped: a file system cannot be mounted here");
+        return;
+    }
+    let server = Server::start(|_| Answer::ok("x".repeat(1 << 20)));
+    let attrs = json!({ "urls": [server.url("/a"), server.url("/b")] });
+    let error = yard.run(&FetchUrl::new(fetcher(&[])), &attrs).expect_err("there is no room");
+    assert!(mount("umount", &["-l"]));
+    assert_eq!(error.kind, BuiltinErrorKind::Store, "{error}");
+    assert!(error.message.contains("cannot write what comes: no space left on device"), "{error}");
+    assert_eq!(server.asked().len(), 1, "no other place is asked, and none twice");
+}

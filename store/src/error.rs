@@ -12,7 +12,7 @@ use crate::{AddressError, ContentAddress, DerivationError, Hash, HashError, Path
 #[non_exhaustive]
 pub enum StoreError {
     /// A system call failed.
-    #[error("cannot {what} '{path}': {}", plain(.error))]
+    #[error("cannot {what} '{path}': {}", system_words(.error))]
     Io {
         /// The verb: `open`, `rename`.
         what: &'static str,
@@ -210,8 +210,8 @@ impl StoreError {
     }
 }
 
-/// Returns the system's words without Rust's "(os error 2)".
-fn plain(error: &io::Error) -> String {
+/// Returns the system's words without Rust's "(os error 2)", in small letters.
+pub fn system_words(error: &io::Error) -> String {
     let text = error.to_string();
     match text.find(" (os error ") {
         Some(at) => text[..at].to_lowercase(),

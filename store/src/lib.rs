@@ -42,7 +42,7 @@ pub use derivation::{
     Derivation, DerivationDraft, DerivationError, DerivationOutput, ModuloHash, ModuloHashes, OutputNames,
     Outputs, downstream_placeholder, placeholder,
 };
-pub use error::{StoreError, StoreResult};
+pub use error::{StoreError, StoreResult, system_words};
 pub use gc::{GcOptions, GcReport};
 pub use hash::{Hash, HashAlgo, HashError, HashFormat, Hasher, base64_decode, base64_encode};
 pub use human::human_size;

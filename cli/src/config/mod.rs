@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use ampoule_lang::near::near_name;
 
-use crate::error::{CliError, IoContext, plain_io_error};
+use crate::error::{CliError, IoContext};
+use ampoule_store::system_words;
 use keys::{KEYS, Key, Kind};
 
 /// The name of a project's configuration file.
@@ -321,7 +322,7 @@ fn setting_from_text(key: &Key, text: &str) -> Result<Setting, String> {
             .map_err(|_| format!("expected a number that is not negative, found `{text}`")),
         Kind::Text => Ok(Setting::Text(text.to_owned())),
         Kind::Path => {
-            let dir = std::env::current_dir().map_err(|e| plain_io_error(&e))?;
+            let dir = std::env::current_dir().map_err(|e| system_words(&e))?;
             Ok(Setting::Text(resolve_path(text, &dir)))
         }
         Kind::Word(words) if words.contains(&text) => Ok(Setting::Text(text.to_owned())),

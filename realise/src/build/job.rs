@@ -623,6 +623,7 @@ fn kind_of(kind: &BuiltinErrorKind) -> FailureKind {
         BuiltinErrorKind::Fetch => FailureKind::Fetch,
         BuiltinErrorKind::HashMismatch => FailureKind::HashMismatch,
         BuiltinErrorKind::Policy => FailureKind::Policy,
+        BuiltinErrorKind::Store => FailureKind::Store,
         BuiltinErrorKind::Cancelled => FailureKind::Interrupted,
     }
 }

@@ -164,6 +164,8 @@ pub enum BuiltinErrorKind {
     HashMismatch,
     /// A rule refuses it: exit status 5.
     Policy,
+    /// The store's or the disk's: exit status 1.
+    Store,
     /// Somebody asked to stop: exit status 130.
     Cancelled,
 }

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ampoule_net::{Cancel, Client, ClientConfig, Download, NetError, NetErrorKind, Request, Sink, Url};
-use ampoule_store::{Hash, HashAlgo, Hasher};
+use ampoule_store::{Hash, HashAlgo, Hasher, system_words};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 pub use mirrors::{MirrorSettings, Mirrors};
@@ -95,8 +95,10 @@ pub struct FetchError {
 pub enum Failure {
     /// The network, the server, or the file system.
     Net(Box<NetError>),
-    /// A local file, or our own temporary one.
+    /// A local file.
     Local(String),
+    /// What comes cannot be kept here, since the disk is full, say: no other place helps.
+    Keep(String),
     /// A name or URL that leads nowhere.
     Name(String),
     /// Other bytes than promised.
@@ -231,7 +233,7 @@ impl Fetcher {
         events: &dyn BuiltinEvents,
     ) -> Result<Fetched, Failure> {
         let file = unnamed_file(dir)
-            .map_err(|e| Failure::Local(format!("cannot make a file to fetch into: {e}")))?;
+            .map_err(|e| Failure::Keep(format!("cannot make a file to fetch into: {}", system_words(&e))))?;
         let algo = request.expected.map_or(HashAlgo::Sha256, |hash| hash.algo());
         let mut into = Into {
             file,
@@ -248,7 +250,10 @@ impl Fetcher {
                 (url.to_owned(), None, None)
             }
             None => {
-                let net = |error: NetError| Failure::Net(Box::new(error));
+                let net = |error: NetError| match *error.kind {
+                    NetErrorKind::Sink { reason } => Failure::Keep(reason),
+                    _ => Failure::Net(Box::new(error)),
+                };
                 let _permit = self.pool.permit(&request.cancel);
                 let ask = Request::get(url).map_err(net)?.cancel(request.cancel.clone());
                 let download = Download { request: ask, limit_bytes: request.size_bytes };
@@ -299,7 +304,7 @@ struct Into<'e> {
 
 impl Sink for Into<'_> {
     fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        self.file.write_all(bytes).map_err(|e| io::Error::new(e.kind(), cannot_keep(&e)))?;
         self.hasher.update(bytes);
         self.size_bytes += bytes.len() as u64;
         self.events.progress(self.size_bytes, self.total_bytes);
@@ -323,9 +328,13 @@ impl Sink for Into<'_> {
     }
 }
 
+fn cannot_keep(error: &io::Error) -> String {
+    format!("cannot write what comes: {}", system_words(error))
+}
+
 impl Into<'_> {
     fn copy_file(&mut self, path: &std::path::Path, request: &FetchRequest) -> Result<(), Failure> {
-        let local = |error: io::Error| Failure::Local(error.to_string());
+        let local = |error: io::Error| Failure::Local(system_words(&error));
         let mut from = File::open(path).map_err(local)?;
         let meta = from.metadata().map_err(local)?;
         if !meta.is_file() {
@@ -341,7 +350,7 @@ impl Into<'_> {
             if len == 0 {
                 return Ok(());
             }
-            self.take(&buf[..len]).map_err(local)?;
+            self.take(&buf[..len]).map_err(|e| Failure::Keep(e.to_string()))?;
             if let Some(limit) = request.size_bytes.filter(|limit| self.size_bytes > *limit) {
                 return Err(Failure::Local(format!("larger than the {limit} bytes that it should have")));
             }
@@ -475,6 +484,10 @@ fn copy_all(from: &mut ReadAt<'_>, to: &mut File) -> io::Result<()> {
 impl Failure {
     /// Returns whether other places are not to be tried after it.
     fn ends_all(&self) -> bool {
+        self.is_cancel() || matches!(self, Self::Keep(_))
+    }
+
+    fn is_cancel(&self) -> bool {
         matches!(self, Self::Net(error) if matches!(*error.kind, NetErrorKind::Cancelled))
             || matches!(self, Self::Local(reason) if reason == "interrupted")
     }
@@ -488,7 +501,7 @@ impl fmt::Display for Failure {
                 let text = error.to_string();
                 f.write_str(text.strip_prefix(&format!("`{}`: ", error.url)).unwrap_or(&text))
             }
-            Self::Local(reason) | Self::Name(reason) => f.write_str(reason),
+            Self::Local(reason) | Self::Keep(reason) | Self::Name(reason) => f.write_str(reason),
             Self::Mismatch { hashes, looks_like } => {
                 let (specified, got) = (hashes.specified.to_sri(), hashes.got.to_sri());
                 write!(
@@ -511,7 +524,12 @@ impl FetchError {
 
     /// Returns whether somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
-        self.attempts.last().is_some_and(|(_, failure)| failure.ends_all())
+        self.attempts.last().is_some_and(|(_, failure)| failure.is_cancel())
+    }
+
+    /// Returns whether it was our disk that failed.
+    fn is_ours(&self) -> bool {
+        self.attempts.last().is_some_and(|(_, failure)| matches!(failure, Failure::Keep(_)))
     }
 }
 
@@ -535,6 +553,7 @@ impl From<FetchError> for BuiltinError {
         let mismatch = error.mismatch();
         let kind = match mismatch {
             _ if error.is_cancelled() => BuiltinErrorKind::Cancelled,
+            _ if error.is_ours() => BuiltinErrorKind::Store,
             Some(_) => BuiltinErrorKind::HashMismatch,
             None => BuiltinErrorKind::Fetch,
         };
