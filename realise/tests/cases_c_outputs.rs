@@ -346,6 +346,27 @@ fn case_061_a_wrong_hash_tells_both_and_keeps_the_bytes() {
 }
 
 #[test]
+fn a_promised_output_refers_to_nothing() {
+    let lab = lab!();
+    let path = lab.store.dir().print(&lab.shell);
+    let hash = Hash::sha256(format!("{path}\n").as_bytes());
+    let failure = lab.fails(&lab.fixed("case", &format!("echo {path} > $out"), Method::Flat, hash));
+    assert!(failure.message.contains("must not reference store paths"), "{failure}");
+}
+
+/// Case 55: whoever still holds what the builder wrote does not hold what is registered.
+#[test]
+fn case_055_a_promised_output_is_a_fresh_copy() {
+    use std::os::unix::fs::MetadataExt;
+    let lab = lab!();
+    let drv = lab.fixed("case", "echo good > $out; stat -c %i $out", Method::Flat, Hash::sha256(b"good\n"));
+    let (result, heard) = lab.realise_all(&[&drv]);
+    let path = lab.store.real_path(&result.expect("as promised").outputs[&drv]["out"]);
+    let built: u64 = heard.log().trim().parse().expect("an inode's number");
+    assert_ne!(std::fs::metadata(&path).expect("a file").ino(), built);
+}
+
+#[test]
 fn case_063_logs_of_all_kinds() {
     let lab = lab!();
     let drv = lab.drv(
