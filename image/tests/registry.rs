@@ -583,6 +583,13 @@ fn waits_as_told_and_gives_up_in_the_end() {
     assert!(error.contains("500"), "{error}");
     let error = push_to(&taking(|_, _| Some(Answer::status(403))), None).unwrap_err();
     assert!(error.contains("403"), "{error}");
+    // An hour is not waited for; a date that has passed is no wait.
+    let hour = |_: &Asked, _| Some(Answer::status(503).header("Retry-After", "3600"));
+    let error = push_to(&taking(hour), None).unwrap_err();
+    assert!(error.contains("it asks to wait"), "{error}");
+    let date = "Wed, 21 Oct 2015 07:28:00 GMT";
+    push_to(&taking(move |_, n| (n == 0).then(|| Answer::status(503).header("Retry-After", date))), None)
+        .unwrap();
 }
 
 #[test]
@@ -952,6 +959,34 @@ fn a_mount_that_is_refused_is_an_upload() {
         push(&registry(&format!("{}/a/b:x", host(&server)), settings), &image, &cache, &never).unwrap();
     assert!(mounts.load(Ordering::Relaxed) > 0);
     assert!(report.blobs.iter().all(|blob| blob.how == PushedHow::Uploaded), "{:?}", report.blobs);
+}
+
+/// Registries that take bytes and never have them, or forget them, are given up.
+#[test]
+fn an_upload_that_gets_nowhere_ends() {
+    let nothing = |asked: &Asked| {
+        let upload = "/v2/a/b/blobs/uploads/1";
+        match asked.method.as_str() {
+            "PATCH" => Some(Answer::status(202).header("Location", upload).header("Range", "0-0")),
+            "GET" if asked.path == upload => {
+                Some(Answer::status(204).header("Location", upload).header("Range", "0-0"))
+            }
+            _ => None,
+        }
+    };
+    let forgetful = |asked: &Asked| match asked.method.as_str() {
+        "PATCH" if asked.header("content-range").is_some_and(|range| range.starts_with("0-")) => {
+            Some(Answer::status(202).header("Location", "/v2/a/b/blobs/uploads/1").header("Range", "0-63"))
+        }
+        "PATCH" => Some(Answer::status(500)),
+        "GET" if asked.path != "/v2/" => Some(Answer::status(404)),
+        _ => None,
+    };
+    for first in [nothing as fn(&Asked) -> Option<Answer>, forgetful] {
+        let server = taking_mounts(first);
+        assert!(push_to(&server, Some(64)).is_err());
+        assert!(server.asked().len() < 200, "{}", server.asked().len());
+    }
 }
 
 /// A token that runs out while blobs go up is renewed, and the bytes are sent again.

@@ -102,6 +102,11 @@ impl Response {
         self.header(reqwest::header::CONTENT_LENGTH)?.trim().parse().ok()
     }
 
+    /// Returns how long the server asks to wait, in seconds or as a date.
+    pub fn retry_after(&self) -> Option<Duration> {
+        retry_after(self.headers())
+    }
+
     /// Returns this response if it is a success, else an error in words, with the
     /// first bytes of the answer.
     ///

@@ -410,9 +410,3 @@ pub(crate) fn error(doing: &str, error: &NetError) -> ImageError {
 fn fail(reference: &Reference, why: String) -> ImageError {
     ImageError::Registry { doing: format!("reach `{}`", reference.host), why }
 }
-
-/// Returns how long an answer asks to wait, in whole seconds.
-pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.header(ampoule_net::header::RETRY_AFTER)?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}

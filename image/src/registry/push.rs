@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use crate::error::{ImageError, Result};
 use crate::layout::BlobRef;
 use crate::project::Image;
-use crate::registry::client::{Registry, error, knows_no_head, retry_after};
+use crate::registry::client::{Registry, error, knows_no_head};
 
 /// What a push did.
 #[derive(Clone, Debug, Serialize)]
@@ -227,29 +227,37 @@ fn upload(registry: &Registry, doing: &str, blob: &BlobRef, session: Option<Url>
         None => begin(registry, doing)?,
     };
     let mut offset = 0;
-    let mut fruitless = 0;
+    // Only what was never reached before is progress: an upload that the registry forgets
+    // again and again, always at the same place, comes to an end.
+    let (mut furthest, mut fruitless) = (0, 0);
+    let mut reach = |reached: u64, fruitless: &mut u32| {
+        if reached > furthest {
+            (furthest, *fruitless) = (reached, 0);
+        }
+    };
     loop {
         let sent = send_piece(registry, doing, blob, &url, offset, chunk)?;
         let wait = match sent {
             Sent::Done => return Ok(()),
             Sent::Next { url: next, offset: reached } => {
-                (url, offset, fruitless) = (next, reached, 0);
+                reach(reached, &mut fruitless);
+                (url, offset) = (next, reached);
                 continue;
             }
             Sent::Failed { why, wait } => {
                 fruitless += 1;
-                if fruitless >= TRIES {
+                // As for other requests, who wants us to wait for long is given up at once.
+                let longest = registry.client().config().max_wait;
+                if fruitless >= TRIES || wait.is_some_and(|wait| wait > longest) {
                     return Err(ImageError::Registry { doing: doing.to_owned(), why });
                 }
                 wait.unwrap_or(Duration::from_millis(200 << fruitless))
             }
         };
-        std::thread::sleep(wait.min(Duration::from_secs(60)));
+        std::thread::sleep(wait);
         match progress(registry, doing, &url)? {
             Some((next, reached)) if reached <= blob.size_bytes => {
-                if reached > offset {
-                    fruitless = 0;
-                }
+                reach(reached, &mut fruitless);
                 (url, offset) = (next, reached);
             }
             // The registry has forgotten the upload: all of it again.
@@ -308,7 +316,7 @@ fn send_piece(
     if !closing && (status == StatusCode::ACCEPTED || status == StatusCode::NO_CONTENT) {
         let next = registry.location(&response)?;
         let reached = range_end(&response).unwrap_or(offset + len);
-        if reached < offset || reached > offset + len {
+        if reached <= offset || reached > offset + len {
             return Ok(Sent::Failed {
                 why: format!("the registry says that it has {reached} bytes"),
                 wait: None,
@@ -316,7 +324,7 @@ fn send_piece(
         }
         return Ok(Sent::Next { url: next, offset: reached });
     }
-    let wait = retry_after(&response);
+    let wait = response.retry_after();
     let passes = status.is_server_error()
         || matches!(
             status,
