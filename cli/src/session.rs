@@ -4,6 +4,7 @@
 //! see ([`ProjectWorld`]), and how a function of named arguments is called.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -342,15 +343,46 @@ impl Session {
                 delivered = 0;
             }
         }
-        let done = ampoule_eval::run(self.settings.clone(), self.world.clone(), |ev| {
-            let mut rest = delivered..values;
-            let outcome = self.tasks(ev, 1, &mut || rest.next(), each, &mut |_, result| Ok(deliver(result)?));
-            outcome.map_err(|problem| match problem {
-                Problem::Cli(error) => error,
-                Problem::Eval(error) => self.show(ev, &error, ui),
-            })
-        });
-        done.map_err(|error| CliError::failed(error.to_string()))?
+        self.each_in_turn(ui, delivered..values, each, deliver)
+    }
+
+    /// Computes the values with these numbers, one after another.
+    ///
+    /// What is cheap is computed early. That can be seen in two places: in messages that show values, and in lists
+    /// that are printed as `«repeated»`. Then it is done again, everything as late as in Nix.
+    fn each_in_turn<R: Send>(
+        &self,
+        ui: &Ui,
+        mut numbers: Range<usize>,
+        each: Each<'_, R>,
+        deliver: Deliver<'_, R>,
+    ) -> Result<(), CliError> {
+        let mut settings = self.settings.clone();
+        loop {
+            let is_early = !settings.shows_unforced;
+            let done = ampoule_eval::run(settings.clone(), self.world.clone(), |ev| {
+                let mut rest = numbers.clone();
+                let mut hand_on = |_, result| {
+                    self.world.silence(false);
+                    numbers.start += 1;
+                    Ok(deliver(result)?)
+                };
+                let outcome = self.tasks(ev, 1, &mut || rest.next(), each, &mut hand_on);
+                outcome.map_err(|problem| match problem {
+                    Problem::Cli(error) => Some(error),
+                    Problem::TooEarly => None,
+                    Problem::Eval(error) if is_early && error.shows_values() => None,
+                    Problem::Eval(error) => Some(self.show(ev, &error, ui)),
+                })
+            });
+            let Err(problem) = done.map_err(|error| CliError::failed(error.to_string()))? else { break };
+            self.world.silence(problem.is_none());
+            match problem {
+                Some(error) => return Err(error),
+                None => settings.shows_unforced = true,
+            }
+        }
+        Ok(())
     }
 
     /// Computes the values that `next` asks for by number, or parts of them, and hands on what `each` gives.
@@ -563,6 +595,8 @@ pub enum Problem {
     Eval(EvalError),
     /// Something else did.
     Cli(CliError),
+    /// What is printed shows that something was computed earlier than in Nix.
+    TooEarly,
 }
 
 impl From<EvalError> for Problem {

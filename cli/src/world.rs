@@ -103,6 +103,8 @@ pub struct ProjectWorld {
     is_asleep: AtomicBool,
     /// Whether a program reads what is said.
     speaks_json: AtomicBool,
+    /// Whether what programs say was said before.
+    is_silent: AtomicBool,
 }
 
 /// Keeps a world asleep.
@@ -139,6 +141,7 @@ impl ProjectWorld {
             named_roots: Mutex::default(),
             is_asleep: AtomicBool::new(false),
             speaks_json: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
         }
     }
 
@@ -182,6 +185,16 @@ impl ProjectWorld {
     pub fn sleep(&self) -> Sleep<'_> {
         self.is_asleep.store(true, Ordering::SeqCst);
         Sleep(&self.is_asleep)
+    }
+
+    /// Says nothing of what programs say, for as long as they say again what they said; or says it.
+    pub fn silence(&self, is_silent: bool) {
+        self.is_silent.store(is_silent, Ordering::SeqCst);
+    }
+
+    /// Whether nothing may be said.
+    fn is_quiet(&self) -> bool {
+        self.stay_awake().is_err() || self.is_silent.load(Ordering::SeqCst)
     }
 
     fn stay_awake(&self) -> io::Result<()> {
@@ -637,7 +650,7 @@ impl World for ProjectWorld {
     }
 
     fn message(&self, text: &str) {
-        if self.stay_awake().is_err() {
+        if self.is_quiet() {
             return;
         }
         let mut err = io::stderr().lock();
@@ -653,7 +666,7 @@ impl World for ProjectWorld {
         if !self.speaks_json.load(Ordering::SeqCst) {
             return self.message(ampoule_lang::render::render(warnings, sources, false).trim_end());
         }
-        if self.stay_awake().is_ok() {
+        if !self.is_quiet() {
             crate::report::write_json(warnings, sources);
         }
     }

@@ -200,6 +200,11 @@ impl EvalError {
         &self.0.hints
     }
 
+    /// Returns whether the message shows what is inside a list or set: that depends on how much of it was computed.
+    pub fn shows_values(&self) -> bool {
+        self.0.kind == ErrorKind::Type && (self.0.message.contains("{ ") || self.0.message.contains("[ "))
+    }
+
     /// Returns what was wrong with a text, if that is what this is about.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         &self.0.diagnostics

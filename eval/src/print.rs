@@ -14,6 +14,16 @@ const SHORT_ITEMS: usize = 10;
 const SHORT_DEPTH: usize = 10;
 const SHORT_STRING_BYTES: usize = 1024;
 
+/// A value as `nix-instantiate --eval` prints it.
+#[derive(Debug, Default)]
+pub struct Printed {
+    /// The text.
+    pub text: Vec<u8>,
+    /// Whether a list is `«repeated»`. Whether two lists are the same depends on what was computed early:
+    /// [`Settings::shows_unforced`](crate::Settings::shows_unforced) makes that what it is in Nix.
+    pub repeats_list: bool,
+}
+
 /// What was shown so far of a value that is shown short: the limits hold for all of it.
 #[derive(Default)]
 struct Shown {
@@ -183,7 +193,7 @@ impl Evaluator {
     /// # Errors
     /// If it is nested too deep.
     pub fn print(&mut self, value: Value) -> EvalResult<String> {
-        let printed = self.print_bytes(value)?;
+        let printed = self.print_bytes(value)?.text;
         Ok(String::from_utf8(printed).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
     }
 
@@ -191,19 +201,20 @@ impl Evaluator {
     ///
     /// # Errors
     /// If it is nested too deep.
-    pub fn print_bytes(&mut self, value: Value) -> EvalResult<Vec<u8>> {
-        let mut out = Vec::new();
+    pub fn print_bytes(&mut self, value: Value) -> EvalResult<Printed> {
+        let mut printed = Printed::default();
         let mut seen = std::collections::HashSet::new();
-        self.print_into(&mut out, value, &mut seen)?;
-        Ok(out)
+        self.print_into(&mut printed, value, &mut seen)?;
+        Ok(printed)
     }
 
     fn print_into(
         &mut self,
-        out: &mut Vec<u8>,
+        printed: &mut Printed,
         value: Value,
         seen: &mut std::collections::HashSet<u64>,
     ) -> EvalResult<()> {
+        let out = &mut printed.text;
         match value.view() {
             View::Closure(_) => out.extend(b"<LAMBDA>"),
             View::Builtin(_) => out.extend(b"<PRIMOP>"),
@@ -218,15 +229,16 @@ impl Evaluator {
             View::List(list) => {
                 self.check_depth()?;
                 if !list.is_empty() && !seen.insert(value.identity()) {
+                    printed.repeats_list = true;
                     out.extend("«repeated»".bytes());
                     return Ok(());
                 }
                 out.extend(b"[ ");
                 for element in list.iter() {
-                    self.print_into(out, element, seen)?;
-                    out.push(b' ');
+                    self.print_into(printed, element, seen)?;
+                    printed.text.push(b' ');
                 }
-                out.push(b']');
+                printed.text.push(b']');
             }
             View::Attrs(attrs) => {
                 self.check_depth()?;
@@ -238,12 +250,12 @@ impl Evaluator {
                 }
                 out.extend(b"{ ");
                 for (name, value) in sorted.iter() {
-                    push_name(out, name);
-                    out.extend(b" = ");
-                    self.print_into(out, value, seen)?;
-                    out.extend(b"; ");
+                    push_name(&mut printed.text, name);
+                    printed.text.extend(b" = ");
+                    self.print_into(printed, value, seen)?;
+                    printed.text.extend(b"; ");
                 }
-                out.push(b'}');
+                printed.text.push(b'}');
             }
             View::Str(text) => push_string(out, text.as_bytes()),
             View::Path(path) => out.extend(path.as_bytes()),

@@ -92,7 +92,11 @@ impl Args {
             if self.strict {
                 ev.force_deep(value)?;
             }
-            text = ev.print_bytes(value)?;
+            let printed = ev.print_bytes(value)?;
+            if printed.repeats_list && !ev.settings().shows_unforced {
+                return Err(Problem::TooEarly);
+            }
+            text = printed.text;
         }
         if part.index + 1 == part.of {
             text.push(b'\n');

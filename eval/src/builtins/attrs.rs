@@ -349,7 +349,8 @@ fn remove_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         );
     }
     names.retain(|name| set.has(*name));
-    if names.is_empty() {
+    // Printed, it is another set.
+    if names.is_empty() && !ev.settings().shows_sameness {
         return Ok(set.value());
     }
     names.sort_unstable();
