@@ -88,7 +88,11 @@ fn messages_come_once_and_in_order() {
         let files = write_files(dir.path(), 14, extra);
         for words in WAYS {
             let (_, err, status) = check(dir.path(), words, &files);
-            let expected: Vec<String> = loud.iter().map(|index| format!("trace: entry {index}")).collect();
+            let line = |index: &usize| match words.contains(&"--json") {
+                true => format!(r#"{{"trace":"entry {index}"}}"#),
+                false => format!("trace: entry {index}"),
+            };
+            let expected: Vec<String> = loud.iter().map(line).collect();
             assert_eq!((status, err.trim_end()), (Some(0), expected.join("\n").as_str()));
         }
     }
