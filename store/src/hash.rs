@@ -308,14 +308,16 @@ impl Hash {
 
     fn parse_digits(digits: &str, algo: HashAlgo, is_sri: bool) -> Result<Self, HashError> {
         let len = algo.len_bytes();
+        // As in Nix, the last character may have bits beyond the hash: people change it to see a mismatch.
+        let whole_bytes = |digits| base64_bits(digits).map(|(bytes, _)| bytes);
         let (base, bytes) = if is_sri {
-            ("SRI", base64_decode(digits.trim_end_matches('=')))
+            ("SRI", whole_bytes(digits.trim_end_matches('=')))
         } else if digits.len() == len * 2 {
             ("base16", base16_decode(digits))
         } else if digits.len() == base32::encoded_len(len) {
             ("nix32", base32::decode(digits))
         } else if digits.len() == len.div_ceil(3) * 4 {
-            ("base64", base64_decode(digits))
+            ("base64", whole_bytes(digits))
         } else {
             return Err(HashError::WrongLength { hash: digits.to_owned(), algo });
         };
@@ -439,6 +441,14 @@ pub fn base64_encode(bytes: &[u8]) -> String {
 /// # Errors
 /// If a character is not in the alphabet, padding is wrong, or unused bits are set.
 pub fn base64_decode(text: &str) -> Result<Vec<u8>, HashError> {
+    match base64_bits(text)? {
+        (bytes, 0) => Ok(bytes),
+        _ => Err(HashError::InvalidBase64(text.to_owned())),
+    }
+}
+
+/// Returns the bytes of base 64, and the bits of the last character that make no byte.
+fn base64_bits(text: &str) -> Result<(Vec<u8>, u32), HashError> {
     let invalid = || HashError::InvalidBase64(text.to_owned());
     let digits = text.trim_end_matches('=');
     if text.len() != digits.len() && (!text.len().is_multiple_of(4) || text.len() - digits.len() > 2)
@@ -457,7 +467,7 @@ pub fn base64_decode(text: &str) -> Result<Vec<u8>, HashError> {
             out.push((word >> bits) as u8);
         }
     }
-    if word & ((1 << bits) - 1) != 0 { Err(invalid()) } else { Ok(out) }
+    Ok((out, word & ((1 << bits) - 1)))
 }
 
 #[cfg(test)]
@@ -498,6 +508,16 @@ mod tests {
         check("sha256:abc", None, "hash 'abc' has wrong length for hash algorithm 'sha256'");
         let sha1 = Hash::of(HashAlgo::Sha1, b"").format(HashFormat::Base16, true);
         check(&sha1, Some(HashAlgo::Sha256), &format!("hash '{sha1}' should have type 'sha256'"));
+    }
+
+    #[test]
+    fn bits_beyond_a_hash_do_not_matter() {
+        let hash = Hash::parse_sri(&format!("sha256-{}0=", "0".repeat(42))).unwrap();
+        for last in ["1=", "2=", "3="] {
+            let digits = format!("{}{last}", "0".repeat(42));
+            assert_eq!(Hash::parse_sri(&format!("sha256-{digits}")).unwrap(), hash);
+            assert_eq!(Hash::parse_bare(&digits, HashAlgo::Sha256).unwrap(), hash);
+        }
     }
 
     #[test]
