@@ -7,6 +7,7 @@ use hyper::service::{make_service_fn, service_fn};
 use hyper::{Body, Request, Response, Server};
 use regex::Regex;
 use serde::Serialize;
+use tokio::signal::unix::{signal, SignalKind};
 
 #[derive(Serialize)]
 struct Answer {
@@ -26,9 +27,19 @@ async fn answer(request: Request<Body>) -> Result<Response<Body>, hyper::Error> 
     Ok(Response::new(Body::from(json + "\n")))
 }
 
+/// Ends when the container is to stop: the first process gets no signal that it has not asked for.
+async fn stopped() {
+    let mut terminated = signal(SignalKind::terminate()).expect("signals can be waited for");
+    let mut interrupted = signal(SignalKind::interrupt()).expect("signals can be waited for");
+    tokio::select! {
+        _ = terminated.recv() => (),
+        _ = interrupted.recv() => (),
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), hyper::Error> {
     tracing_subscriber::fmt().init();
     let service = make_service_fn(|_| async { Ok::<_, Infallible>(service_fn(answer)) });
-    Server::bind(&([0, 0, 0, 0], 8080).into()).serve(service).await
+    Server::bind(&([0, 0, 0, 0], 8080).into()).serve(service).with_graceful_shutdown(stopped()).await
 }
