@@ -537,6 +537,19 @@ fn a_person_in_the_sandbox_has_a_terminal() {
 }
 
 #[test]
+fn what_is_typed_in_the_sandbox_may_come_from_a_pipe() {
+    let place = place!();
+    let mut command = place.command(&["debug", &place.drv_of("good")]);
+    let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut keys = shell.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut keys, b"sleep 0.3; echo at $PWD\necho and $((40 + 2))\n").expect("typed");
+    // The end of what is typed ends the shell, also one that edits its lines.
+    drop(keys);
+    let output = shell.wait_with_output().expect("it ends");
+    check_exit(&output, 0, &["at /build", "and 42"]);
+}
+
+#[test]
 fn one_command_in_the_sandbox() {
     let place = place!();
     let output = place.run(&["debug", &place.drv_of("good"), "--", "env"]);

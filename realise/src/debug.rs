@@ -270,14 +270,20 @@ fn run_interactively(shared: &Shared, spec: &SandboxSpec) -> Result<i32, Failure
     }
 }
 
+/// How long a shell may take to hear that nothing more comes.
+const AGAIN: Duration = Duration::from_millis(200);
+
 fn pass_keys(mut to: File) {
     let mut buffer = [0; 4096];
     let mut from = io::stdin().lock();
     loop {
         match from.read(&mut buffer) {
             Ok(0) | Err(_) => {
-                // End of input, as a terminal says it.
-                drop(to.write_all(&[4]));
+                // End of input, as a terminal says it; again until somebody hears: a shell that edits its lines changes
+                // the terminal's mode between them, and then what was sent before is no end any more.
+                while to.write_all(&[4]).is_ok() {
+                    std::thread::sleep(AGAIN);
+                }
                 return;
             }
             Ok(length) if to.write_all(&buffer[..length]).is_err() => return,

@@ -103,6 +103,7 @@ impl EventSink for DryRun<'_> {
                 lines.push(format!("{valid} already there"));
                 drop(self.ui.print(lines.join("\n")));
             }
+            plan @ Event::Plan { .. } => drop(self.ui.print_json(&plan)),
             other => self.next.event(other),
         }
     }
