@@ -525,8 +525,9 @@ fn a_person_in_the_sandbox_has_a_terminal() {
     terminal.resize(70);
     terminal.type_in("until stty size | grep 'x* 70'; do sleep 0.1; done\n");
     terminal.wait_for("24 70");
-    // ^C ends what runs inside, not the command.
-    terminal.type_in("echo now $((1 + 1)); sleep 1000\n");
+    // ^C ends what runs inside, not the command. What it is to end says that it runs: a shell gives the terminal to
+    // the next program after it has printed, and ^C in between is for nobody.
+    terminal.type_in("sh -c 'echo now $((1 + 1)); exec sleep 1000'\n");
     terminal.wait_for("now 2");
     terminal.type_in("\u{3}");
     terminal.type_in("echo still $((40 + 2)) here\n");
