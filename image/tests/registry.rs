@@ -663,7 +663,7 @@ fn servers_that_cut_stall_or_flood_are_told_and_leave_nothing() {
         let error = pull_layout(&registry, &cache, None, &out, true).unwrap_err().to_string();
         assert!(error.starts_with("cannot pull"), "{what}: {error}");
         assert!(error.len() < 2000, "{what}: {error}");
-        assert!(start.elapsed() < Duration::from_secs(10), "{what} took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(60), "{what} took {:?}", start.elapsed());
         // The configuration came before the layer, and is whole.
         if at == "manifests/" {
             nothing_is_left(&cache, &out);

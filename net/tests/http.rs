@@ -15,15 +15,26 @@ use ampoule_net::{
     Netrc, ProxyConfig, Request, Sink, header,
 };
 
+/// Waits little between tries; what a busy machine does late is waited for.
 fn quick() -> ClientConfig {
     ClientConfig {
-        connect_timeout: Duration::from_secs(5),
-        head_timeout: Duration::from_millis(700),
-        stall_timeout: Duration::from_millis(400),
-        rate_window: Duration::from_millis(500),
+        connect_timeout: Duration::from_secs(20),
+        head_timeout: Duration::from_secs(20),
+        stall_timeout: Duration::from_secs(20),
         backoff: Duration::from_millis(10),
         max_wait: Duration::from_secs(5),
         ..ClientConfig::default()
+    }
+}
+
+/// Waits little for a server as well.
+fn impatient() -> ClientConfig {
+    ClientConfig {
+        head_timeout: Duration::from_millis(700),
+        stall_timeout: Duration::from_millis(400),
+        rate_window: Duration::from_millis(500),
+        max_attempts: 1,
+        ..quick()
     }
 }
 
@@ -250,7 +261,7 @@ fn case_106_a_bad_certificate_is_refused() {
     assert!(matches!(*error.kind, NetErrorKind::Connect { .. }), "{error:?}");
     assert!(error.to_string().contains("certificate"), "{error}");
     assert_eq!(error.attempts, 1, "a certificate does not get better by asking again");
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(30));
     // The right one, in a file, is trusted, and then is the only one.
     let file = std::env::temp_dir().join(format!("ampoule-ca-{}.pem", std::process::id()));
     std::fs::write(&file, pem).expect("a temporary file");
@@ -273,7 +284,7 @@ fn case_107_a_stall_and_a_drip_end() {
             _ => Answer::raw().piece(Piece::Hang),
         }
     });
-    let once = ClientConfig { max_attempts: 1, ..quick() };
+    let once = impatient();
     let error = get(once.clone(), &server.url("/stall")).expect_err("silence");
     assert!(error.to_string().contains("no byte within 400 ms"), "{error}");
     let error = get(once.clone(), &server.url("/drip")).expect_err("a drip");
@@ -285,7 +296,7 @@ fn case_107_a_stall_and_a_drip_end() {
 #[test]
 fn case_107_a_busy_reader_is_not_a_slow_server() {
     let server = Server::start(|_| Answer::ok(letters(3_000_000)));
-    let client = Client::new(quick());
+    let client = Client::new(ClientConfig { stall_timeout: impatient().stall_timeout, ..quick() });
     let mut response = client.send(&Request::get(&server.url("/")).expect("valid")).expect("an answer");
     std::thread::sleep(Duration::from_millis(900));
     let mut buf = [0; 1000];
@@ -309,7 +320,7 @@ fn case_107_headers_have_an_end() {
         let error = get(once.clone(), &server.url(path)).expect_err("too much of a head");
         assert!(matches!(*error.kind, NetErrorKind::Protocol { .. }), "{path}: {error:?}");
     }
-    let error = get(once, &server.url("/endless")).expect_err("an endless head");
+    let error = get(impatient(), &server.url("/endless")).expect_err("an endless head");
     assert!(matches!(*error.kind, NetErrorKind::Timeout { .. } | NetErrorKind::Protocol { .. }), "{error:?}");
 }
 
@@ -423,7 +434,7 @@ fn case_110_gives_up_after_a_stated_time() {
     assert_eq!(server.count("/hour"), 1);
     let error = get(quick(), &server.url("/always")).expect_err("it never gets better");
     assert_eq!((error.attempts, server.count("/always")), (5, 5));
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(60));
     assert!(error.to_string().contains("(tried 5 times)"), "{error}");
 }
 
@@ -517,16 +528,11 @@ fn a_transfer_stops_when_told() {
             std::thread::sleep(Duration::from_millis(150));
             flag.store(true, Ordering::Relaxed);
         });
-        let config = ClientConfig {
-            stall_timeout: Duration::from_secs(20),
-            head_timeout: Duration::from_secs(20),
-            ..quick()
-        };
         let start = Instant::now();
         let request = Request::get(&server.url(path)).expect("valid").cancel(cancel);
-        let result = Client::new(config).send(&request).and_then(|response| response.bytes(100));
+        let result = Client::new(quick()).send(&request).and_then(|response| response.bytes(100));
         assert!(matches!(*result.expect_err("stopped").kind, NetErrorKind::Cancelled), "{path}");
-        assert!(start.elapsed() < Duration::from_secs(2), "{path}");
+        assert!(start.elapsed() < Duration::from_secs(15), "{path}");
         timer.join().expect("the timer ends");
     }
 }

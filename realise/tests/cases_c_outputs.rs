@@ -366,6 +366,26 @@ fn case_055_a_promised_output_is_a_fresh_copy() {
     assert_ne!(std::fs::metadata(&path).expect("a file").ino(), built);
 }
 
+/// The kernel executes nothing that is open for writing, and a child cloned while we wrote may hold it a moment longer.
+#[test]
+fn a_builder_that_is_still_open_for_writing_is_waited_for() {
+    use std::os::unix::fs::PermissionsExt;
+    let lab = lab!();
+    let drv = lab.drv("case", "echo > $out");
+    let shell = std::fs::canonicalize(lab.store.real_path(&lab.shell).join("bin/sh")).expect("a program");
+    let mode = |mode| std::fs::set_permissions(&shell, std::fs::Permissions::from_mode(mode)).expect("ours");
+    mode(0o755);
+    let held = std::fs::File::options().append(true).open(&shell).expect("ours");
+    mode(0o555);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            drop(held);
+        });
+        lab.realise_all(&[&drv]).0.expect("built");
+    });
+}
+
 #[test]
 fn case_063_logs_of_all_kinds() {
     let lab = lab!();

@@ -395,6 +395,22 @@ fn refuse_magic_builder(plan: &Prepared) -> Result<(), Failure> {
     }
 }
 
+/// Becomes the builder; returns why not. A builder that was written a moment ago, by this process or another, may still
+/// be open in a child that somebody cloned meanwhile and that has not yet become another program: the kernel calls that
+/// busy, and it passes.
+fn execute_when_written(context: &Context) -> Errno {
+    const TRIES: usize = 400;
+    let mut errno = Errno(0);
+    for _ in 0..TRIES {
+        errno = sys::execve(&context.plan.builder, context.args, context.env);
+        if errno != Errno(libc::ETXTBSY) {
+            break;
+        }
+        sys::sleep_ms(5);
+    }
+    errno
+}
+
 /// Starts the builder and reaps until it ends.
 fn start_and_reap(context: &Context) -> ! {
     let errno = Cell::new(Errno(0));
@@ -405,7 +421,7 @@ fn start_and_reap(context: &Context) -> ! {
         if interactive {
             sys::take_terminal(0);
         }
-        errno.set(sys::execve(&context.plan.builder, context.args, context.env));
+        errno.set(execute_when_written(context));
         sys::exit(127);
     };
     let builder = match sys::clone_vfork(context.stack, &execute) {

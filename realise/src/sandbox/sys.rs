@@ -442,6 +442,12 @@ pub(crate) fn exit(status: c_int) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Does nothing for less than a second.
+pub(crate) fn sleep_ms(time_ms: u16) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: c_long::from(time_ms) * 1_000_000 };
+    ignore(sys!(libc::SYS_clock_nanosleep, libc::CLOCK_MONOTONIC, 0, &raw const time, NULL));
+}
+
 /// Waits for any child: its pid and status.
 pub(crate) fn wait_any() -> SysResult<(i32, i32)> {
     let mut status: c_int = 0;

@@ -115,8 +115,8 @@ pub fn fetcher_with(net: ClientConfig, mirrors: &[(&str, Vec<String>)]) -> Arc<F
 
 pub fn quick() -> ClientConfig {
     ClientConfig {
-        head_timeout: Duration::from_millis(700),
-        stall_timeout: Duration::from_millis(400),
+        head_timeout: Duration::from_secs(20),
+        stall_timeout: Duration::from_secs(20),
         backoff: Duration::from_millis(10),
         max_wait: Duration::from_secs(5),
         max_attempts: 3,
