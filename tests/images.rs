@@ -8,6 +8,8 @@ use std::process::{Command, Output, Stdio};
 use ampoule_loopback::{Answer, Server};
 use serde_json::Value;
 
+mod support;
+
 /// A home, a project that describes an image of a few files, and a folder of programs.
 struct Yard {
     dir: tempfile::TempDir,
@@ -47,9 +49,7 @@ impl Yard {
 
     /// Makes a program that the command may meet.
     fn program(&self, name: &str, script: &str) {
-        let path = self.at("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+        support::write_program(&self.at("bin").join(name), &format!("#!/bin/sh\n{script}\n"));
     }
 
     fn command(&self, args: &[&str]) -> Command {

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use rexpect::reader::Options;
 use rexpect::session::{PtySession, spawn_with_options};
+
+mod support;
 
 /// How long a busy machine may take to answer.
 const PATIENCE_MS: u64 = 20_000;
@@ -260,9 +261,8 @@ fn files_are_loaded_and_reloaded() {
 fn documentation_and_definitions_are_shown() {
     let home = Home::new();
     home.write("set.img", "{\n  # Adds one.\n  #\n  #   inc 1    # => 2\n  inc = x: x + 1;\n}\n");
-    home.write("editor", "#!/bin/sh\necho \"opened $*\"\n");
     let editor = home.path().join("work/editor");
-    fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("a mode");
+    support::write_program(&editor, "#!/bin/sh\necho \"opened $*\"\n");
     let vars = [("NO_COLOR", "1"), ("EDITOR", editor.to_str().expect("UTF-8"))];
     let mut repl = home.repl(&["set.img"], &vars);
     check(&mut repl, ":doc inc", "Adds one.");

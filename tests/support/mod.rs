@@ -1,5 +1,7 @@
 //! What several tests of the whole program share.
 
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -13,6 +15,16 @@ pub fn ampoule(args: &[&str], home: &Path, dir: &Path) -> Output {
         .current_dir(dir)
         .output()
         .expect("the program runs")
+}
+
+/// Writes a program. Another process does: what this one has open for writing, a child of another test may hold a moment
+/// longer, and the kernel executes nothing that is open for writing.
+pub fn write_program(path: &Path, text: &str) {
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, text).expect("written");
+    let done = Command::new("install").args(["-m", "755"]).arg(&draft).arg(path).status().expect("it runs");
+    assert!(done.success());
+    std::fs::remove_file(draft).expect("ours");
 }
 
 /// The standard output of a run that ended well; what it complained of otherwise.
