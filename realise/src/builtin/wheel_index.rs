@@ -9,6 +9,8 @@
 //!
 //! A file counts if its hash is one of those that the user's file has: the page is not believed.
 
+use ampoule_net::Url;
+
 /// What a wheel has to run on.
 pub(super) struct Target<'a> {
     /// Python's version: `3.11`.
@@ -21,11 +23,12 @@ pub(super) struct Target<'a> {
 ///
 /// A wheel for every machine comes before one for this machine: the same choice as for `uv.lock`.
 pub(super) fn fitting(page: &str, page_url: &str, hashes: &[String], target: &Target<'_>) -> Vec<String> {
+    let Ok(base) = Url::parse(page_url) else { return Vec::new() };
     let mut found: Vec<(u8, String)> = links(page)
         .filter(|(_, sha256)| hashes.iter().any(|hash| hash.eq_ignore_ascii_case(sha256)))
         .filter_map(|(href, _)| {
             let name = href.rsplit('/').next()?;
-            Some((target.fit(name)?, join(page_url, &href)))
+            Some((target.fit(name)?, base.join(&href).ok()?.into()))
         })
         .collect();
     found.sort();
@@ -65,29 +68,6 @@ impl Target<'_> {
             _ => None,
         }
     }
-}
-
-/// The address that `href` stands for on the page `base`.
-fn join(base: &str, href: &str) -> String {
-    if href.contains("://") {
-        return href.to_owned();
-    }
-    let (scheme, rest) = base.split_once("://").unwrap_or(("https", base));
-    if let Some(rest) = href.strip_prefix("//") {
-        return format!("{scheme}://{rest}");
-    }
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let mut parts: Vec<&str> = path.split('/').collect();
-    parts.pop();
-    let relative = href.strip_prefix('/').inspect(|_| parts.clear()).unwrap_or(href);
-    for part in relative.split('/') {
-        match part {
-            "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("{scheme}://{host}/{}", parts.join("/"))
 }
 
 #[cfg(test)]
