@@ -21,7 +21,6 @@
 
 mod ir;
 mod resolver;
-mod scan;
 mod shown;
 
 pub use ir::{

@@ -4,9 +4,9 @@
 
 use rustc_hash::FxHashSet;
 
-use super::ir::Runtime;
-use super::resolver::{Binding, Resolver};
+use super::{Binding, Resolver};
 use crate::ast::{self, AttrNameKind, AttrPathId, AttrSet, BinaryOp, BindingKind, Expr, ExprId, StrPartKind};
+use crate::resolve::ir::Runtime;
 use crate::span::Span;
 use crate::symbol::{Symbol, sym};
 
