@@ -89,6 +89,7 @@ impl BuildArgs {
     /// For a tier that there is not.
     pub fn options(&self, config: &Config) -> Result<Options, CliError> {
         let number = |flag: Option<u64>, key: &str| flag.unwrap_or_else(|| config.number(key));
+        let limit = |key: &str| Some(config.number(key)).filter(|n| *n > 0);
         let seconds = |flag, key| Some(number(flag, key)).filter(|n| *n > 0).map(Duration::from_secs);
         let mut options = Options {
             cores: number(self.cores, "build.cores") as usize,
@@ -108,7 +109,11 @@ impl BuildArgs {
             allow_network_builders: self.allow_network_builders || config.bool("build.network-builders"),
             timeout: seconds(self.timeout, "build.timeout"),
             max_silent: seconds(self.max_silent, "build.max-silent"),
-            max_log_bytes: Some(config.number("build.max-log")).filter(|n| *n > 0),
+            max_log_bytes: limit("build.max-log"),
+            group_limits: ampoule_realise::GroupLimits {
+                memory_bytes: limit("build.max-memory"),
+                processes: limit("build.max-processes"),
+            },
             features: config.list("build.system-features").iter().cloned().collect(),
             impure_env: std::env::vars_os()
                 .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))

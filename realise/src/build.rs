@@ -1,5 +1,6 @@
 //! One build: its environment, its sandbox, its log, its outputs.
 
+mod cgroup;
 mod checks;
 mod compare;
 mod diagnose;
@@ -14,4 +15,5 @@ mod rewrite;
 mod supervise;
 mod uplink;
 
+pub use cgroup::GroupLimits;
 pub use log::LogDir;

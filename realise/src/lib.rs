@@ -17,7 +17,7 @@ mod schedule;
 mod substitute;
 pub mod unpack;
 
-pub use build::LogDir;
+pub use build::{GroupLimits, LogDir};
 pub use builders::Builders;
 pub use error::{Failure, FailureKind, RealiseError};
 pub use events::{Activity, Event, EventSink, FileDifference, Planned, Silent, safe_line};

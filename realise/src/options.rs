@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ampoule_store::Tier;
 
+use crate::build::GroupLimits;
 use crate::sandbox::{Bind, Spawner};
 
 /// How to realise. [`Options::default`] is what a person gets who says nothing.
@@ -39,6 +40,8 @@ pub struct Options {
     pub max_silent: Option<Duration>,
     /// How much a build may print.
     pub max_log_bytes: Option<u64>,
+    /// What a build may have as a whole; needs a cgroup v2 that is ours.
+    pub group_limits: GroupLimits,
     /// Paths of the host that every build sees, read-only.
     pub host_paths: Vec<Bind>,
     /// The kind of machine this is (`x86_64-linux`).
@@ -73,6 +76,7 @@ impl Default for Options {
             timeout: None,
             max_silent: None,
             max_log_bytes: None,
+            group_limits: GroupLimits::default(),
             host_paths: Vec::new(),
             system: format!("{}-linux", std::env::consts::ARCH),
             extra_systems: BTreeSet::new(),

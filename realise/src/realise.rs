@@ -64,6 +64,9 @@ impl Realiser<'_> {
     /// # Errors
     /// [`RealiseError`], with everything that failed of itself.
     pub fn realise(&self, wanted: &[Wanted]) -> Result<Realised, RealiseError> {
+        let cancel = self.cancel.clone();
+        // Dropped after whatever else holds half-made things.
+        let _stopping = self.store.stops_when(move || cancel.is_asked());
         let shared =
             Shared::new(self.store, self.source, self.builders, self.options, self.events, &self.cancel);
         // Offline, whoever gave them gave those alone that need no network.

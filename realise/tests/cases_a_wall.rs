@@ -258,6 +258,12 @@ fn cases_013_to_024_forbidden_calls() {
     // 21, 22: sockets that lead out, or into the kernel.
     check(&found, &["vsock", "packet", "alg", "bluetooth"], libc::EAFNOSUPPORT);
     check(&found, &["raw"], libc::EPERM);
+    check(&found, &["tipc-pair"], libc::EAFNOSUPPORT);
+    check(&found, &["netfilter", "generic"], libc::EPROTONOSUPPORT);
+    check(&found, &["unix-pair"], 0);
+    // 7, 17: no mounts, by whatever call.
+    check(&found, &["mount", "umount", "pivot_root", "open_tree", "move_mount"], libc::EPERM);
+    check(&found, &["fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr"], libc::EPERM);
     check(&found, &["unix", "inet", "netlink", "terminal"], 0);
     // 19, 24: nobody else's process or terminal.
     check(&found, &["tiocsti", "ptrace-init"], libc::EPERM);
@@ -319,6 +325,20 @@ fn case_019_other_builds_are_not_visible() {
         // Pid 1, the shell, and the two of the pipe.
         let count: u32 = said.trim().parse().expect("a number");
         assert!(count <= 4, "{count} processes");
+    }
+}
+
+/// A build that runs as the caller would be shown what the caller's keys are called.
+#[test]
+fn case_020_names_of_keys_are_not_seen() {
+    let lab = lab!();
+    let said = lab.run("cat /proc/keys /proc/key-users 2>/dev/null | grep -vc '_ses' > $out; true");
+    if rustix::process::geteuid().is_root() {
+        // Of another user altogether.
+        let all = lab.run("cat /proc/keys > $out 2>/dev/null; true");
+        assert!(!all.contains("_uid.0"), "{all}");
+    } else {
+        assert_eq!(said, "0\n");
     }
 }
 

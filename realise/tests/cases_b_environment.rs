@@ -69,6 +69,47 @@ fn cases_035_to_038_nothing_of_the_caller_shows() {
     }
 }
 
+/// How urgent a build is and where it may run do not depend on the caller, as far as anyone may undo that.
+#[test]
+fn case_035_urgency_and_processors_are_the_same() {
+    const URGENCY: &str =
+        "(awk '{print $18, $19, $41}' /proc/self/stat; grep Cpus_allowed_list /proc/self/status) > $out";
+    if let Some(wanted) = std::env::var_os("AMPOULE_TEST_URGENCY") {
+        let lab = lab!();
+        println!("\nURGENCY[{}]", lab.run(URGENCY));
+        drop(wanted);
+        return;
+    }
+    if lab::busybox().is_none() {
+        return;
+    }
+    let urgency = |wrapper: &[&str]| {
+        let (program, arguments) = wrapper.split_first().expect("a program");
+        let output = Command::new(program)
+            .args(arguments)
+            .arg(std::env::current_exe().expect("our own name"))
+            .args(["--exact", "case_035_urgency_and_processors_are_the_same", "--nocapture"])
+            .env("AMPOULE_TEST_URGENCY", "1")
+            .stdin(Stdio::null())
+            .output()
+            .ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Some(text.split("URGENCY[").nth(1)?.split("]\n").next()?.to_owned())
+    };
+    let plain = urgency(&["env"]).expect("it runs");
+    assert!(plain.starts_with("20 0 0\n"), "{plain}");
+    // Whoever was made idle or nice stays so, but for root.
+    let anyone: &[&[&str]] = &[&["taskset", "1"], &["chrt", "--batch", "0"]];
+    let root: &[&[&str]] = &[&["nice", "-n", "7"], &["chrt", "--idle", "0"]];
+    let is_root = rustix::process::geteuid().is_root();
+    for wrapper in anyone.iter().chain(root.iter().filter(|_| is_root)) {
+        match urgency(wrapper) {
+            Some(other) => assert_eq!(plain, other, "{wrapper:?}"),
+            None => eprintln!("skipped: no {}", wrapper[0]),
+        }
+    }
+}
+
 /// Owners show as the same, whoever started the build.
 #[test]
 fn inputs_belong_to_the_builds_user() {

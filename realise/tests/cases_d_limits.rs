@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ampoule_net::Cancel;
+use ampoule_realise::builtin::{BuiltinBuilder, BuiltinContext, BuiltinError};
 use ampoule_realise::{FailureKind, Options, Realiser, Silent, Wanted};
-use ampoule_store::StorePath;
+use ampoule_store::{Store, StorePath, StoreSettings};
 use lab::Lab;
 
 #[test]
@@ -61,6 +62,23 @@ fn case_066_greed_ends_the_build_alone() {
     let said = lab
         .run("ulimit -u > $out; ulimit -n >> $out; ulimit -c >> $out; cat /proc/self/oom_score_adj >> $out");
     assert_eq!(said, "4096\n1024\n0\n1000\n");
+}
+
+/// Root's builds go first when memory is short, whatever they say.
+#[test]
+fn case_066_a_build_cannot_save_itself_when_memory_is_short() {
+    let lab = lab!();
+    let lowers = |shell: &mut std::process::Command| {
+        let status =
+            shell.args(["-c", "echo -1 > /proc/self/oom_score_adj"]).stderr(std::process::Stdio::null());
+        status.status().is_ok_and(|status| status.success())
+    };
+    if !lowers(&mut std::process::Command::new("sh")) {
+        eprintln!("skipped: only one who may lower his own score can keep a build from lowering its");
+        return;
+    }
+    let said = lab.run("echo 0 2>/dev/null > /proc/self/oom_score_adj; cat /proc/self/oom_score_adj > $out");
+    assert_eq!(said, "1000\n");
 }
 
 #[test]
@@ -122,6 +140,70 @@ fn case_068_a_cancelled_build_ends_within_a_second_and_leaves_nothing() {
     assert!(!is_running(&marker));
     let lock = lab.read(&drvs[0]).output_path("out").expect("known").clone();
     assert!(lab.store.try_lock_output(&lock).expect("asked").is_some(), "locks are free");
+}
+
+/// Makes a tree, and is cancelled when it is done with it: all that is left is to hash and register it.
+struct Slow(Arc<AtomicBool>);
+
+impl BuiltinBuilder for Slow {
+    fn name(&self) -> &'static str {
+        "slow"
+    }
+
+    fn build(&self, cx: &BuiltinContext<'_>) -> Result<(), BuiltinError> {
+        let place = &cx.outputs["out"];
+        rustix::fs::mkdirat(&place.dir, place.name.as_str(), 0o755.into()).expect("made");
+        let tree = rustix::fs::openat(
+            &place.dir,
+            place.name.as_str(),
+            rustix::fs::OFlags::DIRECTORY,
+            rustix::fs::Mode::empty(),
+        );
+        let tree = tree.expect("just made");
+        for index in 0..1000 {
+            rustix::fs::mkdirat(&tree, format!("{index}"), 0o755.into()).expect("made");
+        }
+        self.0.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Case 68 for what is made without a sandbox: a large tree is neither hashed nor deleted by one who is in a hurry.
+#[test]
+fn case_068_a_half_made_tree_is_left_to_whoever_comes_next() {
+    let mut lab = lab!();
+    let asked = Arc::new(AtomicBool::new(false));
+    lab.builders.register(Slow(Arc::clone(&asked)));
+    let mut draft = lab.draft("case", "");
+    draft.builder = "builtin:slow".into();
+    let drv = lab.write(draft);
+    let names = |dir: &str| {
+        let entries = std::fs::read_dir(lab.store.root().path().join(dir)).expect("there");
+        entries.map(|entry| entry.expect("read").path()).collect::<Vec<_>>()
+    };
+    // A store of its own: what a process leaves shows when it ends.
+    let store = Store::open(lab.store.root(), StoreSettings::default()).expect("a store");
+    let realiser = Realiser {
+        store: &store,
+        source: &lab.store,
+        builders: &lab.builders,
+        substituters: None,
+        options: &lab.options,
+        events: &Silent,
+        cancel: Cancel::when(move || asked.load(Ordering::Relaxed)),
+    };
+    let wanted = Wanted { drv: drv.clone(), outputs: BTreeSet::new() };
+    let error = realiser.realise(&[wanted]).expect_err("interrupted");
+    assert_eq!(error.exit_status(), 130, "{error}");
+    let path = lab.read(&drv).output_path("out").expect("known").clone();
+    assert!(!store.is_valid(&path).expect("asked"), "nothing was registered");
+    drop(store);
+    let left = names("trash");
+    assert_eq!(left.len(), 1, "{left:?}");
+    // The next who works takes it away.
+    let next = Store::open(lab.store.root(), StoreSettings::default()).expect("a store");
+    drop(next.staging().expect("a directory"));
+    assert_eq!(names("trash"), Vec::<std::path::PathBuf>::new());
 }
 
 fn is_running(marker: &str) -> bool {

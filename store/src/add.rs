@@ -53,7 +53,9 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        tree::remove(&self.parent, &self.name).ok();
+        if !self.store.leaves_staging() {
+            tree::remove(&self.parent, &self.name).ok();
+        }
     }
 }
 
@@ -122,6 +124,20 @@ pub struct HashedTree {
     pub nar: Option<(Hash, u64)>,
 }
 
+/// Takes anything until the store is asked to stop.
+struct StopSink<'a>(&'a Store);
+
+impl Write for StopSink<'_> {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        if self.0.is_stopping() { Err(std::io::Error::other("stopped")) } else { Ok(buf.len()) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes to several.
 pub(crate) struct Multi<'a>(pub Vec<&'a mut (dyn Write + Send)>);
 
 impl Write for Multi<'_> {
@@ -480,8 +496,9 @@ impl Store {
         let mode = PackMode::Copy { dir: staging.fd(), name: &fresh };
         let mut hasher = Hasher::new(HashAlgo::Sha256);
         let mut scanner = ReferenceScanner::new(candidates);
-        let mut both = Multi(vec![&mut hasher, &mut scanner]);
-        let nar_size_bytes = pack(dir, name, mode, filter, &mut both)?.nar_size_bytes;
+        let mut stop = StopSink(self);
+        let mut all = Multi(vec![&mut stop, &mut hasher, &mut scanner]);
+        let nar_size_bytes = pack(dir, name, mode, filter, &mut all)?.nar_size_bytes;
         Ok(Staged { name: fresh, nar_hash: hasher.finish(), nar_size_bytes, references: scanner.finish() })
     }
 
@@ -502,8 +519,9 @@ impl Store {
     ) -> StoreResult<Staged> {
         let mut hasher = Hasher::new(HashAlgo::Sha256);
         let mut scanner = ReferenceScanner::new(candidates);
-        let mut both = Multi(vec![&mut hasher, &mut scanner]);
-        let nar_size_bytes = pack(dir, name, PackMode::Canonicalise, None, &mut both)?.nar_size_bytes;
+        let mut stop = StopSink(self);
+        let mut all = Multi(vec![&mut stop, &mut hasher, &mut scanner]);
+        let nar_size_bytes = pack(dir, name, PackMode::Canonicalise, None, &mut all)?.nar_size_bytes;
         let (nar_hash, references) = (hasher.finish(), scanner.finish());
         Ok(Staged { name: name.to_owned(), nar_hash, nar_size_bytes, references })
     }

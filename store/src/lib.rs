@@ -58,6 +58,6 @@ pub use query::Cost;
 pub use roots::{Root, RootKind, Roots};
 pub use scan::ReferenceScanner;
 pub use sign::{PublicKey, SecretKey, TrustedKeys, fingerprint};
-pub use store::{DrvOutput, Store, StoreSettings, SyncMode};
+pub use store::{DrvOutput, Stopping, Store, StoreSettings, SyncMode};
 pub use tree::{FileKind, Filter};
 pub use verify::{Damage, Problem, Repair, VerifyReport};

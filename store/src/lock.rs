@@ -189,10 +189,14 @@ impl Session {
         CString::new(format!("{serial}")).expect("no zero byte")
     }
 
-    /// Ends: nothing is needed any more. What is left of half-made things goes.
-    pub fn end(&self, layout: &Layout) {
-        for dir in [&layout.tmp, &layout.build] {
-            crate::tree::remove(dir, &self.id).ok();
+    /// Ends: nothing is needed any more. What is left of half-made things goes, to the trash if that `is_much`.
+    pub fn end(&self, layout: &Layout, is_much: bool) {
+        for (dir, kind) in [(&layout.tmp, "tmp"), (&layout.build, "build")] {
+            let trashed = [self.id.to_bytes(), b"-", kind.as_bytes()].concat();
+            let trashed = CString::new(trashed).expect("no zero byte");
+            if !is_much || rustix::fs::renameat(dir, &self.id, &layout.trash, &trashed).is_err() {
+                crate::tree::remove(dir, &self.id).ok();
+            }
         }
         rustix::fs::unlinkat(&layout.leases, &self.id, AtFlags::empty()).ok();
     }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use rustix::fs::AtFlags;
@@ -54,13 +55,40 @@ struct Inner {
     /// Objects written up to this epoch are on the disk.
     synced: OnceLock<u64>,
     modulo: ModuloHashes,
+    stop: Stop,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(session) = self.session.get_mut().ok().and_then(Option::take) {
-            session.end(&self.layout);
+            session.end(&self.layout, *self.stop.has_left.get_mut());
         }
+    }
+}
+
+/// Whether whoever works with a store is to stop, and quickly.
+#[derive(Default)]
+struct Stop {
+    when: Mutex<Option<Arc<StopWhen>>>,
+    /// Half-made things were left, for whoever comes next to delete.
+    has_left: AtomicBool,
+}
+
+type StopWhen = dyn Fn() -> bool + Send + Sync;
+
+impl std::fmt::Debug for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stop").field("has_left", &self.has_left).finish_non_exhaustive()
+    }
+}
+
+/// As long as it lives, work on outputs ends when it is asked to: see [`Store::stops_when`].
+#[derive(Debug)]
+pub struct Stopping(Store);
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        *self.0.0.stop.when.lock().expect("nothing panics while it holds this lock") = None;
     }
 }
 
@@ -90,6 +118,7 @@ impl Store {
             session: Mutex::default(),
             synced: OnceLock::new(),
             modulo: ModuloHashes::default(),
+            stop: Stop::default(),
         };
         let store = Self(Arc::new(inner));
         if lost_info {
@@ -149,6 +178,26 @@ impl Store {
         let session = Arc::new(Session::begin(&self.0.layout)?);
         *slot = Some(Arc::clone(&session));
         Ok(session)
+    }
+
+    /// From now on until the guard is dropped, staging an object fails once `asked` says so, and what is half made is
+    /// not deleted but left, which takes no time: it goes to `trash/`, and the next process that works deletes it.
+    #[must_use]
+    pub fn stops_when(&self, asked: impl Fn() -> bool + Send + Sync + 'static) -> Stopping {
+        *self.0.stop.when.lock().expect("nothing panics while it holds this lock") = Some(Arc::new(asked));
+        Stopping(self.clone())
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        let when = self.0.stop.when.lock().expect("nothing panics while it holds this lock").clone();
+        when.is_some_and(|asked| asked())
+    }
+
+    /// Returns whether a staging directory is to be left as it is, and remembers it.
+    pub(crate) fn leaves_staging(&self) -> bool {
+        let leaves = self.is_stopping();
+        self.0.stop.has_left.fetch_or(leaves, Ordering::Relaxed);
+        leaves
     }
 
     // ---- queries -------------------------------------------------------------------------------

@@ -77,6 +77,18 @@ pub const KEYS: &[Key] = &[
         doc: "Bytes of log after which a build is stopped. 0 is no limit.",
     },
     Key {
+        name: "build.max-memory",
+        kind: Kind::Number,
+        default: "0",
+        doc: "Bytes of memory that a build may have as a whole. Needs a part of the cgroup v2 tree that is delegated to you. 0 is no limit.",
+    },
+    Key {
+        name: "build.max-processes",
+        kind: Kind::Number,
+        default: "0",
+        doc: "Processes and threads that a build may have at a time, as a whole. Needs a part of the cgroup v2 tree that is delegated to you. 0 is no limit.",
+    },
+    Key {
         name: "build.max-silent",
         kind: Kind::Number,
         default: "0",

@@ -5,13 +5,14 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ampoule_net::Cancel;
 use ampoule_store::{Derivation, OutputLock, Staging, Store, StorePath, Tier};
 use rustix::fs::{Mode, OFlags};
 
+use super::cgroup::{Group, Groups};
 use super::checks::check_shape;
 use super::dirs::{BuildDirs, make_own_dir};
 use super::environment::{EnvironmentSpec, build_inputs};
@@ -40,6 +41,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) cancel: &'a Cancel,
     pub(crate) began: Instant,
     spawner: Mutex<Option<Arc<Spawner>>>,
+    groups: OnceLock<Result<Option<Groups>, Failure>>,
     idle_dirs: Mutex<Vec<BuildDirs>>,
     identity: Identity,
 }
@@ -62,6 +64,7 @@ impl<'a> Shared<'a> {
             cancel,
             began: Instant::now(),
             spawner: Mutex::new(None),
+            groups: OnceLock::new(),
             idle_dirs: Mutex::default(),
             identity: Identity::of_this_process(),
         }
@@ -77,6 +80,12 @@ impl<'a> Shared<'a> {
         let spawner = Arc::new(spawner);
         *slot = Some(Arc::clone(&spawner));
         Ok(spawner)
+    }
+
+    /// A control group for one build, if it is to be limited.
+    fn group(&self) -> Result<Option<Group>, Failure> {
+        let groups = self.groups.get_or_init(|| Groups::find(self.options.group_limits)).as_ref();
+        groups.map_err(Failure::clone)?.as_ref().map(Groups::make).transpose()
     }
 
     /// Empty directories for one build: new ones, or those of a build that left nothing in them.
@@ -170,6 +179,16 @@ pub(crate) fn attributes_of(derivation: &Derivation) -> Result<Attributes, Failu
 impl Job<'_> {
     /// Does it.
     pub(crate) fn run(&self) -> Result<Done, Failure> {
+        self.try_to().map_err(|failure| match failure.kind {
+            // The store stopped because it was asked to.
+            FailureKind::Store if self.shared.cancel.is_asked() => {
+                Failure::new(FailureKind::Interrupted, "interrupted")
+            }
+            _ => failure,
+        })
+    }
+
+    fn try_to(&self) -> Result<Done, Failure> {
         let shared = self.shared;
         let resolved = resolve(shared.store, self.derivation, &self.inputs)?;
         let locks = self.lock(&resolved)?;
@@ -313,7 +332,9 @@ impl Job<'_> {
         let shared = self.shared;
         let options = shared.options;
         let mut dirs = shared.build_dirs()?;
-        let prepared = self.prepare(resolved, attrs, closure, &dirs)?;
+        let mut prepared = self.prepare(resolved, attrs, closure, &dirs)?;
+        let group = shared.group()?;
+        prepared.spec.group = group.as_ref().map(Group::entrance);
         dirs.fit(&prepared.spec);
         let staging = &dirs.staging;
         let spawner = shared.spawner()?;
@@ -327,9 +348,13 @@ impl Job<'_> {
         let (ending, _usage) = supervise(&spawner, &prepared.spec, &limits, shared.cancel, &mut logger);
         let has_log = logger.total_bytes() > 0;
         let (tail, written) = logger.finish();
+        let limit_met = |status| group.as_ref()?.limit_met(options.group_limits, status);
         let failure = match ending {
             Ending::Exited(0) => None,
-            Ending::Exited(status) => Some(diagnose::exit(status)),
+            Ending::Exited(status) => Some(match limit_met(status) {
+                Some(limit) => build_failed(format!("builder {limit}")),
+                None => diagnose::exit(status),
+            }),
             Ending::Sandbox(error) => Some(diagnose::sandbox(&error, closure)),
             Ending::Stopped(failure) => Some(failure),
         };

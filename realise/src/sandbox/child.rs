@@ -150,7 +150,10 @@ fn enter_namespaces(context: &Context) -> Result<(), Failure> {
     at(Step::HostName, sys::sethostname(c"localhost"))?;
     at(Step::HostName, sys::setdomainname(c"(none)"))?;
     at(Step::PrivateMounts, sys::make_mounts_private())?;
-    at(Step::OutOfMemoryScore, sys::write_file(c"/proc/self/oom_score_adj", b"1000", 0))?;
+    if !plan.identity.foreign {
+        // Root's builds were given theirs by the spawner, and cannot take it back.
+        at(Step::OutOfMemoryScore, sys::write_file(c"/proc/self/oom_score_adj", b"1000", 0))?;
+    }
     let host = HostMounts::open(context)?;
     become_builder(context)?;
     build_root(plan, &host)
@@ -286,6 +289,17 @@ fn mount_proc(plan: &Prepared) -> Result<(), Failure> {
             let Ok(cover) = sys::open_tree(CWD, path) else { continue };
             at(Step::Proc, sys::mount_setattr(cover.as_raw_fd(), READ_ONLY, true))?;
             at(Step::Proc, sys::move_mount(cover.as_raw_fd(), CWD, path))?;
+        }
+    }
+    if !plan.identity.foreign {
+        // Names of the caller's own keys would show: the build is that user.
+        for path in [c"proc/keys", c"proc/key-users"] {
+            let Ok(nothing) = sys::open_tree(CWD, c"dev/null") else { continue };
+            match sys::move_mount(nothing.as_raw_fd(), CWD, path) {
+                // A kernel without keys, or a masked `/proc`.
+                Ok(()) | Err(Errno(libc::ENOENT)) => {}
+                Err(errno) => return at(Step::Proc, Err(errno)),
+            }
         }
     }
     Ok(())

@@ -11,12 +11,15 @@
 //! | set-user-id and set-group-id bits in `chmod` and whatever creates files | `EPERM` | outputs never carry them |
 //! | `openat2` | `ENOSYS` | its mode lies behind a pointer that a filter cannot read |
 //! | `*setxattr*`, `file_setattr` | `ENOTSUP` | outputs have no extended attributes |
-//! | `socket` but for UNIX, INET, INET6, NETLINK | `EAFNOSUPPORT` | vsock, packet, alg, … |
+//! | `socket`, `socketpair` but for UNIX, INET, INET6, NETLINK | `EAFNOSUPPORT` | vsock, packet, alg, … |
+//! | `socket(AF_NETLINK, …)` but for routes, sockets and device events | `EPROTONOSUPPORT` | netfilter, xfrm, generic families: a namespace of one's own opens them |
+//! | `mount`, `umount2`, `pivot_root` and the newer calls around mounts | `EPERM` | Landlock refuses most of them anyway; the others are parsers in the kernel that a namespace of one's own opens |
 //! | `ioctl(TIOCSTI)`, `ioctl(TIOCLINUX)` | `EPERM` | typing into somebody's terminal |
 //! | `getgroups` | 0 groups | an unprivileged user cannot leave supplementary groups; hide them |
 
 use libc::{
-    BPF_ABS, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long, sock_filter,
+    BPF_ABS, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long,
+    sock_filter,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -28,7 +31,12 @@ const ARCH: u32 = 0xc000_00b7;
 const NEWEST: c_long = 469;
 
 const SYS_SETXATTRAT: c_long = 463;
+const SYS_OPEN_TREE_ATTR: c_long = 467;
 const SYS_FILE_SETATTR: c_long = 469;
+
+/// Netlink's protocols that builds use: `getaddrinfo` and `ip` ask for routes, `ss` for sockets, `libudev`
+/// and `libusb` for events of devices, of which a network namespace has none.
+const NETLINK_PROTOCOLS: [u32; 3] = [0, 4, 15];
 
 const SET_ID_BITS: u32 = 0o6000;
 
@@ -45,13 +53,12 @@ enum Verdict {
         flags: u32,
         mode: u32,
     },
-    /// Let sockets of these families be made, and no others.
+    /// Let sockets of these families be made, and no others; of netlink's protocols, the harmless.
     SocketFamily(&'static [i32]),
     TerminalTricks,
 }
 
-/// Every call that is looked at; those whose arguments matter first, since the kernel remembers the
-/// answer for all others.
+/// Every call that is looked at.
 fn rules(families: &'static [i32]) -> Vec<(c_long, Verdict)> {
     use Verdict::{Error, Mode, OpenMode, SocketFamily, TerminalTricks};
     let mut rules = vec![
@@ -62,6 +69,7 @@ fn rules(families: &'static [i32]) -> Vec<(c_long, Verdict)> {
         (libc::SYS_fchmodat2, Mode { mode: 2 }),
         (libc::SYS_mknodat, Mode { mode: 2 }),
         (libc::SYS_socket, SocketFamily(families)),
+        (libc::SYS_socketpair, SocketFamily(families)),
         (libc::SYS_openat2, Error(libc::ENOSYS)),
         (libc::SYS_getgroups, Error(0)),
     ];
@@ -77,6 +85,22 @@ fn rules(families: &'static [i32]) -> Vec<(c_long, Verdict)> {
     rules.extend(
         [libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr, SYS_SETXATTRAT, SYS_FILE_SETATTR]
             .map(|number| (number, Error(libc::ENOTSUP))),
+    );
+    rules.extend(
+        [
+            libc::SYS_mount,
+            libc::SYS_umount2,
+            libc::SYS_pivot_root,
+            libc::SYS_open_tree,
+            libc::SYS_move_mount,
+            libc::SYS_fsopen,
+            libc::SYS_fsconfig,
+            libc::SYS_fsmount,
+            libc::SYS_fspick,
+            libc::SYS_mount_setattr,
+            SYS_OPEN_TREE_ATTR,
+        ]
+        .map(|number| (number, Error(libc::EPERM))),
     );
     rules.extend(
         [
@@ -164,14 +188,13 @@ fn decide(verdict: Verdict) -> Vec<sock_filter> {
             ]
         }
         Verdict::SocketFamily(families) => {
-            let count = families.len() as u8;
-            let allow = families
-                .iter()
-                .zip(0..)
-                .map(|(family, index)| jump(BPF_JEQ, *family as u32, count - index, 0));
             let mut block = vec![load(offset_of_argument(0))];
-            block.extend(allow);
-            block.extend([error(libc::EAFNOSUPPORT), answer(RET_ALLOW)]);
+            for family in families {
+                let answers = if *family == libc::AF_NETLINK { netlink() } else { vec![answer(RET_ALLOW)] };
+                block.push(jump(BPF_JEQ, *family as u32, 0, answers.len() as u8));
+                block.extend(answers);
+            }
+            block.push(error(libc::EAFNOSUPPORT));
             block
         }
         Verdict::TerminalTricks => vec![
@@ -182,6 +205,41 @@ fn decide(verdict: Verdict) -> Vec<sock_filter> {
             answer(RET_ALLOW),
         ],
     }
+}
+
+/// Decides a netlink socket by its protocol.
+fn netlink() -> Vec<sock_filter> {
+    let mut block = vec![load(offset_of_argument(2))];
+    for protocol in NETLINK_PROTOCOLS {
+        block.extend([jump(BPF_JEQ, protocol, 0, 1), answer(RET_ALLOW)]);
+    }
+    block.push(answer(RET_ERRNO | libc::EPROTONOSUPPORT as u32));
+    block
+}
+
+/// Looks for the number among `rules`, which are sorted, by halves: on loading a filter the kernel runs it for every
+/// call that there is, to remember those that are always allowed.
+fn search(rules: &[(c_long, Verdict)]) -> Vec<sock_filter> {
+    const FEW: usize = 3;
+    if rules.len() > FEW {
+        let (below, above) = rules.split_at(rules.len() / 2);
+        let below = search(below);
+        let mut block = vec![
+            jump(BPF_JGE, above[0].0 as u32, 0, 1),
+            statement(BPF_JMP | BPF_JA, below.len() as u32, 0, 0),
+        ];
+        block.extend(below);
+        block.extend(search(above));
+        return block;
+    }
+    let mut block = Vec::new();
+    for (number, verdict) in rules {
+        let decision = decide(*verdict);
+        block.push(jump(BPF_JEQ, *number as u32, 0, decision.len() as u8));
+        block.extend(decision);
+    }
+    block.push(answer(RET_ALLOW));
+    block
 }
 
 /// Families that lead nowhere but into the build's own network namespace.
@@ -202,12 +260,9 @@ pub(crate) fn filter(families: &'static [i32]) -> Vec<sock_filter> {
         jump(BPF_JGT, NEWEST as u32, 0, 1),
         answer(RET_ERRNO | libc::ENOSYS as u32),
     ];
-    for (number, verdict) in rules(families) {
-        let block = decide(verdict);
-        program.push(jump(BPF_JEQ, number as u32, 0, block.len() as u8));
-        program.extend(block);
-    }
-    program.push(answer(RET_ALLOW));
+    let mut rules = rules(families);
+    rules.sort_unstable_by_key(|(number, _)| *number);
+    program.extend(search(&rules));
     program
 }
 
@@ -233,6 +288,8 @@ mod tests {
                 };
             } else if code == BPF_RET | BPF_K {
                 return step.k;
+            } else if code == BPF_JMP | BPF_JA {
+                at += step.k as usize;
             } else if code == BPF_JMP | BPF_JEQ | BPF_K {
                 at += taken(accumulator == step.k);
             } else if code == BPF_JMP | BPF_JGT | BPF_K {
@@ -281,6 +338,33 @@ mod tests {
         }
         for family in [libc::AF_VSOCK, libc::AF_PACKET, libc::AF_ALG, 999] {
             check(libc::SYS_socket, [family as u32, 0, 0, 0], RET_ERRNO | libc::EAFNOSUPPORT as u32);
+            check(libc::SYS_socketpair, [family as u32, 0, 0, 0], RET_ERRNO | libc::EAFNOSUPPORT as u32);
+        }
+        check(libc::SYS_socketpair, [libc::AF_UNIX as u32, 0, 0, 0], RET_ALLOW);
+    }
+
+    #[test]
+    fn netlink_is_for_routes_sockets_and_devices() {
+        for protocol in 0..32 {
+            let is_known = [libc::NETLINK_ROUTE, libc::NETLINK_SOCK_DIAG, libc::NETLINK_KOBJECT_UEVENT]
+                .contains(&(protocol as i32));
+            let expected = if is_known { RET_ALLOW } else { RET_ERRNO | libc::EPROTONOSUPPORT as u32 };
+            check(libc::SYS_socket, [libc::AF_NETLINK as u32, 3, protocol, 0], expected);
+        }
+    }
+
+    /// No call is missed on the way to its rule, and none next to it is taken for it.
+    #[test]
+    fn every_rule_is_found_and_nothing_else() {
+        let rules = rules(OWN_NETWORK);
+        for number in 0..=NEWEST {
+            let has_rule = rules.iter().any(|(ruled, _)| *ruled == number);
+            // Arguments that each verdict refuses.
+            let making = 0o6000 | libc::O_CREAT as u32;
+            let odd = [libc::AF_VSOCK as u32, making, making, 0o6000];
+            let way = run(ARCH, number as u32, odd);
+            let ioctl = run(ARCH, number as u32, [0, libc::TIOCSTI as u32, 0, 0]);
+            assert_eq!(has_rule, way != RET_ALLOW || ioctl != RET_ALLOW, "call {number}");
         }
     }
 
@@ -316,6 +400,20 @@ mod tests {
             libc::SYS_openat2,
         ];
         absent.into_iter().for_each(|call| check(call, [0; 4], ENOSYS));
+        let mounts = [
+            libc::SYS_mount,
+            libc::SYS_umount2,
+            libc::SYS_pivot_root,
+            libc::SYS_open_tree,
+            libc::SYS_move_mount,
+            libc::SYS_fsopen,
+            libc::SYS_fsconfig,
+            libc::SYS_fsmount,
+            libc::SYS_fspick,
+            libc::SYS_mount_setattr,
+            SYS_OPEN_TREE_ATTR,
+        ];
+        mounts.into_iter().for_each(|call| check(call, [0; 4], EPERM));
         let attributes =
             [libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr, SYS_SETXATTRAT, SYS_FILE_SETATTR];
         attributes.into_iter().for_each(|call| check(call, [0; 4], RET_ERRNO | libc::ENOTSUP as u32));

@@ -406,12 +406,13 @@ impl Server {
         let run = || child::run(&context);
         let (pid, pidfd) =
             sys::clone_copy(&self.stack, flags, &run).map_err(|errno| fail(Step::UserNamespace, errno))?;
-        let mapped = if namespaces { write_id_maps(pid, plan.identity) } else { Ok(()) };
-        let released = mapped.and_then(|()| sys::write(release_write.as_raw_fd(), &[1]).map(drop));
-        if let Err(errno) = released {
+        let released = prepare_child(pid, &plan).and_then(|()| {
+            sys::write(release_write.as_raw_fd(), &[1]).map(drop).map_err(|errno| (Step::IdMap, errno))
+        });
+        if let Err((step, errno)) = released {
             sys::ignore(sys::pidfd_kill(pidfd.as_raw_fd(), libc::SIGKILL));
             sys::ignore(sys::reap(pid));
-            return Err(fail(Step::IdMap, errno));
+            return Err(fail(step, errno));
         }
         wire::send_started(report, pid, &pidfd);
         Ok(Started { pid, pidfd, is_sealed: namespaces, release: release_write, network })
@@ -477,6 +478,23 @@ fn read_request(request: OwnedFd) -> io::Result<Prepared> {
     file.seek(SeekFrom::Start(0))?;
     file.read_to_end(&mut bytes)?;
     Prepared::decode(&bytes)
+}
+
+/// What only one outside of it can do for a child, before it goes on.
+fn prepare_child(pid: i32, plan: &Prepared) -> Result<(), (Step, Errno)> {
+    if !plan.group.is_empty() {
+        let entered = sys::write_file(&plan.group, pid.to_string().as_bytes(), 0);
+        entered.map_err(|errno| (Step::ControlGroup, errno))?;
+    }
+    if plan.tier != Tier::Namespaces {
+        return Ok(());
+    }
+    if plan.identity.foreign {
+        // What root raised nobody else lowers: the build goes first when memory is short.
+        let path = CString::new(format!("/proc/{pid}/oom_score_adj")).expect("no zero byte");
+        sys::write_file(&path, b"1000", 0).map_err(|errno| (Step::OutOfMemoryScore, errno))?;
+    }
+    write_id_maps(pid, plan.identity).map_err(|errno| (Step::IdMap, errno))
 }
 
 /// Says which user and group of ours the build's one user and group are.

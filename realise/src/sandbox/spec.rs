@@ -143,6 +143,8 @@ pub struct SandboxSpec {
     pub linux32: bool,
     /// Keeps the caller's terminal as standard input and output (for `debug`).
     pub interactive: bool,
+    /// The list of processes (`cgroup.procs`) of a control group that the build is put into.
+    pub group: Option<PathBuf>,
 }
 
 impl SandboxSpec {
@@ -166,6 +168,7 @@ impl SandboxSpec {
             has_high_pids: false,
             linux32: false,
             interactive: false,
+            group: None,
         }
     }
 
@@ -351,6 +354,8 @@ pub(crate) struct Prepared {
     pub(crate) has_high_pids: bool,
     pub(crate) linux32: bool,
     pub(crate) interactive: bool,
+    /// Empty for none.
+    pub(crate) group: CString,
 }
 
 /// `/a/b` → `a/b`: relative to the new root, which is the current directory while it is made.
@@ -405,6 +410,7 @@ impl SandboxSpec {
         for flag in [self.identity.foreign, has_uplink, has_high_pids, linux32, interactive] {
             out.number(flag.into());
         }
+        out.path(self.group.as_deref().unwrap_or(Path::new("")));
         out.0
     }
 }
@@ -446,6 +452,7 @@ impl Prepared {
             has_high_pids: input.flag()?,
             linux32: input.flag()?,
             interactive: input.flag()?,
+            group: input.c_string()?,
         })
     }
 }

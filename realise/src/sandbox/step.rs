@@ -8,6 +8,7 @@ pub enum Step {
     StartSpawner,
     ReadRequest,
     UserNamespace,
+    ControlGroup,
     IdMap,
     MountNamespace,
     NetworkNamespace,
@@ -42,10 +43,11 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 34] = [
+    const ALL: [Self; 35] = [
         Self::StartSpawner,
         Self::ReadRequest,
         Self::UserNamespace,
+        Self::ControlGroup,
         Self::IdMap,
         Self::MountNamespace,
         Self::NetworkNamespace,
@@ -90,6 +92,7 @@ impl Step {
             Self::StartSpawner => "start the process that makes sandboxes",
             Self::ReadRequest => "hand the request to the process that makes sandboxes",
             Self::UserNamespace => "make a user namespace and a pid namespace (clone)",
+            Self::ControlGroup => "put the build into its control group (cgroup.procs)",
             Self::IdMap => "map the build's user and group (/proc/PID/uid_map, gid_map)",
             Self::MountNamespace => "make mount, ipc, uts and cgroup namespaces (unshare)",
             Self::NetworkNamespace => "make a network namespace (unshare)",
