@@ -12,9 +12,10 @@
 //! run                 ^cur ^end                 next object at cur
 //! ```
 //!
-//! A cell whose header is zero holds no object; headers of a run are zeroed when
-//! the run is taken. So a word found on the stack can be checked: in the range,
-//! allocated bit set, header not zero.
+//! The cells of a run count as allocated as soon as the run is taken, though those from
+//! `cur` on hold nothing yet. A header is written as soon as its cell is handed out, before
+//! anything else is allocated. So a word found on the stack can be checked: in the range,
+//! allocated bit set, not in what is left of the run of its class.
 
 use super::layout::{self, Kind};
 
@@ -26,8 +27,10 @@ pub(super) const BLOCK_BYTES: usize = 1 << BLOCK_SHIFT;
 const LARGE_BYTES: usize = 8 << 10;
 /// Words of a bitmap: one bit for each cell of 16 bytes.
 const MAP_WORDS: usize = BLOCK_BYTES / 16 / 64;
-/// Bytes at the start of the heap for which the kernel is not asked for large pages.
-const SMALL_PAGES_BYTES: usize = 4 << 20;
+/// Bytes at the start of the heap whose pages come as they are touched: most programs need no more.
+const TOUCHED_BYTES: usize = 4 << 20;
+/// Bytes that the kernel is asked to fill at once from there on.
+const FILLED_BYTES: usize = 512 << 10;
 /// Addresses to reserve; halved until the system agrees.
 const RESERVE_BYTES: usize = 256 << 30;
 
@@ -151,6 +154,8 @@ pub(super) struct Space {
     min_threshold_bytes: usize,
     pub(super) live_bytes: usize,
     pub(super) total_bytes: u64,
+    /// Bytes from the base on whose pages are there or are left to come as they are touched.
+    filled_bytes: usize,
     mapping: (usize, usize),
 }
 
@@ -164,12 +169,6 @@ impl Space {
     pub(super) fn new(min_threshold_bytes: usize) -> Self {
         let (start, bytes) = reserve(RESERVE_BYTES);
         let base = start.next_multiple_of(BLOCK_BYTES);
-        // Faults of small pages are a tenth of the time of programs that fill memory. The first
-        // blocks stay as they are: most programs need no more.
-        // SAFETY: advice about our own mapping; it changes no contents.
-        unsafe {
-            libc::madvise((base + SMALL_PAGES_BYTES) as *mut libc::c_void, bytes / 2, libc::MADV_HUGEPAGE);
-        }
         let reserved_blocks = ((start + bytes - base) >> BLOCK_SHIFT) as u32;
         Self {
             base,
@@ -185,11 +184,13 @@ impl Space {
             min_threshold_bytes,
             live_bytes: 0,
             total_bytes: 0,
+            filled_bytes: TOUCHED_BYTES,
             mapping: (start, bytes),
         }
     }
 
-    /// Returns a cell of at least `words` words with an unspecified content (its header is zero).
+    /// Returns a cell of at least `words` words with an unspecified content. The caller writes its header
+    /// before anything else is allocated.
     #[inline(always)]
     pub(super) fn allocate(&mut self, words: usize) -> Allocation {
         if words <= LARGE_BYTES / 8 {
@@ -251,12 +252,7 @@ impl Space {
             next_bit(&maps.allocated, first, block.cells as usize, true).unwrap_or(block.cells as usize);
         let size = block.cell_bytes as usize;
         let start = self.base + ((run.block as usize) << BLOCK_SHIFT);
-        for cell in first..last {
-            maps.allocated[cell / 64] |= 1 << (cell % 64);
-            // SAFETY: `cell < cells`, so the address lies in a block of ours, which is mapped
-            // writable and aligned to 8; the allocated bit was clear, so no object is there.
-            unsafe { *((start + cell * size) as *mut u64) = 0 };
-        }
+        set_bits(&mut maps.allocated, first, last);
         run.cur = start + first * size;
         run.end = start + last * size;
         run.next_cell = last as u32;
@@ -296,7 +292,29 @@ impl Space {
         }
         self.blocks.resize_with(first + count, Block::free);
         self.maps.resize(first + count, NO_MAPS);
+        self.fill_pages(count);
         first as u32
+    }
+
+    /// Asks the kernel for the pages of the blocks that come next, several in one call: an exception for
+    /// each is half of what fresh memory costs. Large objects may have room that they never use.
+    fn fill_pages(&mut self, added_blocks: usize) {
+        let end_bytes = self.blocks.len() << BLOCK_SHIFT;
+        if end_bytes <= self.filled_bytes {
+            return;
+        }
+        if added_blocks > 1 {
+            self.filled_bytes = end_bytes;
+            return;
+        }
+        let from = end_bytes - BLOCK_BYTES;
+        let until = (from + FILLED_BYTES).min((self.reserved_blocks as usize) << BLOCK_SHIFT);
+        // SAFETY: pages of our own mapping; their contents stay. Where the kernel cannot do it, they come
+        // as they are touched.
+        unsafe {
+            libc::madvise((self.base + from) as *mut libc::c_void, until - from, libc::MADV_POPULATE_WRITE);
+        }
+        self.filled_bytes = until;
     }
 
     fn allocate_large(&mut self, words: usize) -> *mut u64 {
@@ -400,13 +418,18 @@ impl Space {
                 if cell >= block.cells as usize || is_free() {
                     return None;
                 }
-                self.base + (index << BLOCK_SHIFT) + cell * block.cell_bytes as usize
+                let start = self.base + (index << BLOCK_SHIFT) + cell * block.cell_bytes as usize;
+                let run = &self.runs[block.class as usize];
+                if (run.cur..run.end).contains(&start) {
+                    return None;
+                }
+                start
             }
             State::LargeHead => self.base + (index << BLOCK_SHIFT),
             State::LargeTail => self.base + ((index - block.span as usize) << BLOCK_SHIFT),
         };
-        // SAFETY: the start of an allocated cell or large object; its header was written (zero at
-        // first) when its run or span was taken.
+        // SAFETY: the start of a cell that was handed out, or of a large object: its header was written
+        // (that of a large one as zero, when its span was taken).
         let header = unsafe { *(start as *const u64) };
         (layout::kind(header) != Kind::Free).then_some(start as *mut u64)
     }
@@ -476,6 +499,16 @@ impl Drop for Space {
         // SAFETY: the range that `reserve` mapped, once; no value outlives its evaluator
         // (see `Evaluator`: values cannot be sent out of its thread or scope).
         unsafe { libc::munmap(self.mapping.0 as *mut libc::c_void, self.mapping.1) };
+    }
+}
+
+/// Sets the bits `from..until`.
+fn set_bits(map: &mut [u64; MAP_WORDS], from: usize, until: usize) {
+    let (first, last) = (from / 64, (until - 1) / 64);
+    for (index, word) in map.iter_mut().enumerate().take(last + 1).skip(first) {
+        let low = if index == first { u64::MAX << (from % 64) } else { u64::MAX };
+        let high = if index == last { u64::MAX >> (63 - (until - 1) % 64) } else { u64::MAX };
+        *word |= low & high;
     }
 }
 
