@@ -223,9 +223,9 @@ impl Evaluator {
         let mut found = 0;
         let mut defaults = 0u32;
         for formal in formals.list {
-            match attrs.get(formal.name) {
-                Some(value) => {
-                    frame.set(formal.slot, value);
+            match attrs.find_near(formal.name, &formal.hint) {
+                Some(slot) => {
+                    frame.set(formal.slot, slot.get());
                     found += 1;
                 }
                 None if formal.default.is_some() => defaults += 1,

@@ -1,12 +1,14 @@
 //! Attribute sets: selection, `?`, `with`, and sets whose names are computed.
 
 use ampoule_lang::near::near_name;
-use ampoule_lang::resolve::{DynamicAttrs, Field, Has, Overrides, Place, Select, Step, WithName};
+use ampoule_lang::resolve::{
+    DynamicAttrs, Field, Has, Hint, Overrides, Place, Scope, Select, Step, WithName,
+};
 use ampoule_lang::{Symbol, sym};
 
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::Evaluator;
-use crate::heap::{Attrs, AttrsBuilder, Captures, Flat, Frame, Value};
+use crate::heap::{Attrs, AttrsBuilder, Captures, Flat, Frame, Slot, Value};
 use crate::runtime::Words;
 
 impl Evaluator {
@@ -22,7 +24,7 @@ impl Evaluator {
         let Some(attrs) = base.as_attrs() else {
             return Err(self.nothing_to_select(base, node.base_place));
         };
-        let Some((slot, _)) = attrs.find(node.name) else {
+        let Some(slot) = attrs.find_near(node.name, &node.hint) else {
             return Err(self.missing_attribute(attrs, node.name, node.place));
         };
         match self.force_slot(slot) {
@@ -57,14 +59,14 @@ impl Evaluator {
         let mut value = self.operand(&node.base, frame, captures)?;
         let mut base_place = node.base_place;
         for step in node.path {
-            let (name, place) = self.step_name(step, frame, captures)?;
+            let (name, place, hint) = self.step_name(step, frame, captures)?;
             let Some(attrs) = value.as_attrs() else {
                 return match &node.default {
                     Some(default) => self.eval(default, frame, captures),
                     None => Err(self.nothing_to_select(value, base_place)),
                 };
             };
-            let Some((slot, _)) = attrs.find(name) else {
+            let Some(slot) = find(attrs, name, hint) else {
                 return match &node.default {
                     Some(default) => self.eval(default, frame, captures),
                     None => Err(self.missing_attribute(attrs, name, place)),
@@ -84,15 +86,15 @@ impl Evaluator {
         step: &'static Step<'static, Words>,
         frame: Frame,
         captures: Captures,
-    ) -> EvalResult<(Symbol, Place)> {
+    ) -> EvalResult<(Symbol, Place, Option<&'static Hint>)> {
         match step {
-            Step::Static(name, place) => Ok((*name, *place)),
+            Step::Static(name, place, hint) => Ok((*name, *place, Some(hint))),
             Step::Dynamic(node, place) => {
                 let value = self.operand(node, frame, captures)?;
                 let text = self.force_string_no_context(value).map_err(|error| {
                     error.at(*place).in_part("while evaluating an attribute name", *place)
                 })?;
-                Ok((Symbol::intern(text.as_bytes()), *place))
+                Ok((Symbol::intern(text.as_bytes()), *place, None))
             }
         }
     }
@@ -106,9 +108,9 @@ impl Evaluator {
     ) -> EvalResult<bool> {
         let mut value = self.operand(&node.base, frame, captures)?;
         for (index, step) in node.path.iter().enumerate() {
-            let (name, _) = self.step_name(step, frame, captures)?;
+            let (name, _, hint) = self.step_name(step, frame, captures)?;
             let Some(attrs) = value.as_attrs() else { return Ok(false) };
-            let Some((slot, _)) = attrs.find(name) else { return Ok(false) };
+            let Some(slot) = find(attrs, name, hint) else { return Ok(false) };
             if index + 1 == node.path.len() {
                 return Ok(true);
             }
@@ -124,7 +126,7 @@ impl Evaluator {
         frame: Frame,
         captures: Captures,
     ) -> EvalResult<Value> {
-        for (var, place) in node.scopes {
+        for Scope { var, place, hint } in node.scopes {
             let scope = match *var {
                 ampoule_lang::resolve::Var::Local(slot) => {
                     let scope = self.force(frame.get(slot)).map_err(|error| error.at(*place))?;
@@ -140,7 +142,7 @@ impl Evaluator {
             let Some(attrs) = scope.as_attrs() else {
                 return Err(with_failed(self.mismatch("a set", scope), *place));
             };
-            if let Some((slot, _)) = attrs.find(node.name) {
+            if let Some(slot) = attrs.find_near(node.name, hint) {
                 return self.force_slot(slot).map_err(|error| error.at_name(node.place.start));
             }
         }
@@ -242,6 +244,15 @@ impl Evaluator {
     }
 }
 
+/// Looks for a name that is written down, or for one that was computed.
+#[inline(always)]
+fn find(attrs: Attrs, name: Symbol, hint: Option<&Hint>) -> Option<Slot> {
+    match hint {
+        Some(hint) => attrs.find_near(name, hint),
+        None => attrs.find(name).map(|(slot, _)| slot),
+    }
+}
+
 #[cold]
 fn attribute_failed(error: EvalError, path: &str, place: Place) -> EvalError {
     error.while_(format!("while evaluating the attribute '{path}'"), place)
@@ -255,7 +266,7 @@ fn with_failed(error: EvalError, place: Place) -> EvalError {
 /// Returns an attribute path as it is read: `a.b.${…}`.
 fn path_text(path: &[Step<'_, Words>]) -> String {
     let names = path.iter().map(|step| match step {
-        Step::Static(name, _) => name.as_str(),
+        Step::Static(name, ..) => name.as_str(),
         Step::Dynamic(..) => "${…}".into(),
     });
     names.collect::<Vec<_>>().join(".")

@@ -11,7 +11,7 @@ use ampoule_lang::resolve::{
 
 use crate::error::{EvalError, EvalResult};
 use crate::evaluator::Evaluator;
-use crate::heap::{Captures, Frame, Value};
+use crate::heap::{Captures, Frame, Slot, Value};
 use crate::runtime::Words;
 
 /// Resolved code of the evaluator.
@@ -379,7 +379,7 @@ impl Evaluator {
             }
             Node::Field(field) => {
                 let base = self.cheap_operand(&field.base, frame, captures)?;
-                base.as_attrs()?.get(field.name)
+                base.as_attrs()?.find_near(field.name, &field.hint).map(Slot::get)
             }
             _ => self.cheap_other(node, frame, captures),
         }

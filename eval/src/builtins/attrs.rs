@@ -2,13 +2,14 @@
 
 use ampoule_lang::resolve::{Formals, Place};
 use ampoule_lang::{Symbol, sym};
+use rustc_hash::FxHashSet;
 
 use super::Builtin;
 use super::Expect::{Fails, Shows};
 use super::arguments::Part;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
-use crate::heap::{Attrs, AttrsBuilder, Value, Values, View};
+use crate::heap::{Attrs, AttrsBuilder, Life, Value, Values, View};
 use crate::runtime::Words;
 
 pub(super) const TABLE: &[Builtin] = &[
@@ -251,13 +252,21 @@ fn function_args(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     if !matches!(function.view(), View::Closure(_) | View::Builtin(_) | View::Partial(_)) {
         return Err(EvalError::new(ErrorKind::Type, "'functionArgs' requires a function"));
     }
-    let mut set = AttrsBuilder::new();
-    if let Some(formals) = NextArgument::of(function).and_then(|argument| argument.formals) {
-        for formal in formals.list {
-            set.push_at(ev.heap(), formal.name, Value::bool(formal.default.is_some()), formal.place.start);
-        }
+    let formals = NextArgument::of(function).and_then(|argument| argument.formals);
+    let Some(formals) = formals.filter(|formals| !formals.list.is_empty()) else {
+        return Ok(ev.heap().empty_attrs);
+    };
+    let keys = formals.keys.get().unwrap_or_else(|| {
+        let names: Vec<_> = formals.list.iter().map(|formal| (formal.name, formal.place.start)).collect();
+        let keys = ev.heap().keys(Life::Permanent, &names);
+        formals.keys.set(Some(keys));
+        keys
+    });
+    let mut set = ev.heap().attrs_like(keys);
+    for (index, formal) in formals.list.iter().enumerate() {
+        set.set(index, Value::bool(formal.default.is_some()));
     }
-    Ok(set.finish(ev.heap()))
+    Ok(set.finish())
 }
 
 fn get_attr(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
@@ -273,33 +282,39 @@ fn has_attr(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     Ok(Value::bool(set.has(name)))
 }
 
+/// A set with this many times fewer names than another is looked up in it name by name; else both are walked.
+const FEW_IN_MANY: usize = 6;
+
 fn intersect_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let names = args.attrs(ev, 0)?;
     let set = args.attrs(ev, 1)?;
     let (names, set) = (ev.heap().flat(names), ev.heap().flat(set));
-    let mut both = AttrsBuilder::new();
-    if set.len() <= names.len() {
-        for index in 0..set.len() {
-            let name = set.keys().name(index);
-            if names.attrs().has(name) {
-                both.push_at(ev.heap(), name, set.get(index), set.keys().pos(index));
-            }
-        }
+    let mut both = ev.heap().take_names();
+    let (wanted, keys) = (names.keys(), set.keys());
+    let mut found = |index: usize| both.push((keys.name(index), keys.pos(index), index as u32));
+    if set.len() < names.len() / FEW_IN_MANY {
+        (0..set.len()).filter(|&index| names.attrs().has(keys.name(index))).for_each(&mut found);
+    } else if names.len() < set.len() / FEW_IN_MANY {
+        (0..names.len()).filter_map(|index| keys.find(wanted.name(index))).for_each(&mut found);
     } else {
-        for index in 0..names.len() {
-            let name = names.keys().name(index);
-            if let Some((slot, pos)) = set.attrs().find(name) {
-                both.push_at(ev.heap(), name, slot.get(), pos);
+        let (mut i, mut j) = (0, 0);
+        while i < names.len() && j < set.len() {
+            let order = wanted.name(i).cmp(&keys.name(j));
+            if order.is_eq() {
+                found(j);
             }
+            i += usize::from(order.is_le());
+            j += usize::from(order.is_ge());
         }
     }
-    Ok(both.finish(ev.heap()))
+    Ok(ev.heap().part_of(set, both))
 }
 
 fn list_to_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let list = args.list(ev, 0)?;
     let mut set = AttrsBuilder::with_capacity(ev.heap(), list.len());
-    let mut seen = std::collections::HashSet::new();
+    // Names so far, once it matters: the first of a name needs a value, others do not.
+    let mut seen: Option<FxHashSet<Symbol>> = None;
     for index in 0..list.len() {
         let pair = ev.force_element(list, index)?;
         let pair = ev
@@ -310,9 +325,15 @@ fn list_to_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
             let words = "while evaluating the `name` attribute of an element of the list passed to builtins.listToAttrs";
             error.at(Place { start: pos, end: pos }).in_part(words, Place::NONE)
         })?;
-        if seen.insert(name) {
-            let Some((slot, pos)) = pair.find(sym::VALUE) else { return Err(not_a_pair("value")) };
-            set.push_at(ev.heap(), name, slot.get(), pos);
+        if let Some(seen) = &mut seen
+            && !seen.insert(name)
+        {
+            continue;
+        }
+        match pair.find(sym::VALUE) {
+            Some((slot, pos)) => set.push_at(ev.heap(), name, slot.get(), pos),
+            None if seen.is_none() && set.pos_of(name).is_some() => seen = Some(set.names().collect()),
+            None => return Err(not_a_pair("value")),
         }
     }
     Ok(set.finish(ev.heap()))
@@ -356,16 +377,16 @@ fn remove_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     names.sort_unstable();
     let set = ev.heap().flat(set);
     let keys = set.keys();
-    let mut kept = AttrsBuilder::with_capacity(ev.heap(), set.len());
+    let mut kept = ev.heap().take_names();
     let mut names = names.into_iter().peekable();
     for index in 0..set.len() {
         let name = keys.name(index);
         while names.next_if(|removed| *removed < name).is_some() {}
         if names.peek() != Some(&name) {
-            kept.push_at(ev.heap(), name, set.get(index), keys.pos(index));
+            kept.push((name, keys.pos(index), index as u32));
         }
     }
-    Ok(kept.finish(ev.heap()))
+    Ok(ev.heap().part_of(set, kept))
 }
 
 fn unsafe_get_attr_pos(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
@@ -392,7 +413,8 @@ fn zip_attrs_with(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
             values.push(ev.heap(), set.get(at));
         }
     }
-    names.sort_unstable();
+    // Each set's names are in order already, and this sort makes use of it.
+    names.sort_by_key(|&(name, _)| name);
     let mut zipped = AttrsBuilder::new();
     for group in names.chunk_by(|a, b| a.0 == b.0) {
         let members = ev.heap().list(group.len());

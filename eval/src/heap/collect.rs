@@ -126,7 +126,9 @@ impl Marker {
             } else if self.first < self.last {
                 let slot = self.announced[self.first % AHEAD];
                 self.first += 1;
-                self.mark_slot(heap, slot);
+                if self.mark_slot(heap, slot) {
+                    self.announce(heap, slot);
+                }
             } else {
                 return;
             }
@@ -135,29 +137,36 @@ impl Marker {
 
     /// Asks for the memory that a slot refers to and comes back to it later, when it has arrived.
     #[inline(always)]
-    fn announce(&mut self, heap: &mut Heap, slot: *mut u64) {
-        // SAFETY: a slot of an object, of the value stack or of the roots: holds a value.
-        let word = unsafe { *slot };
-        if word & TAG_MASK != TAG_OBJECT && word & TAG_MASK != TAG_THUNK {
-            return;
-        }
-        prefetch((word & !TAG_MASK) as usize);
-        if self.last - self.first == AHEAD {
-            let oldest = std::mem::replace(&mut self.announced[self.first % AHEAD], slot);
+    fn announce(&mut self, heap: &mut Heap, mut slot: *mut u64) {
+        loop {
+            // SAFETY: a slot of an object, of the value stack or of the roots: holds a value.
+            let word = unsafe { *slot };
+            if word & TAG_MASK != TAG_OBJECT && word & TAG_MASK != TAG_THUNK {
+                return;
+            }
+            prefetch((word & !TAG_MASK) as usize);
+            let place = self.last % AHEAD;
+            self.last += 1;
+            if self.last - self.first <= AHEAD {
+                self.announced[place] = slot;
+                return;
+            }
+            // The ring is full: the oldest slot lies where this one goes.
+            let oldest = std::mem::replace(&mut self.announced[place], slot);
             self.first += 1;
-            self.last += 1;
-            self.mark_slot(heap, oldest);
-        } else {
-            self.announced[self.last % AHEAD] = slot;
-            self.last += 1;
+            if !self.mark_slot(heap, oldest) {
+                return;
+            }
+            slot = oldest;
         }
     }
 
-    /// Marks what a slot refers to, and replaces a forced thunk by its value.
+    /// Marks what a slot refers to. A forced thunk is replaced by its value instead: then it returns whether
+    /// the slot is to be announced again, for the value's memory was not asked for yet.
     #[inline(always)]
-    fn mark_slot(&mut self, heap: &mut Heap, slot: *mut u64) {
+    fn mark_slot(&mut self, heap: &mut Heap, slot: *mut u64) -> bool {
         // SAFETY: as in `announce`.
-        let mut word = unsafe { *slot };
+        let word = unsafe { *slot };
         match word & TAG_MASK {
             TAG_OBJECT => {}
             TAG_THUNK => {
@@ -165,19 +174,18 @@ impl Marker {
                 // SAFETY: thunks in slots are live objects with a header and at least one field.
                 unsafe {
                     if layout::kind(*at) == Kind::Forced && layout::small(*at) == 0 {
-                        word = *at.add(1);
-                        *slot = word;
-                        if word & TAG_MASK != TAG_OBJECT {
-                            return;
-                        }
+                        let value = *at.add(1);
+                        *slot = value;
+                        return value & TAG_MASK == TAG_OBJECT;
                     }
                 }
             }
-            _ => return,
+            _ => return false,
         }
         if let Some(object) = heap.space.mark_exact((word & !TAG_MASK) as usize) {
             self.push_fields(object);
         }
+        false
     }
 
     /// Puts the slots of an object aside for marking.

@@ -66,6 +66,8 @@ pub struct Heap {
     pub(crate) empty_attrs: Value,
     empty_keys: Keys,
     shapes: Shapes,
+    /// Memory of names for the next set that is built.
+    spare_names: values::Names,
     /// Highest address of the native stack that may hold values.
     stack_base: usize,
     pub(crate) collections: u32,
@@ -153,6 +155,7 @@ impl Heap {
             empty_attrs: nothing,
             empty_keys: Keys(nothing),
             shapes: Shapes::new(),
+            spare_names: Vec::new(),
             stack_base,
             collections: 0,
         };

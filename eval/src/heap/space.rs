@@ -217,7 +217,6 @@ impl Space {
         }
         let class = CLASS_OF_WORDS[words] as usize;
         self.refill(class);
-        forget_stack();
         self.allocate(words)
     }
 
@@ -232,6 +231,7 @@ impl Space {
                 Some(block) => block,
                 None => self.fresh_block(class),
             };
+            forget_stack();
             self.runs[class] = Run { cur: 0, end: 0, block, next_cell: 0 };
         }
     }

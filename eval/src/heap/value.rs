@@ -19,7 +19,7 @@
 
 use std::num::NonZeroU64;
 
-use ampoule_lang::resolve::{Lambda, Suspension};
+use ampoule_lang::resolve::{Hint, Lambda, Suspension};
 use ampoule_lang::symbol::Symbol;
 
 use super::layout::{self, Kind, TAG_IMMEDIATE, TAG_MASK, TAG_OBJECT, TAG_THUNK};
@@ -455,10 +455,23 @@ impl Keys {
         while size > 1 {
             let half = size / 2;
             let middle = low + half;
-            low = if entries[middle] as u32 <= wanted { middle } else { low };
+            // SAFETY: `low + size <= len` holds all along, and `half < size`.
+            low = if unsafe { *entries.get_unchecked(middle) } as u32 <= wanted { middle } else { low };
             size -= half;
         }
         (entries[low] as u32 == wanted).then_some(low)
+    }
+
+    /// Returns the number of `name`, which may be where it was found last.
+    #[inline(always)]
+    fn find_near(self, name: Symbol, hint: &Hint) -> Option<usize> {
+        let guess = hint.get();
+        if guess < self.len() && self.entry(guess) as u32 == name.index() {
+            return Some(guess);
+        }
+        let found = self.find(name)?;
+        hint.set(found);
+        Some(found)
     }
 
     pub(super) fn order_word(self) -> u64 {
@@ -519,6 +532,28 @@ impl Attrs {
             let over = Flat(Value::from_word(set.field(1)));
             if let Some(index) = over.keys().find(name) {
                 return Some((over.slot(index), over.keys().pos(index)));
+            }
+            set = Value::from_word(set.field(0));
+        }
+    }
+
+    /// Returns the attribute's slot, looking first where it was found last.
+    #[inline(always)]
+    pub(crate) fn find_near(self, name: Symbol, hint: &Hint) -> Option<Slot> {
+        let mut set = self.0;
+        loop {
+            if layout::kind(set.header()) == Kind::Attrs {
+                let flat = Flat(set);
+                return flat.keys().find_near(name, hint).map(|index| flat.slot(index));
+            }
+            let whole = Value::from_word(set.field(2));
+            if whole != Value::EMPTY {
+                set = whole;
+                continue;
+            }
+            let over = Flat(Value::from_word(set.field(1)));
+            if let Some(index) = over.keys().find_near(name, hint) {
+                return Some(over.slot(index));
             }
             set = Value::from_word(set.field(0));
         }

@@ -138,10 +138,16 @@ impl Values {
     }
 }
 
+/// Names with their positions, and where the value of each is.
+pub(crate) type Names = Vec<(Symbol, Pos, u32)>;
+
+/// Rows of names longer than this are not kept for the next set.
+const MAX_SPARE_NAMES: usize = 1 << 16;
+
 /// An attribute set being built from names in any order.
 #[derive(Default)]
 pub struct AttrsBuilder {
-    names: Vec<(Symbol, Pos, u32)>,
+    names: Names,
     values: Values,
 }
 
@@ -153,7 +159,9 @@ impl AttrsBuilder {
 
     /// Returns a builder with room for `capacity` attributes.
     pub fn with_capacity(heap: &mut Heap, capacity: usize) -> Self {
-        Self { names: Vec::with_capacity(capacity), values: Values::with_capacity(heap, capacity) }
+        let mut names = heap.take_names();
+        names.reserve(capacity);
+        Self { names, values: Values::with_capacity(heap, capacity) }
     }
 
     /// Returns how many attributes were pushed.
@@ -171,6 +179,11 @@ impl AttrsBuilder {
         self.names.iter().find(|(known, ..)| *known == name).map(|&(_, pos, _)| pos)
     }
 
+    /// Returns the names that were pushed.
+    pub(crate) fn names(&self) -> impl Iterator<Item = Symbol> {
+        self.names.iter().map(|&(name, ..)| name)
+    }
+
     /// Adds an attribute.
     pub fn push(&mut self, heap: &mut Heap, name: Symbol, value: Value) {
         self.push_at(heap, name, value, 0);
@@ -178,6 +191,9 @@ impl AttrsBuilder {
 
     /// Adds an attribute whose name stands at `pos`.
     pub fn push_at(&mut self, heap: &mut Heap, name: Symbol, value: Value, pos: Pos) {
+        if self.names.capacity() == 0 {
+            self.names = heap.take_names();
+        }
         self.names.push((name, pos, self.values.len() as u32));
         self.values.push(heap, value);
     }
@@ -188,7 +204,7 @@ impl AttrsBuilder {
             return heap.empty_attrs;
         }
         if !self.names.windows(2).all(|pair| pair[0].0 < pair[1].0) {
-            self.names.sort_unstable_by_key(|&(name, _, index)| (name, index));
+            self.names.sort_by_key(|&(name, ..)| name);
             self.names.dedup_by_key(|&mut (name, _, _)| name);
         }
         let keys = heap.shared_keys(&self.names);
@@ -196,6 +212,7 @@ impl AttrsBuilder {
         for (index, &(_, _, value)) in self.names.iter().enumerate() {
             set.slot(index).settle(self.values.get(value as usize));
         }
+        heap.give_back(self.names);
         set.0
     }
 }
@@ -223,6 +240,32 @@ impl Heap {
     /// Returns a set with the names of another, sharing them; slots are to be set at once.
     pub fn attrs_like(&mut self, keys: super::Keys) -> AttrsLike {
         AttrsLike { flat: self.attrs(keys) }
+    }
+
+    /// Returns a row for names, empty, with the memory of one that was given back.
+    pub(crate) fn take_names(&mut self) -> Names {
+        std::mem::take(&mut self.spare_names)
+    }
+
+    fn give_back(&mut self, mut names: Names) {
+        if names.capacity() <= MAX_SPARE_NAMES {
+            names.clear();
+            self.spare_names = names;
+        }
+    }
+
+    /// Returns a set of some attributes of another: their names in order, and their places there.
+    pub(crate) fn part_of(&mut self, set: super::Flat, names: Names) -> Value {
+        if names.is_empty() {
+            return self.empty_attrs;
+        }
+        let keys = if names.len() == set.len() { set.keys() } else { self.shared_keys(&names) };
+        let part = self.attrs(keys);
+        for (index, &(_, _, place)) in names.iter().enumerate() {
+            part.slot(index).settle(set.get(place as usize));
+        }
+        self.give_back(names);
+        part.0
     }
 
     pub(crate) fn constant_list(&mut self, values: &[Value]) -> Value {

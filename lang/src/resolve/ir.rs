@@ -275,6 +275,8 @@ pub struct Formals<'a, R: Runtime> {
     pub list: &'a [Formal<'a, R>],
     /// Whether other names are let in.
     pub ellipsis: bool,
+    /// The names as keys, once `functionArgs` asked for them.
+    pub keys: Cell<Option<R::Keys>>,
 }
 
 /// One formal.
@@ -289,6 +291,8 @@ pub struct Formal<'a, R: Runtime> {
     pub patches: &'a [Patch],
     /// Where the name stands.
     pub place: Place,
+    /// Where the argument had the name last.
+    pub hint: Hint,
 }
 
 /// A call with all the arguments that stand beside each other.
@@ -363,15 +367,45 @@ pub struct WithName<'a> {
     /// The name.
     pub name: Symbol,
     /// The sets, innermost first.
-    pub scopes: &'a [(Var, Place)],
+    pub scopes: &'a [Scope],
     /// Where the name stands.
     pub place: Place,
+}
+
+/// The set of a `with` around a name.
+#[derive(Debug)]
+pub struct Scope {
+    /// The set.
+    pub var: Var,
+    /// Where it stands.
+    pub place: Place,
+    /// Where it had the name last.
+    pub hint: Hint,
+}
+
+/// Where in the names of a set a name was when it was last looked for here. A guess: most code sees sets that
+/// are made alike, and asks whether it is there again before it searches.
+#[derive(Debug, Default)]
+pub struct Hint(Cell<u32>);
+
+impl Hint {
+    /// Returns the guess.
+    #[inline(always)]
+    pub fn get(&self) -> usize {
+        self.0.get() as usize
+    }
+
+    /// Says where the name was found.
+    #[inline(always)]
+    pub fn set(&self, index: usize) {
+        self.0.set(index as u32);
+    }
 }
 
 /// One step of an attribute path.
 pub enum Step<'a, R: Runtime> {
     /// A name.
-    Static(Symbol, Place),
+    Static(Symbol, Place, Hint),
     /// `${e}` (strict).
     Dynamic(Node<'a, R>, Place),
 }
@@ -386,6 +420,8 @@ pub struct Field<'a, R: Runtime> {
     pub place: Place,
     /// Where `e` stands.
     pub base_place: Place,
+    /// Where the set had the name last.
+    pub hint: Hint,
 }
 
 /// `e.a.b` or `e.a.b or d`.

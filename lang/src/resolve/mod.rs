@@ -25,8 +25,8 @@ mod shown;
 
 pub use ir::{
     Assert, Attrs, Binary, Body, Call, Constants, Deferred, DynamicAttrs, Eager, Field, Formal, Formals, Has,
-    If, Interpolate, Lambda, Let, List, Node, Overrides, Patch, Place, Runtime, Select, Start, Step,
-    Suspension, Unary, Var, With, WithName,
+    Hint, If, Interpolate, Lambda, Let, List, Node, Overrides, Patch, Place, Runtime, Scope, Select, Start,
+    Step, Suspension, Unary, Var, With, WithName,
 };
 
 use bumpalo::Bump;

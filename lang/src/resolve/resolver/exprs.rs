@@ -6,8 +6,8 @@ use crate::codes::UNDEFINED_VARIABLE;
 use crate::diagnostic::Diagnostic;
 use crate::near::near_name;
 use crate::resolve::ir::{
-    Assert, Binary, Call, Field, Has, If, Interpolate, Node, Place, Runtime, Select, Step, Unary, Var,
-    WithName,
+    Assert, Binary, Call, Field, Has, Hint, If, Interpolate, Node, Place, Runtime, Scope, Select, Step,
+    Unary, Var, WithName,
 };
 use crate::span::Span;
 use crate::symbol::{Symbol, sym};
@@ -94,9 +94,11 @@ impl<'a, R: Runtime> Resolver<'a, '_, '_, R> {
             return Node::CurPos(place);
         }
         let withs: Vec<(Binding, Place)> = self.withs.iter().rev().copied().collect();
-        let scopes: Vec<(Var, Place)> =
-            withs.into_iter().map(|(binding, place)| (self.var(binding), place)).collect();
-        let scopes = self.arena.alloc_slice_copy(&scopes);
+        let scopes: Vec<Scope> = withs
+            .into_iter()
+            .map(|(binding, place)| Scope { var: self.var(binding), place, hint: Hint::default() })
+            .collect();
+        let scopes = self.arena.alloc_slice_fill_iter(scopes);
         Node::WithName(self.arena.alloc(WithName { name, scopes, place }))
     }
 
@@ -222,7 +224,13 @@ impl<'a, R: Runtime> Resolver<'a, '_, '_, R> {
             && let AttrNameKind::Static(symbol) = name.kind
         {
             let place = self.place(name.span);
-            return Node::Field(self.arena.alloc(Field { base, name: symbol, place, base_place }));
+            return Node::Field(self.arena.alloc(Field {
+                base,
+                name: symbol,
+                place,
+                base_place,
+                hint: Hint::default(),
+            }));
         }
         let path = self.steps(path);
         let default = default.map(|default| self.strict(default));
@@ -254,7 +262,7 @@ impl<'a, R: Runtime> Resolver<'a, '_, '_, R> {
             .map(|name| {
                 let place = self.place(name.span);
                 match name.kind {
-                    AttrNameKind::Static(symbol) => Step::Static(symbol, place),
+                    AttrNameKind::Static(symbol) => Step::Static(symbol, place, Hint::default()),
                     AttrNameKind::Dynamic(expr) => Step::Dynamic(self.strict(expr), place),
                 }
             })

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use super::sets::{Member, MemberValue};
 use super::{N, Resolver, SHALLOW};
 use crate::ast::{self, Expr, ExprId, LambdaId};
-use crate::resolve::ir::{Body, Deferred, Formal, Formals, Lambda, Node, Runtime};
+use crate::resolve::ir::{Body, Deferred, Formal, Formals, Hint, Lambda, Node, Runtime};
 use crate::symbol::Symbol;
 
 /// How many functions around one that is put off may have been: each time, the text inside is parsed again.
@@ -140,9 +140,10 @@ impl<'a, R: Runtime> Resolver<'a, '_, '_, R> {
                 default,
                 patches: self.arena.alloc_slice_copy(&patches),
                 place: self.place(entry.name_span),
+                hint: Hint::default(),
             });
         }
         let list = self.arena.alloc_slice_fill_iter(list);
-        self.arena.alloc(Formals { list, ellipsis: pattern.ellipsis })
+        self.arena.alloc(Formals { list, ellipsis: pattern.ellipsis, keys: Cell::new(None) })
     }
 }

@@ -3,7 +3,7 @@
 use super::{Binding, N, Resolver};
 use crate::ast::{self, AttrSet, AttrsId, BindingKind, ExprId};
 use crate::resolve::ir::{
-    Attrs, DynamicAttrs, Eager, Field, Let, List, Node, Overrides, Patch, Place, Runtime, Var, With,
+    Attrs, DynamicAttrs, Eager, Field, Hint, Let, List, Node, Overrides, Patch, Place, Runtime, Var, With,
 };
 use crate::span::Span;
 use crate::symbol::{Symbol, sym};
@@ -129,7 +129,7 @@ impl<'a, R: Runtime> Resolver<'a, '_, '_, R> {
         let base_place = self.place_of(expr);
         let select = |this: &mut Self| {
             let base = this.var_node(source, base_place.start);
-            Node::Field(this.arena.alloc(Field { base, name, place, base_place }))
+            Node::Field(this.arena.alloc(Field { base, name, place, base_place, hint: Hint::default() }))
         };
         if self.is_unwritten_here(source) || self.waits(expr) {
             return self.suspended(select, span);
@@ -207,7 +207,13 @@ impl<'a, R: Runtime> Resolver<'a, '_, '_, R> {
         let place = self.place(span);
         let select = |this: &mut Self| {
             let base = this.var_node(source, place.start);
-            Node::Field(this.arena.alloc(Field { base, name, place, base_place: place }))
+            Node::Field(this.arena.alloc(Field {
+                base,
+                name,
+                place,
+                base_place: place,
+                hint: Hint::default(),
+            }))
         };
         self.suspended(select, span)
     }
