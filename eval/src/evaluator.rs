@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use ampoule_lang::resolve::Place;
 use ampoule_lang::{FileId, SourceMap, Symbol};
 use ampoule_store::StorePath;
-use rustc_hash::{FxHashMap as HashMap, FxHashSet};
+use rustc_hash::FxHashMap as HashMap;
 
 use crate::builtins::{self, Builtin};
 use crate::context::{ContextElem, ContextId, Contexts};
@@ -158,6 +158,10 @@ pub struct Evaluator {
     /// What builtins keep from call to call.
     pub(crate) tools: builtins::Tools,
     pub(crate) derivations: crate::derivations::Derivations,
+    /// Values that are being forced all the way: see `deep`.
+    pub(crate) deepenings: u32,
+    /// What had been allocated when the stack below was overwritten last.
+    pub(crate) forgotten_at_bytes: u64,
     /// Where code lies, as long as the process: thunks and closures point into it.
     pub(crate) arena: &'static bumpalo::Bump,
 }
@@ -294,6 +298,8 @@ impl Evaluator {
             stats: Stats::default(),
             tools: builtins::Tools::default(),
             derivations: crate::derivations::Derivations::default(),
+            deepenings: 0,
+            forgotten_at_bytes: 0,
             arena: Box::leak(Box::default()),
         };
         evaluator.make_globals();
@@ -505,69 +511,6 @@ impl Evaluator {
             Some((slot, _)) => self.force_slot(slot).map(Some),
             None => Ok(None),
         }
-    }
-
-    /// Forces a value and everything in it. Values that contain themselves are fine.
-    ///
-    /// # Errors
-    /// What any part fails with.
-    pub fn force_deep(&mut self, value: Value) -> EvalResult<Value> {
-        let value = self.force(value)?;
-        let mut seen = FxHashSet::default();
-        self.deepen(value, &mut seen)?;
-        Ok(value)
-    }
-
-    fn deepen(&mut self, value: Value, seen: &mut FxHashSet<u64>) -> EvalResult<()> {
-        match value.view() {
-            View::List(list) if !list.is_empty() => {
-                self.check_depth()?;
-                if seen.insert(value.identity()) {
-                    for index in 0..list.len() {
-                        self.forget_stack_for(index);
-                        let forced = self.force_element(list, index);
-                        let deep = forced.and_then(|element| self.deepen(element, seen));
-                        deep.map_err(|error| {
-                            error.in_part(
-                                format!("while evaluating list element at index {index}"),
-                                Place::NONE,
-                            )
-                        })?;
-                    }
-                }
-            }
-            View::Attrs(attrs) if !attrs.is_empty() => {
-                self.check_depth()?;
-                if seen.insert(value.identity()) {
-                    self.deepen_attrs(attrs, seen)?;
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Before part `index` of a large value is computed: what computing the last one left on the stack
-    /// must not keep that alive meanwhile. Few parts are large ones, and they come first.
-    fn forget_stack_for(&self, index: usize) {
-        const FEW: usize = 8;
-        if index < FEW {
-            crate::heap::forget_stack();
-        }
-    }
-
-    fn deepen_attrs(&mut self, attrs: Attrs, seen: &mut FxHashSet<u64>) -> EvalResult<()> {
-        let sorted = self.heap.sorted(attrs);
-        for index in 0..sorted.len() {
-            self.forget_stack_for(index);
-            let forced = self.force_slot(sorted.slot(index)).and_then(|value| self.deepen(value, seen));
-            if let Err(error) = forced {
-                let (name, _) = sorted.get(index);
-                let place = Place { start: sorted.pos(index), end: sorted.pos(index) };
-                return Err(error.while_(format!("while evaluating the attribute '{name}'"), place));
-            }
-        }
-        Ok(())
     }
 
     // ---- expecting types

@@ -20,6 +20,7 @@ mod builtins;
 mod call;
 mod coerce;
 mod context;
+mod deep;
 mod derivations;
 mod error;
 mod evaluator;

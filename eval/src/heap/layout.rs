@@ -19,11 +19,11 @@
 //! | `StrBuf` | –, bytes used | capacity in bytes, bytes |
 //! | `Path` | –, length | bytes |
 //! | `Float`, `BigInt` | | bits |
-//! | `List` | –, length | elements |
-//! | `ListSlice` | –, length | owner, address of the elements |
+//! | `List` | depth, length | elements |
+//! | `ListSlice` | depth, length | owner, address of the elements |
 //! | `ListBuf` | –, elements used | capacity, elements |
-//! | `Attrs` | –, length | keys, values in the order of the keys |
-//! | `Layered` | depth, length | base, what is laid over it, flat form or empty |
+//! | `Attrs` | depth, length | keys, values in the order of the keys |
+//! | `Layered` | layers, length | base, what is laid over it, flat form or empty |
 //! | `Keys` | –, length | order by name or empty, (symbol, position) each |
 //! | `Order` | –, length | 4 bytes each |
 //! | `Closure` | captures, code | captured values |

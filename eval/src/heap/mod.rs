@@ -37,7 +37,7 @@ pub(crate) use stack::Frame;
 pub use value::{
     Attrs, BuiltinId, Closure, Flat, Keys, List, Partial, Path, Pos, Slot, Sorted, Str, Thunk, Value, View,
 };
-pub(crate) use value::{Captures, ThunkState};
+pub(crate) use value::{Captures, Depth, ThunkState};
 pub use values::{AttrsBuilder, AttrsLike, Values};
 
 /// Strings shorter than this are copied rather than sliced or shared.

@@ -63,6 +63,16 @@ pub enum View {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BuiltinId(pub(crate) u32);
 
+/// Whether all that a list or set contains is forced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    Unknown,
+    /// Forced all the way, for good.
+    Deep,
+    /// Being forced all the way by the walk of this number.
+    Within(u32),
+}
+
 /// The smallest integer that needs no object.
 const MIN_SMALL: i64 = i64::MIN >> 1;
 /// The largest integer that needs no object.
@@ -244,6 +254,30 @@ impl Value {
     #[inline(always)]
     pub(crate) fn as_thunk(self) -> Option<Thunk> {
         self.is_thunk().then_some(Thunk(self))
+    }
+
+    /// Returns how far this list or flat set was forced all the way.
+    pub(crate) fn depth(self) -> Depth {
+        match layout::small(self.header()) {
+            0 => Depth::Unknown,
+            1 => Depth::Deep,
+            walk => Depth::Within(walk - 2),
+        }
+    }
+
+    /// Says how far this list or flat set was forced all the way.
+    pub(crate) fn set_depth(self, depth: Depth) {
+        debug_assert!(matches!(self.kind(), Kind::List | Kind::ListSlice | Kind::Attrs));
+        let small = match depth {
+            Depth::Unknown => 0,
+            Depth::Deep => 1,
+            // Walks nest as deep as the native stack goes, which is far from 2^24.
+            Depth::Within(walk) => walk + 2 & 0xff_ffff,
+        };
+        let header = self.header();
+        // SAFETY: the header of a live object, of a kind that keeps nothing else in these bits; constants are this
+        // evaluator's own.
+        unsafe { *self.at() = layout::header(layout::kind(header), small, layout::large(header)) };
     }
 
     /// Returns a number that two values share only if they are the same object.

@@ -7,7 +7,7 @@ use crate::diagnostic::Diagnostic;
 use crate::near::near_name;
 use crate::resolve::ir::{
     Assert, Binary, Call, Field, Has, Hint, If, Interpolate, Node, Place, Runtime, Scope, Select, Step,
-    Unary, Var, WithName,
+    Unary, WithName,
 };
 use crate::span::Span;
 use crate::symbol::{Symbol, sym};
