@@ -272,7 +272,7 @@ impl Value {
             Depth::Unknown => 0,
             Depth::Deep => 1,
             // Walks nest as deep as the native stack goes, which is far from 2^24.
-            Depth::Within(walk) => walk + 2 & 0xff_ffff,
+            Depth::Within(walk) => (walk + 2) & 0xff_ffff,
         };
         let header = self.header();
         // SAFETY: the header of a live object, of a kind that keeps nothing else in these bits; constants are this
