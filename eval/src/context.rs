@@ -10,6 +10,7 @@
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
+use ampoule_lang::Symbol;
 use ampoule_store::StorePath;
 use hashbrown::HashTable;
 use rustc_hash::{FxBuildHasher, FxHashMap as HashMap};
@@ -54,28 +55,73 @@ impl ContextId {
 }
 
 /// All contexts of an evaluation.
+///
+/// A large one has hundreds of thousands of elements, so that paths and names of outputs are kept once and
+/// an element is two numbers.
 #[derive(Debug)]
 pub struct Contexts {
-    elems: Vec<ContextElem>,
+    paths: Vec<StorePath>,
+    /// Numbers of paths, found by what they are.
+    path_ids: HashTable<u32>,
+    outputs: Vec<Output>,
+    output_ids: HashMap<Arc<str>, u32>,
+    elems: Vec<Elem>,
     /// Numbers of elements, found by what they are.
     elem_ids: HashTable<u32>,
     /// For each element, the number of the set that it is alone in.
     singles: Vec<u32>,
     sets: Vec<Set>,
-    /// Numbers of sets in one piece.
-    set_ids: HashMap<Arc<[u32]>, u32>,
+    /// What sets have of their own, one after another.
+    owned: Vec<u32>,
+    /// Numbers of sets in one piece, found by what is in them.
+    set_ids: HashTable<u32>,
     unions: HashMap<(u32, u32), u32>,
+}
+
+/// A name of outputs.
+#[derive(Debug)]
+struct Output {
+    text: Arc<str>,
+    symbol: Symbol,
+}
+
+/// The name `out`.
+pub(crate) const OUT: u32 = 0;
+
+/// An element: the numbers of a path and of what is meant by it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Elem {
+    path: u32,
+    what: u32,
+}
+
+const OPAQUE: u32 = 0;
+const DRV_DEEP: u32 = 1;
+/// From here on, the output of that number.
+const BUILT: u32 = 2;
+
+/// A look at an element.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ElemView<'a> {
+    /// [`ContextElem::Opaque`].
+    Opaque(&'a StorePath),
+    /// [`ContextElem::Built`].
+    Built { drv: &'a StorePath, output: &'a str },
+    /// [`ContextElem::DrvDeep`].
+    DrvDeep(&'a StorePath),
 }
 
 /// A set of elements: some of its own, and those of another that it is laid over.
 ///
 /// A large set that grows by little shares what it had, so that a string built of *n* parts, each
 /// with a context of its own, costs *n* log *n* and not *n*². Layers at least double downwards.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Set {
-    /// Sorted numbers of elements (by number, not by what they are).
-    own: Arc<[u32]>,
-    /// The set below, which has none of `own`; 0 for none.
+    /// Where its own elements are: sorted numbers (by number, not by what they are).
+    start: u32,
+    /// How many of its own.
+    count: u32,
+    /// The set below, which has none of its own; 0 for none.
     base: u32,
     /// How many elements there are in all.
     len: u32,
@@ -86,22 +132,28 @@ const MAX_FLAT: usize = 32;
 
 impl Default for Contexts {
     fn default() -> Self {
-        let empty: Arc<[u32]> = Arc::new([]);
-        Self {
+        let mut contexts = Self {
+            paths: Vec::new(),
+            path_ids: HashTable::new(),
+            outputs: Vec::new(),
+            output_ids: HashMap::default(),
             elems: Vec::new(),
             elem_ids: HashTable::new(),
             singles: Vec::new(),
-            sets: vec![Set { own: empty, base: 0, len: 0 }],
-            set_ids: HashMap::default(),
+            sets: vec![Set { start: 0, count: 0, base: 0, len: 0 }],
+            owned: Vec::new(),
+            set_ids: HashTable::new(),
             unions: HashMap::default(),
-        }
+        };
+        assert_eq!(contexts.output_id("out"), OUT);
+        contexts
     }
 }
 
 impl Contexts {
     /// Returns the context with this one element.
     pub fn single(&mut self, elem: ContextElem) -> ContextId {
-        let id = self.elem_id(elem);
+        let id = self.elem_id(&elem);
         self.single_of(id)
     }
 
@@ -112,16 +164,26 @@ impl Contexts {
 
     /// Returns the context with these elements.
     pub fn from_elems(&mut self, elems: impl IntoIterator<Item = ContextElem>) -> ContextId {
-        let ids: Vec<u32> = elems.into_iter().map(|elem| self.elem_id(elem)).collect();
+        let ids: Vec<u32> = elems.into_iter().map(|elem| self.elem_id(&elem)).collect();
         self.of_ids(ids)
     }
 
     /// Returns the elements, in their order.
-    pub fn elems(&self, context: ContextId) -> Vec<&ContextElem> {
-        let mut elems: Vec<&ContextElem> = Vec::with_capacity(self.len(context));
-        self.layers(context, |own| elems.extend(own.iter().map(|&id| &self.elems[id as usize])));
+    pub fn elems(&self, context: ContextId) -> Vec<ContextElem> {
+        let mut elems: Vec<ContextElem> = Vec::with_capacity(self.len(context));
+        self.layers(context, |own| elems.extend(own.iter().map(|&id| self.to_elem(id))));
         elems.sort_unstable();
         elems
+    }
+
+    fn to_elem(&self, id: u32) -> ContextElem {
+        let Elem { path, what } = self.elems[id as usize];
+        let path = self.paths[path as usize].clone();
+        match what {
+            OPAQUE => ContextElem::Opaque(path),
+            DRV_DEEP => ContextElem::DrvDeep(path),
+            built => ContextElem::Built { drv: path, output: Arc::clone(self.output_name(built - BUILT)) },
+        }
     }
 
     /// Returns the number of elements.
@@ -130,8 +192,59 @@ impl Contexts {
     }
 
     /// Returns an element by its number.
-    pub(crate) fn elem(&self, id: u32) -> &ContextElem {
-        &self.elems[id as usize]
+    pub(crate) fn elem(&self, id: u32) -> ElemView<'_> {
+        let Elem { path, what } = self.elems[id as usize];
+        let path = self.path(path);
+        match what {
+            OPAQUE => ElemView::Opaque(path),
+            DRV_DEEP => ElemView::DrvDeep(path),
+            built => ElemView::Built { drv: path, output: self.output_name(built - BUILT) },
+        }
+    }
+
+    /// Returns the number of the path that an element names.
+    pub(crate) fn path_of(&self, elem: u32) -> u32 {
+        self.elems[elem as usize].path
+    }
+
+    /// Returns a path by its number.
+    pub(crate) fn path(&self, id: u32) -> &StorePath {
+        &self.paths[id as usize]
+    }
+
+    /// Returns the number of a path.
+    pub(crate) fn path_id(&mut self, path: &StorePath) -> u32 {
+        let hash = FxBuildHasher.hash_one(path);
+        if let Some(&id) = self.path_ids.find(hash, |&id| self.paths[id as usize] == *path) {
+            return id;
+        }
+        let id = u32::try_from(self.paths.len()).expect("fewer than 2^32 dependencies");
+        self.paths.push(path.clone());
+        let paths = &self.paths;
+        self.path_ids.insert_unique(hash, id, |&id| FxBuildHasher.hash_one(&paths[id as usize]));
+        id
+    }
+
+    /// Returns the name of an output by its number.
+    pub(crate) fn output_name(&self, id: u32) -> &Arc<str> {
+        &self.outputs[id as usize].text
+    }
+
+    /// Returns the name of an output by its number.
+    pub(crate) fn output_symbol(&self, id: u32) -> Symbol {
+        self.outputs[id as usize].symbol
+    }
+
+    /// Returns the number of a name of outputs.
+    pub(crate) fn output_id(&mut self, name: &str) -> u32 {
+        if let Some(&known) = self.output_ids.get(name) {
+            return known;
+        }
+        let id = self.outputs.len() as u32;
+        let text: Arc<str> = name.into();
+        self.outputs.push(Output { text: Arc::clone(&text), symbol: Symbol::intern(name) });
+        self.output_ids.insert(text, id);
+        id
     }
 
     /// Appends the numbers of a context's elements.
@@ -176,18 +289,18 @@ impl Contexts {
         let len = (self.len(base) + all.len()) as u32;
         let mut below = base.0;
         loop {
-            let set = &self.sets[below as usize];
-            if set.own.len() > 2 * all.len() {
+            let set = self.sets[below as usize];
+            if set.count as usize > 2 * all.len() {
                 break;
             }
-            all.extend_from_slice(&set.own);
+            all.extend_from_slice(self.own(set));
             below = set.base;
             if below == 0 {
                 return self.of_ids(all);
             }
         }
         all.sort_unstable();
-        self.push_set(Set { own: all.into(), base: below, len })
+        self.push_set(&all, below, len)
     }
 
     fn has(&self, context: ContextId, id: u32) -> bool {
@@ -196,26 +309,57 @@ impl Contexts {
         found
     }
 
+    fn own(&self, set: Set) -> &[u32] {
+        &self.owned[set.start as usize..][..set.count as usize]
+    }
+
     fn layers<'a>(&'a self, context: ContextId, mut each: impl FnMut(&'a [u32])) {
         let mut at = context.0;
         while at != 0 {
-            let set = &self.sets[at as usize];
-            each(&set.own);
+            let set = self.sets[at as usize];
+            each(self.own(set));
             at = set.base;
         }
     }
 
     /// Returns the number of an element.
-    pub(crate) fn elem_id(&mut self, elem: ContextElem) -> u32 {
-        let hash = FxBuildHasher.hash_one(&elem);
+    pub(crate) fn elem_id(&mut self, elem: &ContextElem) -> u32 {
+        match elem {
+            ContextElem::Opaque(path) => {
+                let path = self.path_id(path);
+                self.id_of(Elem { path, what: OPAQUE })
+            }
+            ContextElem::DrvDeep(drv) => {
+                let drv = self.path_id(drv);
+                self.deep_id(drv)
+            }
+            ContextElem::Built { drv, output } => {
+                let (drv, output) = (self.path_id(drv), self.output_id(output));
+                self.built_id(drv, output)
+            }
+        }
+    }
+
+    /// Returns the number of the element that is a derivation with all that it needs.
+    pub(crate) fn deep_id(&mut self, drv: u32) -> u32 {
+        self.id_of(Elem { path: drv, what: DRV_DEEP })
+    }
+
+    /// Returns the number of the element that is an output of a derivation.
+    pub(crate) fn built_id(&mut self, drv: u32, output: u32) -> u32 {
+        self.id_of(Elem { path: drv, what: BUILT + output })
+    }
+
+    fn id_of(&mut self, elem: Elem) -> u32 {
+        let hash = FxBuildHasher.hash_one(elem);
         if let Some(&id) = self.elem_ids.find(hash, |&id| self.elems[id as usize] == elem) {
             return id;
         }
         let id = u32::try_from(self.elems.len()).expect("fewer than 2^32 dependencies");
         self.elems.push(elem);
         let elems = &self.elems;
-        self.elem_ids.insert_unique(hash, id, |&id| FxBuildHasher.hash_one(&elems[id as usize]));
-        let single = self.push_set(Set { own: Arc::new([id]), base: 0, len: 1 });
+        self.elem_ids.insert_unique(hash, id, |&id| FxBuildHasher.hash_one(elems[id as usize]));
+        let single = self.push_set(&[id], 0, 1);
         self.singles.push(single.0);
         id
     }
@@ -225,24 +369,31 @@ impl Contexts {
         ids.sort_unstable();
         ids.dedup();
         match ids.as_slice() {
-            [] => return ContextId::EMPTY,
-            &[id] => return ContextId(self.singles[id as usize]),
-            ids => {
-                if let Some(&known) = self.set_ids.get(ids) {
-                    return ContextId(known);
-                }
-            }
+            [] => ContextId::EMPTY,
+            &[id] => ContextId(self.singles[id as usize]),
+            ids => self.flat(ids),
         }
-        let own: Arc<[u32]> = ids.into();
-        let set = self.push_set(Set { own: Arc::clone(&own), base: 0, len: own.len() as u32 });
-        self.set_ids.insert(own, set.0);
+    }
+
+    /// Returns the set in one piece with these elements, sorted and more than one.
+    fn flat(&mut self, ids: &[u32]) -> ContextId {
+        let hash = FxBuildHasher.hash_one(ids);
+        if let Some(&known) = self.set_ids.find(hash, |&id| self.own(self.sets[id as usize]) == ids) {
+            return ContextId(known);
+        }
+        let set = self.push_set(ids, 0, ids.len() as u32);
+        let (sets, owned) = (&self.sets, &self.owned);
+        let ids_of = |set: Set| &owned[set.start as usize..][..set.count as usize];
+        self.set_ids.insert_unique(hash, set.0, |&id| FxBuildHasher.hash_one(ids_of(sets[id as usize])));
         set
     }
 
-    fn push_set(&mut self, set: Set) -> ContextId {
+    fn push_set(&mut self, own: &[u32], base: u32, len: u32) -> ContextId {
         let id = self.sets.len() as u32;
         assert!(id < 1 << 24, "fewer than 2^24 different string contexts");
-        self.sets.push(set);
+        let start = u32::try_from(self.owned.len()).expect("fewer than 2^32 elements in all sets");
+        self.owned.extend_from_slice(own);
+        self.sets.push(Set { start, count: own.len() as u32, base, len });
         ContextId(id)
     }
 }
@@ -261,7 +412,7 @@ impl Gathering {
     }
 
     /// Returns the union of all.
-    pub(crate) fn finish(&self, contexts: &mut Contexts) -> ContextId {
+    pub(crate) fn finish(&mut self, contexts: &mut Contexts) -> ContextId {
         match self.0.as_slice() {
             [] => ContextId::EMPTY,
             &[one] => one,
@@ -271,12 +422,11 @@ impl Gathering {
     }
 
     /// Returns the numbers of the elements of all, each once.
-    pub(crate) fn ids(&self, contexts: &Contexts) -> Vec<u32> {
-        let mut sets = self.0.clone();
-        sets.sort_unstable();
-        sets.dedup();
-        let mut ids = Vec::with_capacity(sets.len());
-        sets.into_iter().for_each(|set| contexts.ids_into(set, &mut ids));
+    pub(crate) fn ids(&mut self, contexts: &Contexts) -> Vec<u32> {
+        self.0.sort_unstable();
+        self.0.dedup();
+        let mut ids = Vec::with_capacity(self.0.iter().map(|&set| contexts.len(set)).sum());
+        self.0.iter().for_each(|&set| contexts.ids_into(set, &mut ids));
         ids.sort_unstable();
         ids.dedup();
         ids
@@ -323,9 +473,9 @@ mod tests {
         }
         let mut expected: Vec<ContextElem> = (0..1500).map(elem).collect();
         expected.sort_unstable();
-        assert!(contexts.elems(all).into_iter().eq(&expected));
+        assert_eq!(contexts.elems(all), expected);
         assert_eq!(contexts.len(all), 1500);
-        let kept: usize = contexts.sets.iter().map(|set| set.own.len()).sum();
+        let kept = contexts.owned.len();
         assert!(kept < 1500 * 20, "{kept} numbers for 1500 elements");
         let half = contexts.from_elems((0..750).map(elem));
         assert_eq!(contexts.union(half, all), all);

@@ -1,45 +1,47 @@
 //! The derivations that an evaluation made or met: what those that use them must know.
 
-use std::sync::Arc;
-
-use ampoule_store::{Composer, Derivation, ModuloHash, ModuloHashes, Parts, StorePath};
+use ampoule_store::{Composer, Derivation, Hash, HashAlgo, ModuloHash, ModuloHashes, Parts, StorePath};
 use rustc_hash::FxHashMap as HashMap;
 
 use crate::context::{ContextElem, Gathering};
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::Evaluator;
 
-/// All derivations of an evaluation.
+/// All derivations of an evaluation. A large one makes hundreds of thousands.
 #[derive(Debug, Default)]
 pub(crate) struct Derivations {
     known: Vec<KnownDerivation>,
-    by_path: HashMap<StorePath, u32>,
-    /// For elements of contexts, 1 + the number of their derivation.
-    by_elem: Vec<u32>,
+    /// For paths (by their numbers among contexts), 1 + the number of their derivation.
+    by_path: Vec<u32>,
     pub(crate) composer: Composer,
     /// Memory of derivations that are done.
     spare: Vec<Workspace>,
-    /// Names of outputs, each once.
-    names: HashMap<Box<str>, Arc<str>>,
+    /// Lists of numbers of names of outputs, each once.
+    output_lists: Vec<Box<[u32]>>,
+    output_list_ids: HashMap<Box<[u32]>, u32>,
+    /// Inputs of all, one after another.
+    inputs: Vec<u32>,
 }
 
 /// What a derivation is gathered in. Forcing its attributes may make others meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     pub(crate) parts: Parts,
-    /// The attribute that is being read.
-    pub(crate) text: Vec<u8>,
     pub(crate) gathering: Gathering,
 }
 
 /// What is remembered of a derivation.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct KnownDerivation {
-    pub(crate) modulo: ModuloHash,
-    pub(crate) outputs: Box<[Arc<str>]>,
-    /// What its strings depend on: numbers of elements of contexts. Derivations that are meant with all
-    /// that they need stand for that, so that a chain of them is no longer than it is.
-    pub(crate) inputs: Box<[u32]>,
+    /// The number of its path.
+    pub(crate) path: u32,
+    /// The modulo hash.
+    pub(crate) modulo: [u8; 32],
+    /// Whether paths made from that are not known before something is built.
+    pub(crate) is_deferred: bool,
+    output_list: u32,
+    inputs_start: u32,
+    inputs_count: u32,
 }
 
 /// Derivations that are being made at once keep their memory up to this number.
@@ -51,28 +53,52 @@ impl Derivations {
         &self.known[number as usize]
     }
 
-    /// Returns the number of the derivation that an element of a context names, if it was looked for
-    /// with [`Evaluator::derivation_of`].
-    pub(crate) fn of_elem(&self, elem: u32) -> Option<u32> {
-        self.by_elem.get(elem as usize)?.checked_sub(1)
+    /// Returns the numbers of the names of a derivation's outputs, in the order of the names.
+    pub(crate) fn outputs(&self, number: u32) -> &[u32] {
+        &self.output_lists[self.get(number).output_list as usize]
+    }
+
+    /// Returns what a derivation's strings depend on: numbers of elements of contexts. Derivations that are
+    /// meant with all that they need stand for that, so that a chain of them is no longer than it is.
+    pub(crate) fn inputs(&self, number: u32) -> &[u32] {
+        let known = self.get(number);
+        &self.inputs[known.inputs_start as usize..][..known.inputs_count as usize]
+    }
+
+    /// Returns the number of the derivation at this path, if it is known.
+    pub(crate) fn at(&self, path: u32) -> Option<u32> {
+        self.by_path.get(path as usize)?.checked_sub(1)
     }
 
     /// Remembers a derivation.
-    pub(crate) fn insert(&mut self, path: StorePath, derivation: KnownDerivation) -> u32 {
+    pub(crate) fn insert(&mut self, path: u32, modulo: &ModuloHash, outputs: &[u32], inputs: &[u32]) -> u32 {
         let number = self.known.len() as u32;
-        self.known.push(derivation);
-        self.by_path.insert(path, number);
+        let start = u32::try_from(self.inputs.len()).expect("fewer than 2^32 inputs of all derivations");
+        self.inputs.extend_from_slice(inputs);
+        let known = KnownDerivation {
+            path,
+            modulo: modulo.hash.as_bytes().try_into().expect("a SHA-256"),
+            is_deferred: modulo.is_deferred,
+            output_list: self.output_list(outputs),
+            inputs_start: start,
+            inputs_count: inputs.len() as u32,
+        };
+        self.known.push(known);
+        if self.by_path.len() <= path as usize {
+            self.by_path.resize(path as usize + 1, 0);
+        }
+        self.by_path[path as usize] = number + 1;
         number
     }
 
-    /// Returns the name of an output, shared with all that are called so.
-    pub(crate) fn name(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.names.get(name) {
-            return Arc::clone(known);
+    fn output_list(&mut self, outputs: &[u32]) -> u32 {
+        if let Some(&known) = self.output_list_ids.get(outputs) {
+            return known;
         }
-        let shared: Arc<str> = name.into();
-        self.names.insert(name.into(), Arc::clone(&shared));
-        shared
+        let id = self.output_lists.len() as u32;
+        self.output_lists.push(outputs.into());
+        self.output_list_ids.insert(outputs.into(), id);
+        id
     }
 
     /// Returns an empty workspace.
@@ -88,14 +114,6 @@ impl Derivations {
             self.spare.push(workspace);
         }
     }
-
-    /// Says which derivation an element of a context names.
-    pub(crate) fn set_of_elem(&mut self, elem: u32, number: u32) {
-        if self.by_elem.len() <= elem as usize {
-            self.by_elem.resize(elem as usize + 1, 0);
-        }
-        self.by_elem[elem as usize] = number + 1;
-    }
 }
 
 impl Evaluator {
@@ -104,16 +122,11 @@ impl Evaluator {
     /// # Errors
     /// If this evaluation did not make it, and it cannot be read from the store.
     pub(crate) fn derivation_of(&mut self, elem: u32) -> EvalResult<u32> {
-        if let Some(known) = self.derivations.of_elem(elem) {
-            return Ok(known);
+        let path = self.contexts.path_of(elem);
+        match self.derivations.at(path) {
+            Some(known) => Ok(known),
+            None => self.read_derivations(path),
         }
-        let drv = match self.contexts.elem(elem) {
-            ContextElem::Built { drv, .. } | ContextElem::DrvDeep(drv) => drv.clone(),
-            ContextElem::Opaque(path) => path.clone(),
-        };
-        let number = self.know_derivation(&drv)?;
-        self.derivations.set_of_elem(elem, number);
-        Ok(number)
     }
 
     /// Returns the number of a derivation; one that this evaluation did not make is read from the store.
@@ -121,24 +134,30 @@ impl Evaluator {
     /// # Errors
     /// If it cannot be read.
     pub(crate) fn know_derivation(&mut self, drv: &StorePath) -> EvalResult<u32> {
-        if let Some(&known) = self.derivations.by_path.get(drv) {
-            return Ok(known);
+        let path = self.contexts.path_id(drv);
+        match self.derivations.at(path) {
+            Some(known) => Ok(known),
+            None => self.read_derivations(path),
         }
+    }
+
+    #[cold]
+    fn read_derivations(&mut self, drv: u32) -> EvalResult<u32> {
         // Inputs before what needs them: a modulo hash is made of those of the inputs.
-        let mut stack = vec![(drv.clone(), None::<Derivation>)];
+        let mut stack = vec![(drv, None::<Derivation>)];
         while let Some((path, read)) = stack.pop() {
-            if self.derivations.by_path.contains_key(&path) {
+            if self.derivations.at(path).is_some() {
                 continue;
             }
             let derivation = match read {
                 Some(derivation) => derivation,
                 None => {
-                    let derivation = self.read_derivation(&path)?;
+                    let derivation = self.read_derivation(self.contexts.path(path))?;
                     let inputs = derivation.input_derivations.keys();
-                    let missing: Vec<_> = inputs
-                        .filter(|input| !self.derivations.by_path.contains_key(*input))
-                        .map(|input| (input.clone(), None))
-                        .collect();
+                    let inputs: Vec<u32> = inputs.map(|input| self.contexts.path_id(input)).collect();
+                    let is_missing = |input: &u32| self.derivations.at(*input).is_none();
+                    let missing: Vec<_> =
+                        inputs.into_iter().filter(is_missing).map(|input| (input, None)).collect();
                     if !missing.is_empty() {
                         stack.push((path, Some(derivation)));
                         stack.extend(missing);
@@ -149,7 +168,7 @@ impl Evaluator {
             };
             self.remember_read(path, &derivation)?;
         }
-        Ok(self.derivations.by_path[drv])
+        Ok(self.derivations.at(drv).expect("just read"))
     }
 
     fn read_derivation(&self, path: &StorePath) -> EvalResult<Derivation> {
@@ -163,24 +182,25 @@ impl Evaluator {
     }
 
     /// Remembers a derivation whose inputs are known.
-    fn remember_read(&mut self, path: StorePath, derivation: &Derivation) -> EvalResult<()> {
-        let hashes = ModuloHashes::default();
-        for input in derivation.input_derivations.keys() {
-            let number = self.derivations.by_path[input];
-            hashes.insert(input.clone(), self.derivations.get(number).modulo);
+    fn remember_read(&mut self, path: u32, derivation: &Derivation) -> EvalResult<()> {
+        let (hashes, mut elems) = (ModuloHashes::default(), Vec::new());
+        for source in &derivation.input_sources {
+            elems.push(self.contexts.elem_id(&ContextElem::Opaque(source.clone())));
+        }
+        for (drv, outputs) in &derivation.input_derivations {
+            let drv_path = self.contexts.path_id(drv);
+            let known = self.derivations.get(self.derivations.at(drv_path).expect("inputs are known"));
+            let hash = Hash::from_bytes(HashAlgo::Sha256, &known.modulo).expect("a SHA-256");
+            hashes.insert(drv.clone(), ModuloHash { hash, is_deferred: known.is_deferred });
+            for output in outputs.iter() {
+                let output = self.contexts.output_id(output);
+                elems.push(self.contexts.built_id(drv_path, output));
+            }
         }
         let world = self.world();
         let modulo = derivation.modulo_hash(world.store_dir(), &hashes).map_err(|error| invalid(&error))?;
-        let outputs = derivation.outputs.keys().map(|name| self.derivations.name(name)).collect();
-        let sources = derivation.input_sources.iter().cloned().map(ContextElem::Opaque);
-        let mut elems: Vec<ContextElem> = sources.collect();
-        for (drv, outputs) in &derivation.input_derivations {
-            let output = |name: &String| self.derivations.name(name);
-            let names: Vec<Arc<str>> = outputs.iter().map(output).collect();
-            elems.extend(names.into_iter().map(|output| ContextElem::Built { drv: drv.clone(), output }));
-        }
-        let inputs = elems.into_iter().map(|elem| self.contexts.elem_id(elem)).collect();
-        self.derivations.insert(path, KnownDerivation { modulo, outputs, inputs });
+        let outputs: Vec<u32> = derivation.outputs.keys().map(|name| self.contexts.output_id(name)).collect();
+        self.derivations.insert(path, &modulo, &outputs, &elems);
         Ok(())
     }
 }

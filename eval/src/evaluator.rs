@@ -737,6 +737,11 @@ impl Evaluator {
         self.builtins[id.0 as usize]
     }
 
+    /// Returns a function of [`builtins::INTERNAL`].
+    pub(crate) fn internal(&self, index: usize) -> Value {
+        Value::builtin(BuiltinId((self.builtins.len() - builtins::INTERNAL.len() + index) as u32))
+    }
+
     fn make_globals(&mut self) {
         let mut set = crate::heap::AttrsBuilder::new();
         for table in builtins::TABLES {
@@ -759,6 +764,7 @@ impl Evaluator {
                 self.globals.insert(global, value);
             }
         }
+        self.builtins.extend(builtins::INTERNAL);
         for (name, value) in [("true", Value::TRUE), ("false", Value::FALSE), ("null", Value::NULL)] {
             let name = Symbol::intern(name);
             set.push(&mut self.heap, name, value);

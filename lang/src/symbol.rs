@@ -260,6 +260,18 @@ known_symbols! {
     COLUMN = "column";
     STRUCTURED_ATTRS = "__structuredAttrs";
     IGNORE_NULLS = "__ignoreNulls";
+    CONTENT_ADDRESSED = "__contentAddressed";
+    IMPURE = "__impure";
+    ARGS = "args";
+    BUILDER = "builder";
+    SYSTEM = "system";
+    OUTPUTS = "outputs";
+    OUTPUT_NAME = "outputName";
+    OUTPUT_HASH = "outputHash";
+    OUTPUT_HASH_ALGO = "outputHashAlgo";
+    OUTPUT_HASH_MODE = "outputHashMode";
+    ALL = "all";
+    DRV_ATTRS = "drvAttrs";
 }
 
 #[cfg(test)]

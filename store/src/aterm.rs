@@ -176,11 +176,21 @@ pub(crate) fn escape_into(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Whether nothing in it must be escaped. Without branches, so that the compiler looks at many
-/// bytes at once.
-pub(crate) fn is_plain(chunk: &[u8]) -> bool {
-    let is_special = |b: u8| (b == b'"') | (b == b'\\') | (b == b'\n') | (b == b'\r') | (b == b'\t');
-    !chunk.iter().fold(false, |found, b| found | is_special(*b))
+/// Whether nothing in it must be escaped. Without branches and in pieces of one size, so that the compiler
+/// looks at all bytes of one at once; the last piece may overlap the one before.
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    const PIECE: usize = 16;
+    fn has_special<const N: usize>(piece: &[u8; N]) -> bool {
+        let is_special = |b: u8| (b == b'"') | (b == b'\\') | (b == b'\n') | (b == b'\r') | (b == b'\t');
+        piece.iter().fold(false, |found, &b| found | is_special(b))
+    }
+    if let Some(last) = text.last_chunk::<PIECE>() {
+        let (pieces, _) = text.as_chunks::<PIECE>();
+        return !pieces.iter().fold(has_special(last), |found, piece| found | has_special(piece));
+    }
+    let mut piece = [0; PIECE];
+    piece[..text.len()].copy_from_slice(text);
+    !has_special(&piece)
 }
 
 fn escape_of(byte: u8) -> Option<u8> {

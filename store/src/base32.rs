@@ -50,18 +50,25 @@ pub fn encode_into(bytes: &[u8], out: &mut String) {
         many.resize(len, 0);
         many.as_mut_slice()
     };
-    // From the lowest digit up, through a window of bits.
-    let (mut window, mut bits, mut rest) = (0u32, 0, bytes.iter());
-    for digit in digits.iter_mut().rev() {
-        if bits < 5 {
-            window |= u32::from(rest.next().copied().unwrap_or(0)) << bits;
-            bits += 8;
-        }
-        *digit = ALPHABET[(window & 31) as usize];
-        window >>= 5;
-        bits -= 5;
-    }
+    digits_of(bytes, digits);
     out.push_str(std::str::from_utf8(digits).expect("digits are ASCII"));
+}
+
+/// Writes the digits of `bytes`; there is room for just as many.
+pub(crate) fn digits_of(bytes: &[u8], digits: &mut [u8]) {
+    // Five bytes are eight digits; the first bytes are the last digits.
+    let mut end = digits.len();
+    for chunk in bytes.chunks(5) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        let mut word = u64::from_le_bytes(word);
+        let start = end - encoded_len(chunk.len());
+        for digit in digits[start..end].iter_mut().rev() {
+            *digit = ALPHABET[(word & 31) as usize];
+            word >>= 5;
+        }
+        end = start;
+    }
 }
 
 /// Returns whether `byte` is a digit.

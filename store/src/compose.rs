@@ -14,20 +14,31 @@
 //! [`Derivation`](crate::Derivation): a test compares them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::aterm::{escape_into, is_plain};
-use crate::derivation::{DerivationError, DerivationOutput, ModuloHash, Outputs, fixed_modulo_hash};
+use crate::derivation::{DerivationError, DerivationOutput, ModuloHash, fixed_modulo_hash};
+use crate::hash::base16_digits_of;
 use crate::path::{References, StoreDir, StorePath};
-use crate::{Hash, HashAlgo, placeholder};
+use crate::{ContentAddress, Hash, HashAlgo, Method, placeholder};
 
 /// What the attributes of a derivation say, quoted and escaped, before there are paths.
+///
+/// A text is written by whoever has it, to where it stays: [`Parts::begin_variable`], any number of
+/// writes to [`Parts::text`], [`Parts::end_variable`].
 #[derive(Debug, Default)]
 pub struct Parts {
-    pieces: Vec<u8>,
-    system: Range<usize>,
-    builder: Range<usize>,
-    arguments: Range<usize>,
+    /// `("name","value"),` for each variable, and at the end what is being written.
+    text: Vec<u8>,
+    /// Where the text that is being written begins.
+    begun: usize,
     variables: Vec<Variable>,
+    /// Arguments, with what is not a variable and stands alone.
+    others: Vec<u8>,
+    arguments: Range<usize>,
+    system: Piece,
+    builder: Piece,
+    scratch: Vec<u8>,
 }
 
 /// Makes derivations of [`Parts`].
@@ -38,14 +49,24 @@ pub struct Composer {
     rest: Vec<u8>,
     /// Where in the rest a path of an output is missing, and which output it is.
     holes: Vec<(usize, usize)>,
-    inputs_by_hash: Vec<(Hash, usize)>,
+    /// Numbers of inputs, sorted by their hashes.
+    by_hash: Vec<u32>,
 }
 
-/// `("name","value")`, where it lies in the pieces.
+/// `("name","value"),`: ends in the texts where the next begins.
 #[derive(Debug)]
 struct Variable {
     name: &'static [u8],
-    piece: Range<usize>,
+    start: usize,
+}
+
+/// A string in quotes that stands in two places of a derivation.
+#[derive(Debug, Default)]
+enum Piece {
+    #[default]
+    Nothing,
+    Variable(Range<usize>),
+    Other(Range<usize>),
 }
 
 /// One output of an input derivation.
@@ -53,21 +74,34 @@ struct Variable {
 pub struct ComposedInput<'a> {
     /// The derivation.
     pub drv: &'a StorePath,
-    /// Its modulo hash.
-    pub modulo: &'a ModuloHash,
+    /// Its modulo hash, a SHA-256.
+    pub modulo: &'a [u8; 32],
+    /// Whether paths made from that are not known before something is built.
+    pub is_deferred: bool,
     /// The output's name.
     pub output: &'a str,
 }
 
+/// What a derivation makes.
+#[derive(Clone, Copy, Debug)]
+pub enum ComposedOutputs<'a> {
+    /// Paths that follow from the inputs, by name, in any order.
+    InputAddressed(&'a [Arc<str>]),
+    /// Paths that follow from what is built, by name, in any order.
+    Floating(&'a [Arc<str>], Method, HashAlgo),
+    /// `out`, whose contents are known.
+    Fixed(ContentAddress),
+}
+
 /// A derivation as a text, with all paths.
 #[derive(Debug)]
-pub struct Composed<'a> {
+pub struct Composed<'a, 'n> {
     /// The path of the `.drv` file.
     pub path: StorePath,
     /// Its text.
     pub text: &'a [u8],
     /// Names of the outputs, sorted, and what they are.
-    pub outputs: Vec<(String, DerivationOutput)>,
+    pub outputs: Vec<(&'n str, DerivationOutput)>,
     /// What users of this derivation hash in place of it.
     pub modulo: ModuloHash,
     /// What the `.drv` file refers to.
@@ -77,68 +111,114 @@ pub struct Composed<'a> {
 impl Parts {
     /// Forgets everything but the memory that it took.
     pub fn clear(&mut self) {
-        self.pieces.clear();
+        self.text.clear();
+        self.others.clear();
         self.variables.clear();
-        (self.system, self.builder, self.arguments) = (0..0, 0..0, 0..0);
+        self.arguments = 0..0;
+        (self.system, self.builder) = (Piece::Nothing, Piece::Nothing);
+    }
+
+    /// Returns where the text that was begun last is written to, at the end.
+    pub fn text(&mut self) -> &mut Vec<u8> {
+        &mut self.text
+    }
+
+    /// Returns what was written since the text was begun.
+    #[must_use]
+    pub fn written(&self) -> &[u8] {
+        &self.text[self.begun..]
     }
 
     /// Sets on what kind of machine it runs.
     pub fn set_system(&mut self, system: &[u8]) {
-        self.system = self.quoted(system);
+        self.system = Piece::Other(self.other(system));
     }
 
     /// Sets the program.
     pub fn set_builder(&mut self, builder: &[u8]) {
-        self.builder = self.quoted(builder);
+        self.builder = Piece::Other(self.other(builder));
     }
 
     /// Returns whether there is a system that is not empty.
     #[must_use]
     pub fn has_system(&self) -> bool {
-        self.system.len() > 2
+        self.piece(&self.system).len() > 2
     }
 
     /// Returns whether there is a program.
     #[must_use]
     pub fn has_builder(&self) -> bool {
-        self.builder.len() > 2
+        self.piece(&self.builder).len() > 2
     }
 
-    /// Adds an argument. All arguments come one after another, nothing between them.
-    pub fn push_argument(&mut self, text: &[u8]) {
+    /// Begins an argument.
+    pub fn begin_argument(&mut self) {
+        self.begun = self.text.len();
+    }
+
+    /// Ends an argument. All arguments come one after another, nothing between them but variables.
+    pub fn end_argument(&mut self) {
         if self.arguments.is_empty() {
-            self.arguments = self.pieces.len()..self.pieces.len();
+            self.arguments = self.others.len()..self.others.len();
         } else {
-            self.pieces.push(b',');
+            self.others.push(b',');
         }
-        self.quoted(text);
-        self.arguments.end = self.pieces.len();
+        self.others.push(b'"');
+        escape_into(&mut self.others, &self.text[self.begun..]);
+        self.others.push(b'"');
+        self.arguments.end = self.others.len();
+        self.text.truncate(self.begun);
     }
 
-    /// Adds a variable. They come in the order of their names.
-    pub fn push_variable(&mut self, name: &'static [u8], value: &[u8]) {
+    /// Begins a variable. They come in the order of their names.
+    pub fn begin_variable(&mut self, name: &'static [u8]) {
         debug_assert!(self.variables.last().is_none_or(|last| last.name < name), "variables are sorted");
-        let start = self.pieces.len();
-        self.pieces.push(b'(');
-        self.quoted(name);
-        self.pieces.push(b',');
-        let value = self.quoted(value);
-        self.pieces.push(b')');
-        match name {
-            b"system" => self.system = value,
-            b"builder" => self.builder = value,
+        self.variables.push(Variable { name, start: self.text.len() });
+        self.text.extend_from_slice(b"(\"");
+        escape_into(&mut self.text, name);
+        self.text.extend_from_slice(b"\",\"");
+        self.begun = self.text.len();
+    }
+
+    /// Ends a variable.
+    pub fn end_variable(&mut self) {
+        let start = self.begun;
+        if !is_plain(&self.text[start..]) {
+            self.scratch.clear();
+            self.scratch.extend_from_slice(&self.text[start..]);
+            self.text.truncate(start);
+            escape_into(&mut self.text, &self.scratch);
+        }
+        self.text.extend_from_slice(b"\"),");
+        let value = start - 1..self.text.len() - 2;
+        match self.variables.last().expect("a variable was begun").name {
+            b"system" => self.system = Piece::Variable(value),
+            b"builder" => self.builder = Piece::Variable(value),
             _ => {}
         }
-        self.variables.push(Variable { name, piece: start..self.pieces.len() });
     }
 
-    /// Writes a string in quotes and says where.
-    fn quoted(&mut self, text: &[u8]) -> Range<usize> {
-        let start = self.pieces.len();
-        self.pieces.push(b'"');
-        escape_into(&mut self.pieces, text);
-        self.pieces.push(b'"');
-        start..self.pieces.len()
+    /// Writes a string in quotes that is no variable, and says where.
+    fn other(&mut self, text: &[u8]) -> Range<usize> {
+        let start = self.others.len();
+        self.others.push(b'"');
+        escape_into(&mut self.others, text);
+        self.others.push(b'"');
+        start..self.others.len()
+    }
+
+    /// A string that was written before, or the empty one.
+    fn piece(&self, piece: &Piece) -> &[u8] {
+        match piece {
+            Piece::Nothing => b"\"\"",
+            Piece::Variable(range) => &self.text[range.clone()],
+            Piece::Other(range) => &self.others[range.clone()],
+        }
+    }
+
+    /// Returns where a variable begins; of the one that is not there, where they end.
+    fn start_of(&self, variable: usize) -> usize {
+        self.variables.get(variable).map_or(self.text.len(), |variable| variable.start)
     }
 }
 
@@ -147,22 +227,22 @@ impl Composer {
     ///
     /// # Errors
     /// [`DerivationError`].
-    pub fn finish<'a>(
+    pub fn finish<'a, 'n>(
         &'a mut self,
         dir: &StoreDir,
         name: &str,
         parts: &Parts,
-        outputs: &Outputs,
+        outputs: ComposedOutputs<'n>,
         inputs: &[ComposedInput<'a>],
         sources: &[&'a StorePath],
-    ) -> Result<Composed<'a>, DerivationError> {
+    ) -> Result<Composed<'a, 'n>, DerivationError> {
         let mut outputs = output_slots(dir, name, outputs)?;
         let mut modulo = match outputs.as_slice() {
             [] => return Err(DerivationError::NoOutputs(name.to_owned())),
             [(_, DerivationOutput::Fixed { address, path })] => Some(fixed_modulo_hash(dir, address, path)),
             _ => None,
         };
-        let is_deferred = inputs.iter().any(|input| input.modulo.is_deferred)
+        let is_deferred = inputs.iter().any(|input| input.is_deferred)
             || outputs.iter().any(|(_, output)| matches!(output, DerivationOutput::Floating { .. }));
         self.write_rest(dir, parts, &outputs, sources);
         let is_addressed = matches!(outputs[0].1, DerivationOutput::Deferred);
@@ -184,7 +264,7 @@ impl Composer {
         self.write_file(dir, &outputs, inputs);
         let drvs = inputs.iter().map(|input| input.drv);
         let references = References::new(drvs.chain(sources.iter().copied()), false);
-        let path = dir.text_path_of(&format!("{name}.drv"), &Hash::sha256(&self.text), &references)?;
+        let path = dir.text_path_of(&[name, ".drv"].concat(), &Hash::sha256(&self.text), &references)?;
         Ok(Composed { path, text: &self.text, outputs, modulo, references })
     }
 
@@ -193,7 +273,7 @@ impl Composer {
         &mut self,
         dir: &StoreDir,
         parts: &Parts,
-        outputs: &[(String, DerivationOutput)],
+        outputs: &[(&str, DerivationOutput)],
         sources: &[&StorePath],
     ) {
         let text = &mut self.rest;
@@ -206,58 +286,64 @@ impl Composer {
             text.push(b'"');
         }
         text.extend_from_slice(b"],");
-        push_piece(text, &parts.pieces, &parts.system);
+        text.extend_from_slice(parts.piece(&parts.system));
         text.push(b',');
-        push_piece(text, &parts.pieces, &parts.builder);
+        text.extend_from_slice(parts.piece(&parts.builder));
         text.extend_from_slice(b",[");
-        text.extend_from_slice(&parts.pieces[parts.arguments.clone()]);
+        text.extend_from_slice(&parts.others[parts.arguments.clone()]);
         text.extend_from_slice(b"],[");
-        let mut variables = parts.variables.iter().peekable();
-        let start = text.len();
+        // Variables that stand together are copied together.
+        let mut from = 0;
         for (index, (name, _)) in outputs.iter().enumerate() {
-            while let Some(variable) = variables.next_if(|variable| variable.name < name.as_bytes()) {
-                separate(text, start);
-                text.extend_from_slice(&parts.pieces[variable.piece.clone()]);
-            }
+            let rest = &parts.variables[from..];
+            let before = from + rest.partition_point(|variable| variable.name < name.as_bytes());
+            text.extend_from_slice(&parts.text[parts.start_of(from)..parts.start_of(before)]);
             // A variable that is called as an output gives way to it.
-            variables.next_if(|variable| variable.name == name.as_bytes());
-            separate(text, start);
-            text.extend_from_slice(b"(\"");
-            escape_into(text, name.as_bytes());
-            text.extend_from_slice(b"\",\"");
+            let is_output = parts.variables.get(before).is_some_and(|it| it.name == name.as_bytes());
+            from = before + usize::from(is_output);
+            text.extend_from_slice(b"(");
+            push_name(text, name);
+            text.extend_from_slice(b",\"");
             self.holes.push((text.len(), index));
-            text.extend_from_slice(b"\")");
+            text.extend_from_slice(b"\"),");
         }
-        for variable in variables {
-            separate(text, start);
-            text.extend_from_slice(&parts.pieces[variable.piece.clone()]);
-        }
+        text.extend_from_slice(&parts.text[parts.start_of(from)..]);
+        // There is one output at least: the last comma is one too many.
+        text.pop();
         text.extend_from_slice(b"])");
     }
 
     fn sort_by_hash(&mut self, inputs: &[ComposedInput<'_>]) {
-        let order = &mut self.inputs_by_hash;
-        order.clear();
-        order.extend(inputs.iter().enumerate().map(|(index, input)| (input.modulo.hash, index)));
-        order.sort_unstable_by(|(a, i), (b, j)| {
-            a.as_bytes().cmp(b.as_bytes()).then_with(|| inputs[*i].output.cmp(inputs[*j].output))
-        });
+        let key = |&index: &u32| {
+            let input = &inputs[index as usize];
+            (input.modulo, input.output)
+        };
+        self.by_hash.clear();
+        self.by_hash.extend(0..inputs.len() as u32);
+        self.by_hash.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
         // Two derivations may have one hash (fetches that differ in their mirrors only): their
         // outputs are joined.
-        order.dedup_by(|(a, i), (b, j)| a == b && inputs[*i].output == inputs[*j].output);
+        self.by_hash.dedup_by(|a, b| key(a) == key(b));
     }
 
     /// The text with hashes in place of inputs.
     fn write_hashed(
         &mut self,
         dir: &StoreDir,
-        outputs: &[(String, DerivationOutput)],
+        outputs: &[(&str, DerivationOutput)],
         inputs: &[ComposedInput<'_>],
     ) {
         let mut text = std::mem::take(&mut self.text);
         write_outputs(&mut text, dir, outputs);
-        let inputs = self.inputs_by_hash.iter().map(|&(hash, index)| (hash, inputs[index].output));
-        push_inputs(&mut text, inputs, |text, hash| hash.base16_bytes(text));
+        let inputs = self.by_hash.iter().map(|&index| {
+            let input = &inputs[index as usize];
+            (input.modulo, input.output)
+        });
+        push_inputs(&mut text, inputs, |text, modulo| {
+            let mut digits = [0; 64];
+            base16_digits_of(modulo, &mut digits);
+            text.extend_from_slice(&digits);
+        });
         self.fill(&mut text, dir, outputs);
         self.text = text;
     }
@@ -266,7 +352,7 @@ impl Composer {
     fn write_file(
         &mut self,
         dir: &StoreDir,
-        outputs: &[(String, DerivationOutput)],
+        outputs: &[(&str, DerivationOutput)],
         inputs: &[ComposedInput<'_>],
     ) {
         let mut text = std::mem::take(&mut self.text);
@@ -278,7 +364,7 @@ impl Composer {
     }
 
     /// Appends what comes behind the inputs, with the paths of outputs.
-    fn fill(&self, text: &mut Vec<u8>, dir: &StoreDir, outputs: &[(String, DerivationOutput)]) {
+    fn fill(&self, text: &mut Vec<u8>, dir: &StoreDir, outputs: &[(&str, DerivationOutput)]) {
         let mut from = 0;
         for &(hole, index) in &self.holes {
             text.extend_from_slice(&self.rest[from..hole]);
@@ -295,31 +381,31 @@ impl Composer {
 }
 
 /// Returns the outputs by name; the paths of input-addressed ones are not known yet.
-fn output_slots(
+fn output_slots<'a>(
     dir: &StoreDir,
     name: &str,
-    outputs: &Outputs,
-) -> Result<Vec<(String, DerivationOutput)>, DerivationError> {
-    let slots = |names: &[String], output: &dyn Fn() -> DerivationOutput| {
-        let mut slots: Vec<_> = names.iter().map(|name| (name.clone(), output())).collect();
-        slots.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        slots.dedup_by(|(a, _), (b, _)| a == b);
+    outputs: ComposedOutputs<'a>,
+) -> Result<Vec<(&'a str, DerivationOutput)>, DerivationError> {
+    let slots = |names: &'a [Arc<str>], output: DerivationOutput| {
+        let mut slots: Vec<_> = names.iter().map(|name| (&**name, output.clone())).collect();
+        slots.sort_unstable_by_key(|(name, _)| *name);
+        slots.dedup_by_key(|(name, _)| *name);
         slots
     };
     Ok(match outputs {
-        Outputs::InputAddressed(names) => slots(names, &|| DerivationOutput::Deferred),
-        Outputs::Floating { names, method, algo } => {
-            slots(names, &|| DerivationOutput::Floating { method: *method, algo: *algo })
+        ComposedOutputs::InputAddressed(names) => slots(names, DerivationOutput::Deferred),
+        ComposedOutputs::Floating(names, method, algo) => {
+            slots(names, DerivationOutput::Floating { method, algo })
         }
-        Outputs::Fixed(address) => {
-            let path = dir.fixed_path(name, address)?;
-            vec![("out".to_owned(), DerivationOutput::Fixed { address: *address, path })]
+        ComposedOutputs::Fixed(address) => {
+            let path = dir.fixed_path(name, &address)?;
+            vec![("out", DerivationOutput::Fixed { address, path })]
         }
     })
 }
 
 /// Begins a text: `Derive([("out","…","","")],[`.
-fn write_outputs(text: &mut Vec<u8>, dir: &StoreDir, outputs: &[(String, DerivationOutput)]) {
+fn write_outputs(text: &mut Vec<u8>, dir: &StoreDir, outputs: &[(&str, DerivationOutput)]) {
     text.clear();
     text.extend_from_slice(b"Derive([");
     for (index, (name, output)) in outputs.iter().enumerate() {
@@ -386,23 +472,12 @@ fn push_name(text: &mut Vec<u8>, name: &str) {
     text.push(b'"');
 }
 
-/// A string that was written before, or the empty one.
-fn push_piece(text: &mut Vec<u8>, pieces: &[u8], piece: &Range<usize>) {
-    text.extend_from_slice(if piece.is_empty() { b"\"\"" } else { &pieces[piece.clone()] });
-}
-
-fn separate(text: &mut Vec<u8>, start: usize) {
-    if text.len() > start {
-        text.push(b',');
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::{ContentAddress, DerivationDraft, Method, ModuloHashes};
+    use crate::{DerivationDraft, ModuloHashes, Outputs};
 
     /// Numbers that look random and are always the same.
     struct Dice(u64);
@@ -466,24 +541,42 @@ mod tests {
         composer: &'a mut Composer,
         dir: &StoreDir,
         draft: &'a DerivationDraft,
+        names: &'a [Arc<str>],
         made: &'a BTreeMap<StorePath, ModuloHash>,
-    ) -> Composed<'a> {
+    ) -> Composed<'a, 'a> {
+        let outputs = match &draft.outputs {
+            Outputs::InputAddressed(_) => ComposedOutputs::InputAddressed(names),
+            Outputs::Floating { method, algo, .. } => ComposedOutputs::Floating(names, *method, *algo),
+            Outputs::Fixed(address) => ComposedOutputs::Fixed(*address),
+        };
         let mut parts = Parts::default();
         parts.set_system(&draft.system);
         parts.set_builder(&draft.builder);
-        draft.arguments.iter().for_each(|argument| parts.push_argument(argument));
+        for argument in &draft.arguments {
+            parts.begin_argument();
+            parts.text().extend_from_slice(argument);
+            parts.end_argument();
+        }
         for (name, value) in &draft.environment {
-            parts.push_variable(name.to_vec().leak(), value);
+            parts.begin_variable(name.to_vec().leak());
+            parts.text().extend_from_slice(value);
+            assert_eq!(parts.written(), value.as_slice());
+            parts.end_variable();
         }
         let inputs: Vec<_> = draft
             .input_derivations
             .iter()
             .flat_map(|(drv, outputs)| {
-                outputs.iter().map(|output| ComposedInput { drv, modulo: &made[drv], output })
+                outputs.iter().map(|output| ComposedInput {
+                    drv,
+                    modulo: made[drv].hash.as_bytes().try_into().expect("a SHA-256"),
+                    is_deferred: made[drv].is_deferred,
+                    output,
+                })
             })
             .collect();
         let sources: Vec<_> = draft.input_sources.iter().collect();
-        composer.finish(dir, &draft.name, &parts, &draft.outputs, &inputs, &sources).expect("names are right")
+        composer.finish(dir, &draft.name, &parts, outputs, &inputs, &sources).expect("names are right")
     }
 
     #[test]
@@ -495,10 +588,17 @@ mod tests {
             let expected = draft.clone().finish(&dir, &hashes).expect("names are right");
             let (path, text) = expected.to_text_object(&dir).expect("the name is right");
             let modulo = expected.remember(&path, &dir, &hashes).expect("inputs are known");
-            let composed = compose(&mut composer, &dir, &draft, &known);
+            let names: Vec<Arc<str>> = match &draft.outputs {
+                Outputs::InputAddressed(names) | Outputs::Floating { names, .. } => {
+                    names.iter().map(|name| name.as_str().into()).collect()
+                }
+                Outputs::Fixed(_) => Vec::new(),
+            };
+            let composed = compose(&mut composer, &dir, &draft, &names, &known);
             assert_eq!(bstr::BStr::new(composed.text), bstr::BStr::new(&text));
             assert_eq!((&composed.path, composed.modulo), (&path, modulo));
-            assert!(composed.outputs.iter().map(|(name, output)| (name, output)).eq(&expected.outputs));
+            let outputs = composed.outputs.iter().map(|(name, output)| (*name, output));
+            assert!(outputs.eq(expected.outputs.iter().map(|(name, output)| (name.as_str(), output))));
             let references: BTreeSet<&StorePath> = expected.references().collect();
             assert!(references.into_iter().eq(composed.references.as_slice().iter().copied()));
             all.push((path.clone(), expected.outputs.into_keys().collect(), modulo));

@@ -224,12 +224,8 @@ impl Hash {
     /// Returns the digits in hexadecimal, and how many they are: no memory is asked for.
     #[must_use]
     pub fn base16_digits(&self) -> ([u8; 128], usize) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut digits = [0; 128];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.as_bytes()) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
-        }
+        base16_digits_of(self.as_bytes(), &mut digits);
         (digits, self.algo.len_bytes() * 2)
     }
 
@@ -412,6 +408,26 @@ fn split_prefix(text: &str) -> (Option<&str>, &str, bool) {
     match text.split_once('-') {
         Some((prefix, rest)) => (Some(prefix), rest, true),
         None => (None, text, false),
+    }
+}
+
+/// Each byte in hexadecimal.
+const BASE16: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
+/// Writes bytes in hexadecimal, as far as there is room.
+pub(crate) fn base16_digits_of(bytes: &[u8], digits: &mut [u8]) {
+    let (pairs, _) = digits.as_chunks_mut::<2>();
+    for (pair, &byte) in pairs.iter_mut().zip(bytes) {
+        *pair = BASE16[usize::from(byte)];
     }
 }
 

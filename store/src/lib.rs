@@ -36,7 +36,7 @@ pub use add::{
     AddOptions, HashedTree, Registered, Staged, Staging, dump_at, dump_path, hash_at, hash_path, restore_path,
 };
 pub use bstr;
-pub use compose::{Composed, ComposedInput, Composer, Parts};
+pub use compose::{Composed, ComposedInput, ComposedOutputs, Composer, Parts};
 pub use content_address::{AddressError, ContentAddress, Method};
 pub use derivation::{
     Derivation, DerivationDraft, DerivationError, DerivationOutput, ModuloHash, ModuloHashes, OutputNames,

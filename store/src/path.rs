@@ -9,6 +9,7 @@
 //! * and neither it nor its first dash-separated component is `.` or `..`, so that it is one
 //!   plain file name whatever is done with it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -192,14 +193,16 @@ impl StorePath {
     /// # Errors
     /// [`PathError::BadName`].
     pub fn from_parts(hash: &[u8; HASH_LEN_BYTES], name: &str) -> Result<Self, PathError> {
-        let mut base = String::with_capacity(HASH_PART_LEN + 1 + name.len());
-        base32::encode_into(hash, &mut base);
-        base.push('-');
-        base.push_str(name);
-        match check_name(name) {
-            Ok(()) => Ok(Self(base.into())),
-            Err(error) => Err(PathError::BadName { path: base, error }),
+        let mut base = [0; HASH_PART_LEN + 1 + MAX_NAME_LEN];
+        base32::digits_of(hash, &mut base[..HASH_PART_LEN]);
+        base[HASH_PART_LEN] = b'-';
+        if let Err(error) = check_name(name) {
+            let digits = std::str::from_utf8(&base[..=HASH_PART_LEN]).expect("digits are ASCII");
+            return Err(PathError::BadName { path: [digits, name].concat(), error });
         }
+        let len = HASH_PART_LEN + 1 + name.len();
+        base[HASH_PART_LEN + 1..len].copy_from_slice(name.as_bytes());
+        Ok(Self(std::str::from_utf8(&base[..len]).expect("digits and names are ASCII").into()))
     }
 
     /// Returns `HASH-NAME`.
@@ -354,32 +357,40 @@ impl StoreDir {
         path.strip_prefix(&*self.0)?.strip_prefix('/')
     }
 
-    /// Returns the path of an object of this `kind` (`text:…`, `source:…`, `output:…`).
+    /// Returns the path of an object of the kind (`text:…`, `source:…`, `output:…`) that is written in front
+    /// of the rest of what is hashed.
     ///
     /// # Errors
     /// [`PathError::BadName`].
-    pub(crate) fn make_path(&self, kind: &str, inner: &Hash, name: &str) -> Result<StorePath, PathError> {
-        let mut fingerprint = String::with_capacity(kind.len() + 74 + self.0.len() + name.len());
-        fingerprint.push_str(kind);
-        fingerprint.push_str(":sha256:");
-        inner.base16_into(&mut fingerprint);
-        fingerprint.push(':');
-        fingerprint.push_str(&self.0);
-        fingerprint.push(':');
-        fingerprint.push_str(name);
-        StorePath::from_parts(&compress(&Hash::sha256(fingerprint.as_bytes())), name)
+    fn make_path(
+        &self,
+        kind: impl FnOnce(&mut Vec<u8>),
+        inner: &Hash,
+        name: &str,
+    ) -> Result<StorePath, PathError> {
+        let mut fingerprint = Vec::with_capacity(512);
+        kind(&mut fingerprint);
+        fingerprint.extend_from_slice(b":sha256:");
+        inner.base16_bytes(&mut fingerprint);
+        fingerprint.push(b':');
+        fingerprint.extend_from_slice(self.0.as_bytes());
+        fingerprint.push(b':');
+        fingerprint.extend_from_slice(name.as_bytes());
+        StorePath::from_parts(&compress(&Hash::sha256(&fingerprint)), name)
     }
 
-    fn make_kind(&self, kind: &str, references: &References<'_>) -> String {
-        let mut out = kind.to_owned();
+    fn write_kind(&self, kind: &str, references: &References<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(kind.as_bytes());
+        out.reserve(references.others.iter().map(|path| self.0.len() + 2 + path.0.len()).sum());
         for path in &references.others {
-            out.push(':');
-            self.print_into(path, &mut out);
+            out.push(b':');
+            out.extend_from_slice(self.0.as_bytes());
+            out.push(b'/');
+            out.extend_from_slice(path.0.as_bytes());
         }
         if references.has_self {
-            out.push_str(":self");
+            out.extend_from_slice(b":self");
         }
-        out
     }
 
     /// Returns the path of a text with these references (`builtins.toFile`, `.drv` files).
@@ -401,7 +412,7 @@ impl StoreDir {
         hash: &Hash,
         refs: &References<'_>,
     ) -> Result<StorePath, PathError> {
-        self.make_path(&self.make_kind("text", refs), hash, name)
+        self.make_path(|out| self.write_kind("text", refs, out), hash, name)
     }
 
     /// Returns the path of an object with this content address and no references.
@@ -431,7 +442,7 @@ impl StoreDir {
             }
             Method::Text => self.text_path_of(name, hash, references),
             Method::Nar if hash.algo() == HashAlgo::Sha256 => {
-                self.make_path(&self.make_kind("source", references), hash, name)
+                self.make_path(|out| self.write_kind("source", references, out), hash, name)
             }
             Method::Flat | Method::Nar if !references.is_empty() => {
                 Err(PathError::ReferencesNotAllowed(name.to_owned()))
@@ -439,7 +450,7 @@ impl StoreDir {
             Method::Flat | Method::Nar => {
                 let mut inner = Hasher::new(HashAlgo::Sha256);
                 inner.update(format!("fixed:out:{}:{}:", address.method_algo(), hash.to_base16()).as_bytes());
-                self.make_path("output:out", &inner.finish(), name)
+                self.make_path(|out| out.extend_from_slice(b"output:out"), &inner.finish(), name)
             }
         }
     }
@@ -451,7 +462,10 @@ impl StoreDir {
     /// # Errors
     /// [`PathError::BadName`].
     pub fn output_path(&self, name: &str, output: &str, modulo: &Hash) -> Result<StorePath, PathError> {
-        self.make_path(&format!("output:{output}"), modulo, &output_name(name, output))
+        let kind = |out: &mut Vec<u8>| {
+            ["output:", output].iter().for_each(|text| out.extend_from_slice(text.as_bytes()))
+        };
+        self.make_path(kind, modulo, &output_name(name, output))
     }
 
     /// Returns where output `output` is built whose path only its contents will decide; replaced
@@ -461,7 +475,8 @@ impl StoreDir {
     /// [`PathError::BadName`].
     pub fn scratch_path(&self, drv: &StorePath, name: &str, output: &str) -> Result<StorePath, PathError> {
         let zero = Hash::from_bytes(crate::HashAlgo::Sha256, &[0; 32]).expect("32 bytes are a SHA-256");
-        self.make_path(&format!("rewrite:{drv}:name:{output}"), &zero, &output_name(name, output))
+        let kind = format!("rewrite:{drv}:name:{output}");
+        self.make_path(|out| out.extend_from_slice(kind.as_bytes()), &zero, &output_name(name, output))
     }
 }
 
@@ -500,8 +515,8 @@ impl<'a> References<'a> {
 
 /// Returns the name of the store path of an output: `NAME`, or `NAME-OUTPUT` unless it is `out`.
 #[must_use]
-pub fn output_name(derivation_name: &str, output: &str) -> String {
-    if output == "out" { derivation_name.to_owned() } else { format!("{derivation_name}-{output}") }
+pub fn output_name<'n>(derivation_name: &'n str, output: &str) -> Cow<'n, str> {
+    if output == "out" { derivation_name.into() } else { format!("{derivation_name}-{output}").into() }
 }
 
 /// Folds a hash to the 20 bytes of a store path.

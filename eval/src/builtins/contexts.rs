@@ -84,7 +84,7 @@ fn unsafe_discard_string_context(ev: &mut Evaluator, args: &Args) -> EvalResult<
 
 fn unsafe_discard_output_dependency(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let (text, context) = args.text(ev, 0)?;
-    let elems: Vec<_> = ev.contexts().elems(context).into_iter().cloned().collect();
+    let elems = ev.contexts().elems(context);
     let weaker = elems.into_iter().map(|elem| match elem {
         ContextElem::DrvDeep(drv) => ContextElem::Opaque(drv),
         other => other,
@@ -95,7 +95,7 @@ fn unsafe_discard_output_dependency(ev: &mut Evaluator, args: &Args) -> EvalResu
 
 fn add_drv_output_dependencies(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let (text, context) = args.text(ev, 0)?;
-    let elems: Vec<_> = ev.contexts().elems(context).into_iter().cloned().collect();
+    let elems = ev.contexts().elems(context);
     let [elem] = elems.as_slice() else {
         let shown = text.as_str().expect("coerced").to_text().into_owned();
         return Err(EvalError::invalid(format!(
@@ -129,7 +129,7 @@ struct Entry {
 
 fn get_context(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let context = args.string(ev, 0)?.context();
-    let elems: Vec<_> = ev.contexts().elems(context).into_iter().cloned().collect();
+    let elems = ev.contexts().elems(context);
     let mut entries = std::collections::BTreeMap::<StorePath, Entry>::new();
     for elem in elems {
         match elem {

@@ -225,7 +225,7 @@ impl Evaluator {
         // Sources are there already.
         for elem in self.contexts().elems(context) {
             if let ContextElem::Built { .. } = elem {
-                needed.push(elem.clone());
+                needed.push(elem);
             }
         }
         let Some(ContextElem::Built { drv, .. }) = needed.first() else { return Ok(()) };

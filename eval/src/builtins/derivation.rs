@@ -8,22 +8,24 @@
 //! open was asked of Nix 2.34 itself by the oracle tests.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
 
 use ampoule_lang::resolve::Place;
 use ampoule_lang::{Symbol, sym};
 use ampoule_store::{
-    ComposedInput, ContentAddress, DerivationOutput, Hash, HashAlgo, Method, Outputs, StorePath, check_name,
-    placeholder,
+    Composed, ComposedInput, ComposedOutputs, ContentAddress, DerivationOutput, Hash, HashAlgo, Method,
+    StorePath, check_name, placeholder,
 };
 
 use super::Builtin;
 use super::Expect::{Fails, Shows};
 use crate::coerce::Coercion;
-use crate::context::{ContextElem, ContextId};
-use crate::derivations::{KnownDerivation, Workspace};
+use crate::context::{self, ContextElem, ContextId, ElemView};
+use crate::derivations::Workspace;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
-use crate::heap::{AttrsBuilder, Value};
+use crate::heap::{AttrsBuilder, List, Value};
 
 pub(super) const TABLE: &[Builtin] = &[
     Builtin {
@@ -97,10 +99,147 @@ in
 "#,
 ];
 
+/// The same, put together by [`assemble`]: else a small derivation's time would be the wrapper's by a third.
+const ASSEMBLED: &str = r#"drvAttrs@{ outputs ? [ "out" ], ... }:
+assemble drvAttrs outputs
+         (builtins.derivationStrict drvAttrs) places
+"#;
+
+/// Where the attributes stand in it, names only.
+const PLACES: &str = r#"{
+      all = 0;
+              drvAttrs = 0;
+
+
+
+
+    value = 0;
+      outPath = 0;
+      drvPath = 0;
+      type = 0;
+              outputName = 0;
+}"#;
+
+/// What [`ASSEMBLED`] and its thunks call.
+pub(super) const INTERNAL: [Builtin; 3] = [
+    internal("assemble", &["drvAttrs", "outputs", "paths", "places"], assemble),
+    internal("outPath", &["paths", "output"], out_path),
+    internal("drvPath", &["paths"], drv_path),
+];
+
+const fn internal(
+    name: &'static str,
+    params: &'static [&'static str],
+    run: fn(&mut Evaluator, &Args) -> EvalResult<Value>,
+) -> Builtin {
+    Builtin { name, params, doc: "Part of `derivation`.", examples: &[], run }
+}
+
 fn derivation(ev: &mut Evaluator, _: &Args) -> EvalResult<Value> {
+    // Where it is seen what waits, the same waits as in Nix.
+    if ev.settings().shows_unforced {
+        return wrapper(ev);
+    }
+    let kind = ev.string("derivation");
+    ev.tools.derivation_type = Some(ev.heap().root(kind));
+    let places = ev.eval_text(WRAPPER_NAME, Path::new("/"), text_at_line(42, PLACES).as_bytes())?;
+    let scope = [(Symbol::intern("assemble"), ev.internal(0)), (Symbol::intern("places"), places)];
+    ev.eval_text_in(WRAPPER_NAME, Path::new("/"), text_at_line(30, ASSEMBLED).as_bytes(), &scope)
+}
+
+/// `derivation` as Nix has it.
+fn wrapper(ev: &mut Evaluator) -> EvalResult<Value> {
+    if let Some(made) = ev.tools.derivation {
+        return Ok(ev.heap().rooted(made));
+    }
     let [head, tail] = WRAPPER;
-    let text = ["\n".repeat(29), head.to_owned(), "\n".repeat(10), tail.to_owned()].concat();
-    ev.eval_text("/derivation-internal.nix", std::path::Path::new("/"), text.as_bytes())
+    let text = [text_at_line(30, head), text_at_line(11, tail)].concat();
+    let made = ev.eval_text(WRAPPER_NAME, Path::new("/"), text.as_bytes())?;
+    ev.tools.derivation = Some(ev.heap().root(made));
+    Ok(made)
+}
+
+const WRAPPER_NAME: &str = "/derivation-internal.nix";
+
+/// A text that begins on a line, counted from 1.
+fn text_at_line(line: usize, text: &str) -> String {
+    ["\n".repeat(line - 1).as_str(), text].concat()
+}
+
+/// Returns the set of the first output; what [`WRAPPER`] describes. Whatever is unusual is left to that.
+fn assemble(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let attrs = args.attrs(ev, 0)?;
+    let Ok(Some((names, outputs))) = ev.guarded(|ev| output_names(ev, args.at(1))) else {
+        let wrapper = wrapper(ev)?;
+        return ev.call(wrapper, &[args.at(0)]);
+    };
+    let places = args.attrs(ev, 3)?;
+    let place = |name| places.pos(name).unwrap_or(0);
+    let (paths, [out_path, drv_path]) = (args.at(2), [1, 2].map(|index| ev.internal(index)));
+    let drv_path = ev.heap().apply(drv_path, &[paths]);
+    let all = ev.heap().list(names.len());
+    let sets = all.as_list().expect("a list");
+    for index in 0..names.len() {
+        let output = outputs.get(index).expect("as many as there are names");
+        let out_path = ev.heap().apply(out_path, &[paths, output]);
+        let mut own = AttrsBuilder::with_capacity(ev.heap(), OF_EVERY.len() + names.len());
+        let kind = ev.tools.derivation_type.map(|root| ev.heap().rooted(root));
+        let values = [kind.unwrap_or(Value::NULL), out_path, drv_path, output, all, args.at(0)];
+        for (name, value) in OF_EVERY.into_iter().zip(values) {
+            own.push_at(ev.heap(), name, value, place(name));
+        }
+        for &name in &names {
+            own.push_at(ev.heap(), name, Value::NULL, place(sym::VALUE));
+        }
+        let own = own.finish(ev.heap()).as_attrs().expect("a set");
+        let set = ev.heap().update(attrs, own);
+        sets.settle(index, set);
+    }
+    // Each has all of them.
+    for index in 0..names.len() {
+        let set = sets.get(index).and_then(Value::as_attrs).expect("just made");
+        for (other, &name) in names.iter().enumerate() {
+            let (slot, _) = set.find(name).expect("just added");
+            slot.settle(sets.get(other).expect("just made"));
+        }
+    }
+    Ok(sets.get(0).expect("there is one at least"))
+}
+
+/// The names of outputs, and the list of their strings; nothing if one comes twice or is called as what
+/// every derivation has, or if there are none.
+fn output_names(ev: &mut Evaluator, outputs: Value) -> EvalResult<Option<(Vec<Symbol>, List)>> {
+    let outputs = ev.force_list(outputs)?;
+    let mut names = Vec::with_capacity(outputs.len());
+    for index in 0..outputs.len() {
+        let element = ev.force_element(outputs, index)?;
+        let name = Symbol::intern(ev.force_string_no_context(element)?.as_bytes());
+        if OF_EVERY.contains(&name) || names.contains(&name) {
+            return Ok(None);
+        }
+        names.push(name);
+    }
+    Ok((!names.is_empty()).then_some((names, outputs)))
+}
+
+/// What every derivation has.
+const OF_EVERY: [Symbol; 6] =
+    [sym::TYPE, sym::OUT_PATH, sym::DRV_PATH, sym::OUTPUT_NAME, sym::ALL, sym::DRV_ATTRS];
+
+/// `paths.${output}`.
+fn out_path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let name = args.name(ev, 1)?;
+    path_called(ev, args, name)
+}
+
+/// `paths.drvPath`.
+fn drv_path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    path_called(ev, args, sym::DRV_PATH)
+}
+
+fn path_called(ev: &mut Evaluator, args: &Args, name: Symbol) -> EvalResult<Value> {
+    let paths = args.attrs(ev, 0)?;
+    ev.force_attr(paths, name)?.ok_or_else(|| EvalError::missing_attribute(name))
 }
 
 fn run_placeholder(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
@@ -109,11 +248,22 @@ fn run_placeholder(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     Ok(ev.string(text))
 }
 
+/// What has no effect on a derivation whose attributes are structured.
+const IGNORED_IF_STRUCTURED: [&[u8]; 6] = [
+    b"allowedReferences",
+    b"allowedRequisites",
+    b"disallowedReferences",
+    b"disallowedRequisites",
+    b"maxSize",
+    b"maxClosureSize",
+];
+
 /// What the attributes say, before paths are computed.
 struct Gathered<'a> {
     name: &'a str,
     workspace: Workspace,
-    output_names: Vec<String>,
+    /// Names of outputs, by their numbers among contexts.
+    output_names: Vec<u32>,
     output_hash: Option<String>,
     output_hash_algo: Option<HashAlgo>,
     method: Option<Method>,
@@ -148,7 +298,7 @@ fn build(ev: &mut Evaluator, attrs: crate::heap::Attrs, name: &str) -> EvalResul
     let mut gathered = Gathered {
         name,
         workspace: ev.derivations.workspace(),
-        output_names: vec!["out".to_owned()],
+        output_names: vec![context::OUT],
         output_hash: None,
         output_hash_algo: None,
         method: None,
@@ -193,19 +343,19 @@ impl Gathered<'_> {
         if ignores_nulls && ev.force(value)? == Value::NULL {
             return Ok(());
         }
-        match key.as_bytes() {
-            b"__contentAddressed" => {
+        match key {
+            sym::CONTENT_ADDRESSED => {
                 self.is_floating = ev.force_bool(value)?;
                 Ok(())
             }
-            b"__impure" if !ev.force_bool(value)? => Ok(()),
-            b"__impure" => Err(EvalError::new(
+            sym::IMPURE if !ev.force_bool(value)? => Ok(()),
+            sym::IMPURE => Err(EvalError::new(
                 ErrorKind::Unsupported,
                 "impure derivations ('__impure') are not part of the language here",
             )
             .help("use a fixed-output derivation: its hash says what it must give")),
-            b"args" => self.arguments(ev, value),
-            b"__structuredAttrs" if self.json.is_some() => Ok(()),
+            sym::ARGS => self.arguments(ev, value),
+            sym::STRUCTURED_ATTRS if self.json.is_some() => Ok(()),
             _ if self.json.is_some() => self.structured(ev, key, value),
             _ => self.variable(ev, key, value),
         }
@@ -215,34 +365,38 @@ impl Gathered<'_> {
         let list = ev.force_list(value)?;
         for index in 0..list.len() {
             let element = ev.force_element(list, index)?;
+            self.workspace.parts.begin_argument();
             self.read(ev, element)?;
-            self.workspace.parts.push_argument(&self.workspace.text);
+            self.workspace.parts.end_argument();
         }
         Ok(())
     }
 
-    /// Coerces as the environment does, and keeps what the text depends on.
+    /// Coerces as the environment does, to where the text belongs, and keeps what it depends on.
     fn read(&mut self, ev: &mut Evaluator, value: Value) -> EvalResult<()> {
-        let Workspace { text, gathering, .. } = &mut self.workspace;
-        text.clear();
-        ev.coerce_into(value, Coercion::DERIVATION, text, gathering)
+        let Workspace { parts, gathering } = &mut self.workspace;
+        ev.coerce_into(value, Coercion::DERIVATION, parts.text(), gathering)
     }
 
     /// The text that was read last.
     fn text(&self) -> String {
-        String::from_utf8_lossy(&self.workspace.text).into_owned()
+        String::from_utf8_lossy(self.workspace.parts.written()).into_owned()
     }
 
     fn variable(&mut self, ev: &mut Evaluator, key: Symbol, value: Value) -> EvalResult<()> {
+        self.workspace.parts.begin_variable(key.as_bytes());
         self.read(ev, value)?;
-        match key.as_bytes() {
-            b"outputHash" => self.output_hash = Some(self.text()),
-            b"outputHashAlgo" => self.output_hash_algo = hash_algo(&self.text()),
-            b"outputHashMode" => self.method = Some(hash_mode(&self.text())?),
-            b"outputs" => self.outputs(self.text().split_ascii_whitespace().map(str::to_owned).collect())?,
+        match key {
+            sym::OUTPUT_HASH => self.output_hash = Some(self.text()),
+            sym::OUTPUT_HASH_ALGO => self.output_hash_algo = hash_algo(&self.text()),
+            sym::OUTPUT_HASH_MODE => self.method = Some(hash_mode(&self.text())?),
+            sym::OUTPUTS => {
+                let text = self.text();
+                self.outputs(ev, &text.split_ascii_whitespace().collect::<Vec<_>>())?;
+            }
             _ => {}
         }
-        self.workspace.parts.push_variable(key.as_bytes(), &self.workspace.text);
+        self.workspace.parts.end_variable();
         Ok(())
     }
 
@@ -256,33 +410,32 @@ impl Gathered<'_> {
         ev.write_json(value, true, &mut json, &mut context)?;
         self.workspace.gathering.add(context);
         self.json = Some(json);
-        match key.as_bytes() {
-            b"builder" => {
+        match key {
+            sym::BUILDER => {
                 let text = ev.force_string(value)?;
                 self.workspace.gathering.add(text.context());
                 self.workspace.parts.set_builder(text.as_bytes());
             }
-            b"system" => self.workspace.parts.set_system(ev.force_string_no_context(value)?.as_bytes()),
-            b"outputHash" => self.output_hash = Some(ev.force_string_no_context(value)?.to_text().into_owned()),
-            b"outputHashAlgo" => {
+            sym::SYSTEM => self.workspace.parts.set_system(ev.force_string_no_context(value)?.as_bytes()),
+            sym::OUTPUT_HASH => self.output_hash = Some(ev.force_string_no_context(value)?.to_text().into_owned()),
+            sym::OUTPUT_HASH_ALGO => {
                 let text = ev.force_string_no_context(value)?.to_text().into_owned();
                 self.output_hash_algo = hash_algo(&text);
             }
-            b"outputHashMode" => {
+            sym::OUTPUT_HASH_MODE => {
                 let text = ev.force_string_no_context(value)?.to_text().into_owned();
                 self.method = Some(hash_mode(&text)?);
             }
-            b"outputs" => {
+            sym::OUTPUTS => {
                 let list = ev.force_list(value)?;
                 let mut names = Vec::with_capacity(list.len());
                 for index in 0..list.len() {
                     let element = ev.force_element(list, index)?;
                     names.push(ev.force_string_no_context(element)?.to_text().into_owned());
                 }
-                self.outputs(names)?;
+                self.outputs(ev, &names)?;
             }
-            b"allowedReferences" | b"allowedRequisites" | b"disallowedReferences" | b"disallowedRequisites"
-            | b"maxSize" | b"maxClosureSize" => ev.world().message(&format!(
+            _ if IGNORED_IF_STRUCTURED.contains(&key.as_bytes()) => ev.world().message(&format!(
                 "warning: in a derivation named '{}', 'structuredAttrs' disables the effect of the derivation attribute \
                  '{key}'; use 'outputChecks.<output>.{key}' instead",
                 self.name
@@ -292,9 +445,10 @@ impl Gathered<'_> {
         Ok(())
     }
 
-    fn outputs(&mut self, names: Vec<String>) -> EvalResult<()> {
+    fn outputs(&mut self, ev: &mut Evaluator, names: &[impl AsRef<str>]) -> EvalResult<()> {
         let mut seen = BTreeSet::new();
-        for name in &names {
+        self.output_names.clear();
+        for name in names.iter().map(AsRef::as_ref) {
             if !seen.insert(name) {
                 return Err(invalid(format!("duplicate derivation output '{name}'")));
             }
@@ -305,11 +459,11 @@ impl Gathered<'_> {
             if let Err(error) = check_name(name) {
                 return Err(invalid(format!("invalid derivation output name '{name}': {error}")));
             }
+            self.output_names.push(ev.contexts.output_id(name));
         }
         if names.is_empty() {
             return Err(invalid("derivation cannot have an empty set of outputs"));
         }
-        self.output_names = names;
         Ok(())
     }
 
@@ -319,7 +473,9 @@ impl Gathered<'_> {
                 json.push(b'{');
             }
             json.push(b'}');
-            self.workspace.parts.push_variable(b"__json", &json);
+            self.workspace.parts.begin_variable(b"__json");
+            self.workspace.parts.text().extend_from_slice(&json);
+            self.workspace.parts.end_variable();
         }
         if !self.workspace.parts.has_builder() {
             return Err(EvalError::new(ErrorKind::MissingAttribute, "required attribute 'builder' missing"));
@@ -330,17 +486,15 @@ impl Gathered<'_> {
         self.check_drv_name()?;
         let named = self.workspace.gathering.ids(&ev.contexts);
         let elems = know_inputs(ev, &named)?;
-        let outputs = self.kind()?;
         let elems = elems.as_ref().unwrap_or(&named);
-        let made = instantiate(ev, self.name, &self.workspace, &outputs, elems, &named)?;
+        let kind = self.kind()?;
+        let made = instantiate(ev, self.name, &self.workspace, kind, &self.output_names, elems, &named)?;
         ev.derivations.recycle(self.workspace);
         Ok(made)
     }
 
     fn check_drv_name(&self) -> EvalResult<()> {
-        let makes_derivation = self.method == Some(Method::Text)
-            && self.output_names.len() == 1
-            && self.output_names[0] == "out";
+        let makes_derivation = self.method == Some(Method::Text) && self.output_names == [context::OUT];
         if self.name.ends_with(".drv") && !makes_derivation {
             return Err(invalid(
                 "derivation names are allowed to end in '.drv' only if they produce a single derivation file",
@@ -349,22 +503,27 @@ impl Gathered<'_> {
         Ok(())
     }
 
-    fn kind(&mut self) -> EvalResult<Outputs> {
+    fn kind(&self) -> EvalResult<Kind> {
         if let Some(hash) = &self.output_hash {
-            if self.output_names.len() != 1 || self.output_names[0] != "out" {
+            if self.output_names != [context::OUT] {
                 return Err(invalid("multiple outputs are not supported in fixed-output derivations"));
             }
             let hash = parse_hash(hash, self.output_hash_algo)?;
-            return Ok(Outputs::Fixed(ContentAddress { method: self.method.unwrap_or(Method::Flat), hash }));
+            return Ok(Kind::Fixed(ContentAddress { method: self.method.unwrap_or(Method::Flat), hash }));
         }
-        let names = std::mem::take(&mut self.output_names);
         if self.is_floating {
             let method = self.method.unwrap_or(Method::Nar);
-            let algo = self.output_hash_algo.unwrap_or(HashAlgo::Sha256);
-            return Ok(Outputs::Floating { names, method, algo });
+            return Ok(Kind::Floating(method, self.output_hash_algo.unwrap_or(HashAlgo::Sha256)));
         }
-        Ok(Outputs::InputAddressed(names))
+        Ok(Kind::InputAddressed)
     }
+}
+
+/// What the paths of outputs follow from.
+enum Kind {
+    InputAddressed,
+    Fixed(ContentAddress),
+    Floating(Method, HashAlgo),
 }
 
 /// Finds the derivations among what strings depend on. If some are meant with all that they need,
@@ -373,17 +532,17 @@ fn know_inputs(ev: &mut Evaluator, named: &[u32]) -> EvalResult<Option<Vec<u32>>
     let mut deep = Vec::new();
     for &elem in named {
         match ev.contexts.elem(elem) {
-            ContextElem::Opaque(_) => {}
-            ContextElem::Built { .. } => {
+            ElemView::Opaque(_) => {}
+            ElemView::Built { .. } => {
                 ev.derivation_of(elem)?;
             }
-            ContextElem::DrvDeep(drv) => deep.push(drv.clone()),
+            ElemView::DrvDeep(drv) => deep.push(drv.clone()),
         }
     }
     if deep.is_empty() {
         return Ok(None);
     }
-    let is_deep = |elem: u32| matches!(ev.contexts.elem(elem), ContextElem::DrvDeep(_));
+    let is_deep = |elem: u32| matches!(ev.contexts.elem(elem), ElemView::DrvDeep(_));
     let mut elems: Vec<u32> = named.iter().copied().filter(|&elem| !is_deep(elem)).collect();
     deep_inputs(ev, deep, &mut elems)?;
     elems.sort_unstable();
@@ -398,28 +557,22 @@ fn deep_inputs(ev: &mut Evaluator, mut stack: Vec<StorePath>, elems: &mut Vec<u3
         if !seen.insert(path.clone()) {
             continue;
         }
-        elems.push(ev.contexts.elem_id(ContextElem::Opaque(path.clone())));
+        elems.push(ev.contexts.elem_id(&ContextElem::Opaque(path.clone())));
         if !path.is_derivation() {
             // Of objects that this evaluation did not write only the path itself is known here.
             stack.extend(ev.tools.texts.get(&path).into_iter().flatten().cloned());
             continue;
         }
         let number = ev.know_derivation(&path)?;
-        let derivation = ev.derivations.get(number);
-        for &input in &derivation.inputs {
-            match ev.contexts.elem(input) {
-                ContextElem::Opaque(path) | ContextElem::DrvDeep(path) => stack.push(path.clone()),
-                ContextElem::Built { drv, .. } => stack.push(drv.clone()),
+        let path_of = |&input: &u32| match ev.contexts.elem(input) {
+            ElemView::Opaque(path) | ElemView::DrvDeep(path) | ElemView::Built { drv: path, .. } => {
+                path.clone()
             }
-        }
-        for output in &derivation.outputs {
-            let elem = ContextElem::Built { drv: path.clone(), output: output.clone() };
-            let elem = ev.contexts.elem_id(elem);
-            elems.push(elem);
-        }
-        for &elem in &elems[elems.len() - derivation.outputs.len()..] {
-            ev.derivations.set_of_elem(elem, number);
-        }
+        };
+        stack.extend(ev.derivations.inputs(number).iter().map(path_of));
+        let drv = ev.derivations.get(number).path;
+        let outputs = ev.derivations.outputs(number).iter();
+        elems.extend(outputs.map(|&output| ev.contexts.built_id(drv, output)));
     }
     Ok(())
 }
@@ -429,7 +582,8 @@ fn instantiate(
     ev: &mut Evaluator,
     name: &str,
     workspace: &Workspace,
-    outputs: &Outputs,
+    kind: Kind,
+    output_names: &[u32],
     elems: &[u32],
     named: &[u32],
 ) -> EvalResult<Value> {
@@ -437,47 +591,58 @@ fn instantiate(
     let (mut inputs, mut sources) = (Vec::with_capacity(elems.len()), Vec::new());
     for &elem in elems {
         match ev.contexts.elem(elem) {
-            ContextElem::Opaque(path) => sources.push(path),
-            ContextElem::Built { drv, output } => {
-                let number = ev.derivations.of_elem(elem).expect("inputs are known");
-                let modulo = &ev.derivations.get(number).modulo;
-                inputs.push(ComposedInput { drv, modulo, output });
+            ElemView::Opaque(path) => sources.push(path),
+            ElemView::Built { drv, output } => {
+                let number = ev.derivations.at(ev.contexts.path_of(elem)).expect("inputs are known");
+                let known = ev.derivations.get(number);
+                let (modulo, is_deferred) = (&known.modulo, known.is_deferred);
+                inputs.push(ComposedInput { drv, modulo, is_deferred, output });
             }
-            ContextElem::DrvDeep(_) => unreachable!("replaced by what it means"),
+            ElemView::DrvDeep(_) => unreachable!("replaced by what it means"),
         }
     }
     inputs.sort_unstable_by(|a, b| (a.drv, a.output).cmp(&(b.drv, b.output)));
     sources.sort_unstable();
+    let names: Vec<Arc<str>> =
+        output_names.iter().map(|&output| Arc::clone(ev.contexts.output_name(output))).collect();
+    let outputs = match kind {
+        Kind::InputAddressed => ComposedOutputs::InputAddressed(&names),
+        Kind::Floating(method, algo) => ComposedOutputs::Floating(&names, method, algo),
+        Kind::Fixed(address) => ComposedOutputs::Fixed(address),
+    };
     let world = ev.world.clone();
-    let dir = world.store_dir();
     let composed = composer
-        .finish(dir, name, &workspace.parts, outputs, &inputs, &sources)
+        .finish(world.store_dir(), name, &workspace.parts, outputs, &inputs, &sources)
         .map_err(|error| invalid(error.to_string()))?;
     world
         .add_text(&composed.path, composed.text, composed.references.as_slice())
         .map_err(|error| EvalError::world(&error))?;
-    let (path, modulo, outputs) = (composed.path, composed.modulo, composed.outputs);
+    let Composed { path, modulo, outputs, .. } = composed;
+    let drv = ev.contexts.path_id(&path);
+    let ids: Vec<u32> = outputs.iter().map(|(name, _)| ev.contexts.output_id(name)).collect();
+    if ev.derivations.at(drv).is_none() {
+        ev.derivations.insert(drv, &modulo, &ids, named);
+    }
+    let made = paths_of(ev, &path, drv, &ids, &outputs);
     ev.derivations.composer = composer;
-    let names = outputs.iter().map(|(name, _)| ev.derivations.name(name)).collect();
-    let known = KnownDerivation { modulo, outputs: names, inputs: named.into() };
-    let number = ev.derivations.insert(path.clone(), known);
-    paths_of(ev, &path, number, &outputs)
+    made
 }
 
 /// `{ drvPath = …; out = …; }`.
 fn paths_of(
     ev: &mut Evaluator,
     drv: &StorePath,
-    number: u32,
-    outputs: &[(String, DerivationOutput)],
+    drv_number: u32,
+    names: &[u32],
+    outputs: &[(&str, DerivationOutput)],
 ) -> EvalResult<Value> {
     let mut set = AttrsBuilder::with_capacity(ev.heap(), outputs.len() + 1);
-    let mut text = String::new();
+    let mut text = String::with_capacity(256);
     ev.world.store_dir().print_into(drv, &mut text);
-    let deep = ev.contexts.single(ContextElem::DrvDeep(drv.clone()));
-    let drv_path = ev.string_with(&text, deep);
+    let deep = ev.contexts.deep_id(drv_number);
+    let drv_path = ev.string_with(&text, ev.contexts.single_of(deep));
     set.push(ev.heap(), sym::DRV_PATH, drv_path);
-    for (index, (name, output)) in outputs.iter().enumerate() {
+    for (&number, (name, output)) in names.iter().zip(outputs) {
         text.clear();
         match output.path() {
             Some(path) => ev.world.store_dir().print_into(path, &mut text),
@@ -486,12 +651,10 @@ fn paths_of(
                     .map_err(|error| invalid(error.to_string()))?;
             }
         }
-        let output = ev.derivations.get(number).outputs[index].clone();
-        let elem = ev.contexts.elem_id(ContextElem::Built { drv: drv.clone(), output });
-        ev.derivations.set_of_elem(elem, number);
-        let context = ev.contexts.single_of(elem);
-        let value = ev.string_with(&text, context);
-        set.push(ev.heap(), Symbol::intern(name), value);
+        let elem = ev.contexts.built_id(drv_number, number);
+        let value = ev.string_with(&text, ev.contexts.single_of(elem));
+        let name = ev.contexts.output_symbol(number);
+        set.push(ev.heap(), name, value);
     }
     Ok(set.finish(ev.heap()))
 }

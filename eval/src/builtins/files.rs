@@ -405,7 +405,7 @@ fn to_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let mut references = Vec::new();
     for elem in ev.contexts.elems(text.context()) {
         match elem {
-            ContextElem::Opaque(path) => references.push(path.clone()),
+            ContextElem::Opaque(path) => references.push(path),
             ContextElem::Built { drv, output } => {
                 return Err(no_derivations(&name, &format!("!{output}!{drv}", drv = drv.as_str())));
             }

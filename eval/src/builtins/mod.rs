@@ -22,7 +22,7 @@ pub(crate) use attrs::NextArgument;
 
 use crate::error::EvalResult;
 use crate::evaluator::{Args, Evaluator};
-use crate::heap::Value;
+use crate::heap::{Root, Value};
 
 /// A function written in Rust.
 pub struct Builtin {
@@ -54,7 +54,14 @@ pub(crate) struct Tools {
     regexes: crate::regex::RegexCache,
     /// What the texts of `toFile` refer to.
     texts: std::collections::HashMap<ampoule_store::StorePath, Box<[ampoule_store::StorePath]>>,
+    /// `derivation` as the language has it, once something asked for that.
+    derivation: Option<Root>,
+    /// The string `derivation`.
+    derivation_type: Option<Root>,
 }
+
+/// Builtins without a name: other builtins make thunks of them.
+pub(crate) const INTERNAL: &[Builtin] = &derivation::INTERNAL;
 
 /// All tables.
 pub const TABLES: &[&[Builtin]] = &[
