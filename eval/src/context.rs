@@ -237,6 +237,9 @@ impl Contexts {
 
     /// Returns the number of a name of outputs.
     pub(crate) fn output_id(&mut self, name: &str) -> u32 {
+        if name == "out" && !self.outputs.is_empty() {
+            return OUT;
+        }
         if let Some(&known) = self.output_ids.get(name) {
             return known;
         }

@@ -265,6 +265,7 @@ known_symbols! {
     ARGS = "args";
     BUILDER = "builder";
     SYSTEM = "system";
+    OUT = "out";
     OUTPUTS = "outputs";
     OUTPUT_NAME = "outputName";
     OUTPUT_HASH = "outputHash";

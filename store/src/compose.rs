@@ -51,6 +51,8 @@ pub struct Composer {
     holes: Vec<(usize, usize)>,
     /// Numbers of inputs, sorted by their hashes.
     by_hash: Vec<u32>,
+    /// The inputs with their hashes, as two of the texts have them.
+    hashed_inputs: Vec<u8>,
 }
 
 /// `("name","value"),`: ends in the texts where the next begins.
@@ -247,10 +249,10 @@ impl Composer {
         self.write_rest(dir, parts, &outputs, sources);
         let is_addressed = matches!(outputs[0].1, DerivationOutput::Deferred);
         if modulo.is_none() {
-            self.sort_by_hash(inputs);
+            self.write_hashed_inputs(inputs);
         }
         if is_addressed && !is_deferred {
-            self.write_hashed(dir, &outputs, inputs);
+            self.write_hashed(dir, &outputs);
             let masked = Hash::sha256(&self.text);
             for (output, slot) in &mut outputs {
                 *slot = DerivationOutput::InputAddressed(dir.output_path(name, output, &masked)?);
@@ -258,12 +260,11 @@ impl Composer {
         }
         // What users hash: with outputs this time.
         let modulo = *modulo.get_or_insert_with(|| {
-            self.write_hashed(dir, &outputs, inputs);
+            self.write_hashed(dir, &outputs);
             ModuloHash { hash: Hash::sha256(&self.text), is_deferred }
         });
         self.write_file(dir, &outputs, inputs);
-        let drvs = inputs.iter().map(|input| input.drv);
-        let references = References::new(drvs.chain(sources.iter().copied()), false);
+        let references = References::of_sorted(inputs.iter().map(|input| input.drv), sources);
         let path = dir.text_path_of(&[name, ".drv"].concat(), &Hash::sha256(&self.text), &references)?;
         Ok(Composed { path, text: &self.text, outputs, modulo, references })
     }
@@ -313,7 +314,8 @@ impl Composer {
         text.extend_from_slice(b"])");
     }
 
-    fn sort_by_hash(&mut self, inputs: &[ComposedInput<'_>]) {
+    /// The inputs in the order of their hashes.
+    fn write_hashed_inputs(&mut self, inputs: &[ComposedInput<'_>]) {
         let key = |&index: &u32| {
             let input = &inputs[index as usize];
             (input.modulo, input.output)
@@ -324,26 +326,19 @@ impl Composer {
         // Two derivations may have one hash (fetches that differ in their mirrors only): their
         // outputs are joined.
         self.by_hash.dedup_by(|a, b| key(a) == key(b));
-    }
-
-    /// The text with hashes in place of inputs.
-    fn write_hashed(
-        &mut self,
-        dir: &StoreDir,
-        outputs: &[(&str, DerivationOutput)],
-        inputs: &[ComposedInput<'_>],
-    ) {
-        let mut text = std::mem::take(&mut self.text);
-        write_outputs(&mut text, dir, outputs);
-        let inputs = self.by_hash.iter().map(|&index| {
-            let input = &inputs[index as usize];
-            (input.modulo, input.output)
-        });
-        push_inputs(&mut text, inputs, |text, modulo| {
+        self.hashed_inputs.clear();
+        push_inputs(&mut self.hashed_inputs, self.by_hash.iter().map(key), |text, modulo| {
             let mut digits = [0; 64];
             base16_digits_of(modulo, &mut digits);
             text.extend_from_slice(&digits);
         });
+    }
+
+    /// The text with hashes in place of inputs.
+    fn write_hashed(&mut self, dir: &StoreDir, outputs: &[(&str, DerivationOutput)]) {
+        let mut text = std::mem::take(&mut self.text);
+        write_outputs(&mut text, dir, outputs);
+        text.extend_from_slice(&self.hashed_inputs);
         self.fill(&mut text, dir, outputs);
         self.text = text;
     }

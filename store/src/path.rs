@@ -502,6 +502,24 @@ impl<'a> References<'a> {
         Self { others, has_self }
     }
 
+    /// Joins two that are sorted.
+    pub(crate) fn of_sorted(
+        some: impl ExactSizeIterator<Item = &'a StorePath>,
+        more: &[&'a StorePath],
+    ) -> Self {
+        let mut others = Vec::with_capacity(some.len() + more.len());
+        let mut more = more.iter().copied().peekable();
+        for path in some {
+            while let Some(before) = more.next_if(|before| *before < path) {
+                others.push(before);
+            }
+            others.push(path);
+        }
+        others.extend(more);
+        others.dedup();
+        Self { others, has_self: false }
+    }
+
     /// Returns the others, sorted.
     #[must_use]
     pub fn as_slice(&self) -> &[&'a StorePath] {

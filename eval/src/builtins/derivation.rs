@@ -25,7 +25,7 @@ use crate::context::{self, ContextElem, ContextId, ElemView};
 use crate::derivations::Workspace;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
-use crate::heap::{AttrsBuilder, List, Value};
+use crate::heap::{Attrs, AttrsBuilder, Flat, List, Root, Value};
 
 pub(super) const TABLE: &[Builtin] = &[
     Builtin {
@@ -140,8 +140,6 @@ fn derivation(ev: &mut Evaluator, _: &Args) -> EvalResult<Value> {
     if ev.settings().shows_unforced {
         return wrapper(ev);
     }
-    let kind = ev.string("derivation");
-    ev.tools.derivation_type = Some(ev.heap().root(kind));
     let places = ev.eval_text(WRAPPER_NAME, Path::new("/"), text_at_line(42, PLACES).as_bytes())?;
     let scope = [(Symbol::intern("assemble"), ev.internal(0)), (Symbol::intern("places"), places)];
     ev.eval_text_in(WRAPPER_NAME, Path::new("/"), text_at_line(30, ASSEMBLED).as_bytes(), &scope)
@@ -173,8 +171,7 @@ fn assemble(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         let wrapper = wrapper(ev)?;
         return ev.call(wrapper, &[args.at(0)]);
     };
-    let places = args.attrs(ev, 3)?;
-    let place = |name| places.pos(name).unwrap_or(0);
+    let own = own_template(ev, args.at(3), &names)?;
     let (paths, [out_path, drv_path]) = (args.at(2), [1, 2].map(|index| ev.internal(index)));
     let drv_path = ev.heap().apply(drv_path, &[paths]);
     let all = ev.heap().list(names.len());
@@ -182,16 +179,9 @@ fn assemble(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     for index in 0..names.len() {
         let output = outputs.get(index).expect("as many as there are names");
         let out_path = ev.heap().apply(out_path, &[paths, output]);
-        let mut own = AttrsBuilder::with_capacity(ev.heap(), OF_EVERY.len() + names.len());
-        let kind = ev.tools.derivation_type.map(|root| ev.heap().rooted(root));
-        let values = [kind.unwrap_or(Value::NULL), out_path, drv_path, output, all, args.at(0)];
-        for (name, value) in OF_EVERY.into_iter().zip(values) {
-            own.push_at(ev.heap(), name, value, place(name));
-        }
-        for &name in &names {
-            own.push_at(ev.heap(), name, Value::NULL, place(sym::VALUE));
-        }
-        let own = own.finish(ev.heap()).as_attrs().expect("a set");
+        let values = [out_path, drv_path, output, all, args.at(0)];
+        let own = from_template(ev, own, |_, number| Ok(values[number]))?;
+        let own = own.as_attrs().expect("a set");
         let set = ev.heap().update(attrs, own);
         sets.settle(index, set);
     }
@@ -206,6 +196,70 @@ fn assemble(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     Ok(sets.get(0).expect("there is one at least"))
 }
 
+/// A set with what every derivation has and with these outputs; see [`from_template`].
+fn own_template(ev: &mut Evaluator, places: Value, names: &[Symbol]) -> EvalResult<Flat> {
+    if let Some(&known) = ev.tools.derivation_templates.get(names) {
+        return Ok(known_template(ev, known));
+    }
+    let places = ev.force_attrs(places)?;
+    let place = |name| places.pos(name).unwrap_or(0);
+    let kind = ev.string("derivation");
+    let mut own = AttrsBuilder::new();
+    own.push_at(ev.heap(), sym::TYPE, kind, place(sym::TYPE));
+    for (number, name) in (0..).zip(OF_EVERY) {
+        let number = ev.heap().int(number);
+        own.push_at(ev.heap(), name, number, place(name));
+    }
+    for &name in names {
+        own.push_at(ev.heap(), name, Value::NULL, place(sym::VALUE));
+    }
+    let own = own.finish(ev.heap());
+    let root = ev.heap().root(own);
+    ev.tools.derivation_templates.insert(names.into(), root);
+    Ok(known_template(ev, root))
+}
+
+/// A set with `drvPath` and these outputs; see [`from_template`].
+fn paths_template(ev: &mut Evaluator, outputs: &[u32]) -> Flat {
+    if let Some(&known) = ev.tools.paths_templates.get(outputs) {
+        return known_template(ev, known);
+    }
+    let mut set = AttrsBuilder::new();
+    let outputs_of = outputs.iter().map(|&output| ev.contexts.output_symbol(output));
+    let names: Vec<Symbol> = std::iter::once(sym::DRV_PATH).chain(outputs_of).collect();
+    for (number, name) in (0..).zip(names) {
+        let number = ev.heap().int(number);
+        set.push(ev.heap(), name, number);
+    }
+    let set = set.finish(ev.heap());
+    let root = ev.heap().root(set);
+    ev.tools.paths_templates.insert(outputs.into(), root);
+    known_template(ev, root)
+}
+
+fn known_template(ev: &mut Evaluator, template: Root) -> Flat {
+    let template = ev.heap().rooted(template).as_attrs().expect("a set");
+    ev.heap().flat(template)
+}
+
+/// A set like the template, with values in place of their numbers.
+fn from_template(
+    ev: &mut Evaluator,
+    template: Flat,
+    mut value: impl FnMut(&mut Evaluator, usize) -> EvalResult<Value>,
+) -> EvalResult<Value> {
+    let mut set = ev.heap().attrs_like(template.keys());
+    for index in 0..template.len() {
+        let known = template.get(index);
+        let value = match known.as_int() {
+            Some(number) => value(ev, number as usize)?,
+            None => known,
+        };
+        set.set(index, value);
+    }
+    Ok(set.finish())
+}
+
 /// The names of outputs, and the list of their strings; nothing if one comes twice or is called as what
 /// every derivation has, or if there are none.
 fn output_names(ev: &mut Evaluator, outputs: Value) -> EvalResult<Option<(Vec<Symbol>, List)>> {
@@ -213,8 +267,11 @@ fn output_names(ev: &mut Evaluator, outputs: Value) -> EvalResult<Option<(Vec<Sy
     let mut names = Vec::with_capacity(outputs.len());
     for index in 0..outputs.len() {
         let element = ev.force_element(outputs, index)?;
-        let name = Symbol::intern(ev.force_string_no_context(element)?.as_bytes());
-        if OF_EVERY.contains(&name) || names.contains(&name) {
+        let name = match ev.force_string_no_context(element)?.as_bytes() {
+            b"out" => sym::OUT,
+            name => Symbol::intern(name),
+        };
+        if name == sym::TYPE || OF_EVERY.contains(&name) || names.contains(&name) {
             return Ok(None);
         }
         names.push(name);
@@ -222,9 +279,8 @@ fn output_names(ev: &mut Evaluator, outputs: Value) -> EvalResult<Option<(Vec<Sy
     Ok((!names.is_empty()).then_some((names, outputs)))
 }
 
-/// What every derivation has.
-const OF_EVERY: [Symbol; 6] =
-    [sym::TYPE, sym::OUT_PATH, sym::DRV_PATH, sym::OUTPUT_NAME, sym::ALL, sym::DRV_ATTRS];
+/// What every derivation has, besides its type.
+const OF_EVERY: [Symbol; 5] = [sym::OUT_PATH, sym::DRV_PATH, sym::OUTPUT_NAME, sym::ALL, sym::DRV_ATTRS];
 
 /// `paths.${output}`.
 fn out_path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
@@ -288,7 +344,7 @@ fn derivation_strict(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         .map_err(|error| error.while_(format!("while evaluating derivation '{name}'"), at_name))
 }
 
-fn build(ev: &mut Evaluator, attrs: crate::heap::Attrs, name: &str) -> EvalResult<Value> {
+fn build(ev: &mut Evaluator, attrs: Attrs, name: &str) -> EvalResult<Value> {
     if let Err(error) = check_name(name) {
         let words = format!("invalid derivation name: {error}. Please pass a different 'name'.");
         return Err(EvalError::new(ErrorKind::Invalid, words));
@@ -320,7 +376,7 @@ fn build(ev: &mut Evaluator, attrs: crate::heap::Attrs, name: &str) -> EvalResul
     gathered.finish(ev)
 }
 
-fn flag(ev: &mut Evaluator, attrs: crate::heap::Attrs, name: Symbol) -> EvalResult<bool> {
+fn flag(ev: &mut Evaluator, attrs: Attrs, name: Symbol) -> EvalResult<bool> {
     match ev.force_attr(attrs, name)? {
         Some(value) => ev.force_bool(value).map_err(|error| {
             error.while_(
@@ -636,14 +692,16 @@ fn paths_of(
     names: &[u32],
     outputs: &[(&str, DerivationOutput)],
 ) -> EvalResult<Value> {
-    let mut set = AttrsBuilder::with_capacity(ev.heap(), outputs.len() + 1);
+    let template = paths_template(ev, names);
     let mut text = String::with_capacity(256);
-    ev.world.store_dir().print_into(drv, &mut text);
-    let deep = ev.contexts.deep_id(drv_number);
-    let drv_path = ev.string_with(&text, ev.contexts.single_of(deep));
-    set.push(ev.heap(), sym::DRV_PATH, drv_path);
-    for (&number, (name, output)) in names.iter().zip(outputs) {
+    from_template(ev, template, |ev, number| {
         text.clear();
+        let Some(index) = number.checked_sub(1) else {
+            ev.world.store_dir().print_into(drv, &mut text);
+            let elem = ev.contexts.deep_id(drv_number);
+            return Ok(ev.string_with(&text, ev.contexts.single_of(elem)));
+        };
+        let (name, output) = &outputs[index];
         match output.path() {
             Some(path) => ev.world.store_dir().print_into(path, &mut text),
             None => {
@@ -651,12 +709,9 @@ fn paths_of(
                     .map_err(|error| invalid(error.to_string()))?;
             }
         }
-        let elem = ev.contexts.built_id(drv_number, number);
-        let value = ev.string_with(&text, ev.contexts.single_of(elem));
-        let name = ev.contexts.output_symbol(number);
-        set.push(ev.heap(), name, value);
-    }
-    Ok(set.finish(ev.heap()))
+        let elem = ev.contexts.built_id(drv_number, names[index]);
+        Ok(ev.string_with(&text, ev.contexts.single_of(elem)))
+    })
 }
 
 fn invalid(message: impl Into<String>) -> EvalError {

@@ -56,8 +56,10 @@ pub(crate) struct Tools {
     texts: std::collections::HashMap<ampoule_store::StorePath, Box<[ampoule_store::StorePath]>>,
     /// `derivation` as the language has it, once something asked for that.
     derivation: Option<Root>,
-    /// The string `derivation`.
-    derivation_type: Option<Root>,
+    /// What every derivation with these outputs has, besides its attributes.
+    derivation_templates: rustc_hash::FxHashMap<Box<[ampoule_lang::Symbol]>, Root>,
+    /// What `derivationStrict` gives for these outputs.
+    paths_templates: rustc_hash::FxHashMap<Box<[u32]>, Root>,
 }
 
 /// Builtins without a name: other builtins make thunks of them.
