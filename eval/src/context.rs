@@ -202,6 +202,12 @@ impl Contexts {
         }
     }
 
+    /// Returns the element that is alone in a context.
+    pub(crate) fn only_elem(&self, context: ContextId) -> Option<u32> {
+        let set = self.sets[context.0 as usize];
+        (set.len == 1).then(|| self.own(set)[0])
+    }
+
     /// Returns the number of the path that an element names.
     pub(crate) fn path_of(&self, elem: u32) -> u32 {
         self.elems[elem as usize].path

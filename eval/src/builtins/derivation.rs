@@ -25,7 +25,7 @@ use crate::context::{self, ContextElem, ContextId, ElemView};
 use crate::derivations::Workspace;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
-use crate::heap::{Attrs, AttrsBuilder, Flat, List, Root, Value};
+use crate::heap::{Attrs, AttrsBuilder, Flat, List, Value};
 
 pub(super) const TABLE: &[Builtin] = &[
     Builtin {
@@ -102,7 +102,7 @@ in
 /// The same, put together by [`assemble`]: else a small derivation's time would be the wrapper's by a third.
 const ASSEMBLED: &str = r#"drvAttrs@{ outputs ? [ "out" ], ... }:
 assemble drvAttrs outputs
-         (builtins.derivationStrict drvAttrs) places
+         (derivationStrict drvAttrs) places
 "#;
 
 /// Where the attributes stand in it, names only.
@@ -121,10 +121,11 @@ const PLACES: &str = r#"{
 }"#;
 
 /// What [`ASSEMBLED`] and its thunks call.
-pub(super) const INTERNAL: [Builtin; 3] = [
+pub(super) const INTERNAL: [Builtin; 4] = [
     internal("assemble", &["drvAttrs", "outputs", "paths", "places"], assemble),
     internal("outPath", &["paths", "output"], out_path),
     internal("drvPath", &["paths"], drv_path),
+    internal("derivationStrict", &["attrs"], strict_paths),
 ];
 
 const fn internal(
@@ -141,7 +142,8 @@ fn derivation(ev: &mut Evaluator, _: &Args) -> EvalResult<Value> {
         return wrapper(ev);
     }
     let places = ev.eval_text(WRAPPER_NAME, Path::new("/"), text_at_line(42, PLACES).as_bytes())?;
-    let scope = [(Symbol::intern("assemble"), ev.internal(0)), (Symbol::intern("places"), places)];
+    let names = ["assemble", "derivationStrict", "places"].map(Symbol::intern);
+    let scope = [(names[0], ev.internal(0)), (names[1], ev.internal(3)), (names[2], places)];
     ev.eval_text_in(WRAPPER_NAME, Path::new("/"), text_at_line(30, ASSEMBLED).as_bytes(), &scope)
 }
 
@@ -180,8 +182,7 @@ fn assemble(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         let output = outputs.get(index).expect("as many as there are names");
         let out_path = ev.heap().apply(out_path, &[paths, output]);
         let values = [out_path, drv_path, output, all, args.at(0)];
-        let own = from_template(ev, own, |_, number| Ok(values[number]))?;
-        let own = own.as_attrs().expect("a set");
+        let own = from_template(ev, own, &values);
         let set = ev.heap().update(attrs, own);
         sets.settle(index, set);
     }
@@ -199,7 +200,8 @@ fn assemble(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 /// A set with what every derivation has and with these outputs; see [`from_template`].
 fn own_template(ev: &mut Evaluator, places: Value, names: &[Symbol]) -> EvalResult<Flat> {
     if let Some(&known) = ev.tools.derivation_templates.get(names) {
-        return Ok(known_template(ev, known));
+        let known = ev.heap().rooted(known).as_attrs().expect("a set");
+        return Ok(ev.heap().flat(known));
     }
     let places = ev.force_attrs(places)?;
     let place = |name| places.pos(name).unwrap_or(0);
@@ -216,48 +218,17 @@ fn own_template(ev: &mut Evaluator, places: Value, names: &[Symbol]) -> EvalResu
     let own = own.finish(ev.heap());
     let root = ev.heap().root(own);
     ev.tools.derivation_templates.insert(names.into(), root);
-    Ok(known_template(ev, root))
-}
-
-/// A set with `drvPath` and these outputs; see [`from_template`].
-fn paths_template(ev: &mut Evaluator, outputs: &[u32]) -> Flat {
-    if let Some(&known) = ev.tools.paths_templates.get(outputs) {
-        return known_template(ev, known);
-    }
-    let mut set = AttrsBuilder::new();
-    let outputs_of = outputs.iter().map(|&output| ev.contexts.output_symbol(output));
-    let names: Vec<Symbol> = std::iter::once(sym::DRV_PATH).chain(outputs_of).collect();
-    for (number, name) in (0..).zip(names) {
-        let number = ev.heap().int(number);
-        set.push(ev.heap(), name, number);
-    }
-    let set = set.finish(ev.heap());
-    let root = ev.heap().root(set);
-    ev.tools.paths_templates.insert(outputs.into(), root);
-    known_template(ev, root)
-}
-
-fn known_template(ev: &mut Evaluator, template: Root) -> Flat {
-    let template = ev.heap().rooted(template).as_attrs().expect("a set");
-    ev.heap().flat(template)
+    Ok(ev.heap().flat(own.as_attrs().expect("a set")))
 }
 
 /// A set like the template, with values in place of their numbers.
-fn from_template(
-    ev: &mut Evaluator,
-    template: Flat,
-    mut value: impl FnMut(&mut Evaluator, usize) -> EvalResult<Value>,
-) -> EvalResult<Value> {
+fn from_template(ev: &mut Evaluator, template: Flat, values: &[Value]) -> Attrs {
     let mut set = ev.heap().attrs_like(template.keys());
     for index in 0..template.len() {
         let known = template.get(index);
-        let value = match known.as_int() {
-            Some(number) => value(ev, number as usize)?,
-            None => known,
-        };
-        set.set(index, value);
+        set.set(index, known.as_int().map_or(known, |number| values[number as usize]));
     }
-    Ok(set.finish())
+    set.finish().as_attrs().expect("a set")
 }
 
 /// The names of outputs, and the list of their strings; nothing if one comes twice or is called as what
@@ -284,18 +255,40 @@ const OF_EVERY: [Symbol; 5] = [sym::OUT_PATH, sym::DRV_PATH, sym::OUTPUT_NAME, s
 
 /// `paths.${output}`.
 fn out_path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let paths = ev.force(args.at(0))?;
     let name = args.name(ev, 1)?;
-    path_called(ev, args, name)
+    let drv = drv_of(ev, paths);
+    let number = ev.derivations.at(drv).expect("paths are those of a derivation");
+    let outputs = ev.derivations.outputs(number);
+    match outputs.iter().position(|&output| ev.contexts.output_symbol(output) == name) {
+        Some(index) => Ok(path_at(paths, index)),
+        None => Err(EvalError::missing_attribute(name)),
+    }
 }
 
 /// `paths.drvPath`.
 fn drv_path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    path_called(ev, args, sym::DRV_PATH)
+    let paths = ev.force(args.at(0))?;
+    let drv = drv_of(ev, paths);
+    Ok(drv_string(ev, drv))
 }
 
-fn path_called(ev: &mut Evaluator, args: &Args, name: Symbol) -> EvalResult<Value> {
-    let paths = args.attrs(ev, 0)?;
-    ev.force_attr(paths, name)?.ok_or_else(|| EvalError::missing_attribute(name))
+fn drv_string(ev: &mut Evaluator, drv: u32) -> Value {
+    let text = ev.world.store_dir().print(ev.contexts.path(drv));
+    let elem = ev.contexts.deep_id(drv);
+    ev.string_with(&text, ev.contexts.single_of(elem))
+}
+
+/// Returns the path of output `index` among the paths that [`strict_paths`] gives.
+fn path_at(paths: Value, index: usize) -> Value {
+    paths.as_list().map_or(paths, |paths| paths.get(index).expect("as many as there are outputs"))
+}
+
+/// Returns the derivation whose paths these are: its path's number. The strings depend on it, and on nothing else.
+fn drv_of(ev: &Evaluator, paths: Value) -> u32 {
+    let path = path_at(paths, 0).as_str().expect("paths are strings");
+    let elem = ev.contexts.only_elem(path.context()).expect("a path depends on its derivation");
+    ev.contexts.path_of(elem)
 }
 
 fn run_placeholder(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
@@ -328,7 +321,25 @@ struct Gathered<'a> {
     json: Option<Vec<u8>>,
 }
 
+/// `{ drvPath = …; out = …; }`.
 fn derivation_strict(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    let paths = strict_paths(ev, args)?;
+    let drv = drv_of(ev, paths);
+    let number = ev.derivations.at(drv).expect("paths are those of a derivation");
+    let outputs = ev.derivations.outputs(number).iter().map(|&output| ev.contexts.output_symbol(output));
+    let outputs: Vec<Symbol> = outputs.collect();
+    let drv_path = drv_string(ev, drv);
+    let mut set = AttrsBuilder::new();
+    set.push(ev.heap(), sym::DRV_PATH, drv_path);
+    for (index, name) in outputs.into_iter().enumerate() {
+        set.push(ev.heap(), name, path_at(paths, index));
+    }
+    Ok(set.finish(ev.heap()))
+}
+
+/// The paths of the outputs, in the order of their names, as a list; of one output, its path. All that is
+/// kept of a derivation whose `.drv` nobody asks for is this.
+fn strict_paths(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let attrs = args.attrs(ev, 0)?;
     let Some(name) = attrs.get(sym::NAME) else { return Err(EvalError::missing_attribute(sym::NAME)) };
     let name_pos = attrs.pos(sym::NAME).unwrap_or(0);
@@ -679,39 +690,41 @@ fn instantiate(
     if ev.derivations.at(drv).is_none() {
         ev.derivations.insert(drv, &modulo, &ids, named);
     }
-    let made = paths_of(ev, &path, drv, &ids, &outputs);
+    let made = paths_of(ev, drv, &ids, &outputs);
     ev.derivations.composer = composer;
     made
 }
 
-/// `{ drvPath = …; out = …; }`.
+/// What [`strict_paths`] gives.
 fn paths_of(
     ev: &mut Evaluator,
-    drv: &StorePath,
-    drv_number: u32,
+    drv: u32,
     names: &[u32],
     outputs: &[(&str, DerivationOutput)],
 ) -> EvalResult<Value> {
-    let template = paths_template(ev, names);
     let mut text = String::with_capacity(256);
-    from_template(ev, template, |ev, number| {
-        text.clear();
-        let Some(index) = number.checked_sub(1) else {
-            ev.world.store_dir().print_into(drv, &mut text);
-            let elem = ev.contexts.deep_id(drv_number);
-            return Ok(ev.string_with(&text, ev.contexts.single_of(elem)));
-        };
+    let mut path = |ev: &mut Evaluator, index: usize| {
         let (name, output) = &outputs[index];
+        text.clear();
         match output.path() {
             Some(path) => ev.world.store_dir().print_into(path, &mut text),
             None => {
-                text += &ampoule_store::downstream_placeholder(drv, name)
+                text += &ampoule_store::downstream_placeholder(ev.contexts.path(drv), name)
                     .map_err(|error| invalid(error.to_string()))?;
             }
         }
-        let elem = ev.contexts.built_id(drv_number, names[index]);
+        let elem = ev.contexts.built_id(drv, names[index]);
         Ok(ev.string_with(&text, ev.contexts.single_of(elem)))
-    })
+    };
+    if names.len() == 1 {
+        return path(ev, 0);
+    }
+    let paths = ev.heap().list(names.len());
+    for index in 0..names.len() {
+        let path = path(ev, index)?;
+        paths.as_list().expect("a list").settle(index, path);
+    }
+    Ok(paths)
 }
 
 fn invalid(message: impl Into<String>) -> EvalError {

@@ -58,8 +58,6 @@ pub(crate) struct Tools {
     derivation: Option<Root>,
     /// What every derivation with these outputs has, besides its attributes.
     derivation_templates: rustc_hash::FxHashMap<Box<[ampoule_lang::Symbol]>, Root>,
-    /// What `derivationStrict` gives for these outputs.
-    paths_templates: rustc_hash::FxHashMap<Box<[u32]>, Root>,
 }
 
 /// Builtins without a name: other builtins make thunks of them.
