@@ -6,19 +6,26 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::hash::BuildHasher as _;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use ampoule_store::{Derivation, StoreDir, StoreError, StorePath};
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
 
 /// So much is kept in memory before it goes to the file.
-const BUFFER_BYTES: usize = 4 << 20;
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// The texts, by their paths.
 #[derive(Debug, Default)]
 pub struct Texts {
-    places: HashMap<StorePath, Place>,
+    places: Vec<Place>,
+    /// Numbers of places, found by the paths.
+    by_path: HashTable<u32>,
+    /// What texts refer to that are no derivations: of those the text itself says it.
+    references: HashMap<StorePath, Box<[StorePath]>>,
     /// What comes after the file's end.
     buffer: Vec<u8>,
     file: Option<File>,
@@ -29,16 +36,22 @@ pub struct Texts {
 
 #[derive(Debug)]
 struct Place {
+    path: StorePath,
     at: u64,
     length: usize,
-    /// Nothing for a derivation: its text says.
-    references: Option<Box<[StorePath]>>,
 }
 
 impl Texts {
     /// Whether there is a text at `path`.
     pub fn contains(&self, path: &StorePath) -> bool {
-        self.places.contains_key(path)
+        self.place(path).is_some()
+    }
+
+    fn place(&self, path: &StorePath) -> Option<&Place> {
+        let number = self
+            .by_path
+            .find(FxBuildHasher.hash_one(path), |&number| self.places[number as usize].path == *path);
+        number.map(|&number| &self.places[number as usize])
     }
 
     /// Takes a text. The file, once one is wanted, lies in `dir`.
@@ -55,13 +68,17 @@ impl Texts {
         if self.buffer.len() + text.len() > BUFFER_BYTES && !self.stays {
             self.stays = !self.spill(dir());
         }
-        let references = match path.is_derivation() {
-            true => None,
-            false => Some(references.iter().map(|&path| path.clone()).collect()),
-        };
+        if !path.is_derivation() {
+            let references = references.iter().map(|&path| path.clone()).collect();
+            self.references.insert(path.clone(), references);
+        }
         let at = self.file_bytes + self.buffer.len() as u64;
         self.buffer.extend_from_slice(text);
-        self.places.insert(path.clone(), Place { at, length: text.len(), references });
+        let number = u32::try_from(self.places.len()).expect("fewer than 2^32 texts");
+        self.places.push(Place { path: path.clone(), at, length: text.len() });
+        let places = &self.places;
+        let hash_of = |&number: &u32| FxBuildHasher.hash_one(&places[number as usize].path);
+        self.by_path.insert_unique(hash_of(&number), number, hash_of);
     }
 
     /// Moves what is in memory to the file; false if that cannot be done.
@@ -83,7 +100,7 @@ impl Texts {
     /// # Errors
     /// If the file cannot be read.
     pub fn get(&self, path: &StorePath) -> io::Result<Option<Vec<u8>>> {
-        let Some(place) = self.places.get(path) else { return Ok(None) };
+        let Some(place) = self.place(path) else { return Ok(None) };
         if let Some(from) = place.at.checked_sub(self.file_bytes) {
             let from = from as usize;
             return Ok(Some(self.buffer[from..from + place.length].to_vec()));
@@ -104,7 +121,7 @@ impl Texts {
         path: &StorePath,
         text: &[u8],
     ) -> Result<Vec<StorePath>, StoreError> {
-        match self.places.get(path).and_then(|place| place.references.as_ref()) {
+        match self.references.get(path) {
             Some(references) => Ok(references.to_vec()),
             None => {
                 let derivation = Derivation::parse(dir, path.derivation_name()?, text)?;

@@ -266,10 +266,11 @@ impl Evaluator {
         let flag = Arc::clone(&settings.interrupt.limit);
         let mut evaluator = Self::new(settings, world, flag, base);
         let result = Self::work(&mut evaluator, work);
-        // The tables stay as they are: an evaluation is the last thing that most processes do, and taking
-        // a large one's contexts and derivations apart is a tenth of its time.
+        // These stay as they are: an evaluation is the last thing that most processes do.
         let Self { heap, contexts, imports, copied, derivations, .. } = evaluator;
-        std::mem::forget((contexts, imports, copied, derivations));
+        std::mem::forget((imports, copied));
+        // Of these a large evaluation has tens of megabytes, which whoever builds what it described can use.
+        drop((contexts, derivations));
         drop(heap);
         result
     }

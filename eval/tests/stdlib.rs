@@ -183,6 +183,30 @@ fn examples_hold() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// `names.json` beside the library's own locks, which saves every run the time to read those.
+#[test]
+fn names_beside_locks_are_those_of_the_locks() {
+    for lock in ["bookworm-amd64", "bookworm-arm64"] {
+        let dir = folder().join("debian").join(lock);
+        let text = r#"let
+            lock = builtins.fromJSON (builtins.readFile ./ampoule.lock);
+            nothing = entry: { inherit (entry) name; value = null; };
+            names = builtins.attrNames (builtins.listToAttrs (map nothing lock.packages));
+          in "[\n${builtins.concatStringsSep ",\n" (map (name: "  " + builtins.toJSON name) names)}\n]\n""#;
+        let expected = run(Settings::default(), Arc::new(support::Plain::default()), |ev| {
+            let value = ev.eval_text("names", &dir, text.as_bytes()).and_then(|value| ev.force_string(value));
+            value.map(|text| text.to_text().into_owned()).expect("the lock can be read")
+        })
+        .expect("the system gives a thread");
+        let path = dir.join("names.json");
+        if std::env::var_os("AMPOULE_ACCEPT").is_some() {
+            fs::write(&path, &expected).expect("the library can be written");
+        }
+        let found = fs::read_to_string(&path).expect("the names are there");
+        assert!(found == expected, "{lock}: its names are others now; AMPOULE_ACCEPT=1 writes them");
+    }
+}
+
 #[test]
 fn every_function_of_lib_says_what_it_does() {
     for (file, _, _) in SUBJECTS.iter().filter(|(file, _, _)| file.starts_with("lib/")) {

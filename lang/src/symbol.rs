@@ -70,9 +70,10 @@ impl std::fmt::Display for Symbol {
 }
 
 const SHARDS: usize = 64;
-/// Chunk `k` holds `FIRST_CHUNK << k` texts, so that 20 chunks reach 2^32.
-const FIRST_CHUNK: u32 = 4096;
-const CHUNKS: usize = 21;
+/// Chunk `k` holds `FIRST_CHUNK << k` texts, so that 23 chunks reach 2^32. The first has room for what a small
+/// program needs: memory that is only filled with nothing takes time, too.
+const FIRST_CHUNK: u32 = 512;
+const CHUNKS: usize = 24;
 
 type Chunk = Box<[OnceLock<&'static [u8]>]>;
 
@@ -87,6 +88,7 @@ struct Shard {
     table: Table,
     /// Rest of the block that short texts are copied to.
     block: &'static mut [u8],
+    kept_bytes: usize,
 }
 
 static INTERNER: LazyLock<Interner> = LazyLock::new(Interner::with_known);
@@ -145,13 +147,16 @@ impl Interner {
 impl Shard {
     /// Copies `text` to where it stays.
     fn keep(&mut self, text: &[u8]) -> &'static [u8] {
-        const BLOCK_BYTES: usize = 16 << 10;
+        const MAX_BLOCK_BYTES: usize = 16 << 10;
         if text.len() > 1024 {
             return Box::leak(text.into());
         }
         if self.block.len() < text.len() {
-            self.block = Box::leak(vec![0; BLOCK_BYTES].into_boxed_slice());
+            // As large as all before it: there are many shards, and most programs have few names.
+            let bytes = (self.kept_bytes + text.len()).next_power_of_two().clamp(128, MAX_BLOCK_BYTES);
+            self.block = Box::leak(vec![0; bytes].into_boxed_slice());
         }
+        self.kept_bytes += text.len();
         let (kept, rest) = std::mem::take(&mut self.block).split_at_mut(text.len());
         self.block = rest;
         kept.copy_from_slice(text);
