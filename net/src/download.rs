@@ -46,6 +46,8 @@ pub struct Download {
     pub request: Request,
     /// Ends the download at more than these bytes.
     pub limit_bytes: Option<u64>,
+    /// The same, where the server does not say how much will come: it may never end.
+    pub unannounced_limit_bytes: Option<u64>,
 }
 
 /// What came.
@@ -71,6 +73,16 @@ struct State {
     received_bytes: u64,
     validator: Option<String>,
     resumed: u32,
+}
+
+impl State {
+    /// Whether an answer says that it is a part of another file than the one that we have a part of.
+    fn is_of_another(&self, response: &Response) -> bool {
+        let strong = |tag: &str| tag.starts_with('"');
+        let ours = self.validator.as_deref().filter(|tag| strong(tag));
+        let theirs = response.header(ETAG).filter(|tag| strong(tag));
+        ours.zip(theirs).is_some_and(|(ours, theirs)| ours != theirs)
+    }
 }
 
 impl Client {
@@ -130,9 +142,13 @@ impl Client {
             response.error(NetErrorKind::Sink { reason: error.to_string() })
         };
         if response.status() == StatusCode::PARTIAL_CONTENT {
-            if range_start(&response) != Some(state.received_bytes) {
+            let is_range = range_start(&response) == Some(state.received_bytes);
+            if !is_range || state.is_of_another(&response) {
                 state.validator = None;
-                let reason = "the server sent another range than asked for".to_owned();
+                let reason = match is_range {
+                    true => "the file changed on the server".to_owned(),
+                    false => "the server sent another range than asked for".to_owned(),
+                };
                 return Err(response.error(NetErrorKind::Cut {
                     received_bytes: state.received_bytes,
                     announced_bytes: None,
@@ -151,14 +167,13 @@ impl Client {
         if let Some(total) = total {
             sink.announced(total);
         }
-        if let Some(limit_bytes) =
-            download.limit_bytes.filter(|limit| total.is_some_and(|total| total > *limit))
-        {
+        let limit = download.limit_bytes.or(download.unannounced_limit_bytes.filter(|_| total.is_none()));
+        if let Some(limit_bytes) = limit.filter(|limit| total.is_some_and(|total| total > *limit)) {
             return Err(response.error(NetErrorKind::TooLarge { limit_bytes }));
         }
         while let Some(chunk) = response.next_chunk()? {
             state.received_bytes += chunk.len() as u64;
-            if let Some(limit_bytes) = download.limit_bytes.filter(|limit| state.received_bytes > *limit) {
+            if let Some(limit_bytes) = limit.filter(|limit| state.received_bytes > *limit) {
                 return Err(response.error(NetErrorKind::TooLarge { limit_bytes }));
             }
             sink.take(&chunk).map_err(|e| sink_error(&response, e))?;

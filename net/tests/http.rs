@@ -66,7 +66,8 @@ impl Sink for Collected {
 fn download(config: ClientConfig, url: &str) -> (Result<Downloaded, NetError>, Collected) {
     let mut sink = Collected::default();
     let request = Request::get(url).expect("a test's URL is valid");
-    let result = Client::new(config).download(&Download { request, limit_bytes: None }, &mut sink);
+    let result = Client::new(config)
+        .download(&Download { request, limit_bytes: None, unannounced_limit_bytes: None }, &mut sink);
     (result, sink)
 }
 
@@ -405,6 +406,25 @@ fn case_109_a_lying_range_is_not_mixed_in() {
     assert_eq!(sink.bytes, b"0123456789");
 }
 
+/// A server that pays no heed to `If-Range`, and says itself that its part is of another file.
+#[test]
+fn case_109_a_part_of_another_file_is_not_mixed_in() {
+    let server = Server::start(|asked| match asked.nth {
+        0 => Answer::status(200)
+            .header("Content-Length", "10")
+            .header("ETag", "\"v1\"")
+            .body("OLD..")
+            .piece(Piece::Reset),
+        1 => {
+            Answer::status(206).header("Content-Range", "bytes 5-9/10").header("ETag", "\"v2\"").body("56789")
+        }
+        _ => Answer::resumable(asked, b"0123456789", "\"v2\""),
+    });
+    let (result, sink) = download(quick(), &server.url("/f"));
+    result.expect("the third try is whole");
+    assert_eq!(sink.bytes, b"0123456789");
+}
+
 #[test]
 fn case_110_retry_after_and_passing_failures() {
     let server = Server::start(|asked| match (asked.path.as_str(), asked.nth) {
@@ -489,9 +509,18 @@ fn a_limit_ends_a_download() {
     for path in ["/announced", "/endless"] {
         let request = Request::get(&server.url(path)).expect("valid");
         let mut sink = Collected::default();
-        let result = Client::new(quick()).download(&Download { request, limit_bytes: Some(999) }, &mut sink);
+        let download = Download { request, limit_bytes: Some(999), unannounced_limit_bytes: None };
+        let result = Client::new(quick()).download(&download, &mut sink);
         assert!(matches!(*result.expect_err("too large").kind, NetErrorKind::TooLarge { limit_bytes: 999 }));
         assert!(sink.bytes.len() <= 999);
+    }
+    // Where the server says how much comes, that much may come.
+    for (path, ends_early) in [("/announced", false), ("/endless", true)] {
+        let request = Request::get(&server.url(path)).expect("valid");
+        let mut sink = Collected::default();
+        let download = Download { request, limit_bytes: None, unannounced_limit_bytes: Some(999) };
+        let result = Client::new(quick()).download(&download, &mut sink);
+        assert_eq!(result.is_err(), ends_early, "{path}");
     }
 }
 

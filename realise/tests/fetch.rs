@@ -414,3 +414,14 @@ fn a_full_disk_is_not_the_servers_fault() {
     assert!(error.message.contains("cannot write what comes: no space left on device"), "{error}");
     assert_eq!(server.asked().len(), 1, "no other place is asked, and none twice");
 }
+
+/// What a server promises to send and the disk has no room for is not begun.
+#[test]
+fn what_does_not_fit_is_not_begun() {
+    let server =
+        Server::start(|_| Answer::status(200).header("Content-Length", (1_u64 << 60).to_string()).body("x"));
+    let attrs = json!({ "urls": [server.url("/a"), server.url("/b")] });
+    let error = failed(&fetcher(&[]), &attrs, sha256(b"x"));
+    assert_eq!(error.kind, BuiltinErrorKind::Store, "{error}");
+    assert!(error.message.contains("are announced"), "{error}");
+}

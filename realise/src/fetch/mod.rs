@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ampoule_net::{Cancel, Client, ClientConfig, Download, NetError, NetErrorKind, Request, Sink, Url};
-use ampoule_store::{Hash, HashAlgo, Hasher, system_words};
+use ampoule_store::{Hash, HashAlgo, Hasher, human_size, system_words};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 pub use mirrors::{MirrorSettings, Mirrors};
@@ -256,7 +256,11 @@ impl Fetcher {
                 };
                 let _permit = self.pool.permit(&request.cancel);
                 let ask = Request::get(url).map_err(net)?.cancel(request.cancel.clone());
-                let download = Download { request: ask, limit_bytes: request.size_bytes };
+                let download = Download {
+                    request: ask,
+                    limit_bytes: request.size_bytes,
+                    unannounced_limit_bytes: Some(MOST_UNANNOUNCED_BYTES),
+                };
                 let done = self.client.download(&download, &mut into).map_err(net)?;
                 (done.url, done.content_type, done.content_encoding)
             }
@@ -292,6 +296,9 @@ fn again(kept: &Kept) -> Option<Fetched> {
     Some(Fetched { file, hash, size_bytes, url, looks_like: String::new(), is_first: false })
 }
 
+/// What is taken of a server that does not say how much will come.
+const MOST_UNANNOUNCED_BYTES: u64 = 4 << 30;
+
 /// Where a download goes: a file, through the hash.
 struct Into<'e> {
     file: File,
@@ -304,6 +311,9 @@ struct Into<'e> {
 
 impl Sink for Into<'_> {
     fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.size_bytes == 0 {
+            self.check_room()?;
+        }
         self.file.write_all(bytes).map_err(|e| io::Error::new(e.kind(), cannot_keep(&e)))?;
         self.hasher.update(bytes);
         self.size_bytes += bytes.len() as u64;
@@ -333,6 +343,20 @@ fn cannot_keep(error: &io::Error) -> String {
 }
 
 impl Into<'_> {
+    /// What is announced and does not fit need not be begun: a full disk is everybody's trouble.
+    fn check_room(&self) -> io::Result<()> {
+        let (Some(total), Ok(disk)) = (self.total_bytes, rustix::fs::fstatvfs(&self.file)) else {
+            return Ok(());
+        };
+        // Some file systems do not count.
+        if disk.f_blocks > 0 && total > disk.f_bfree.saturating_mul(disk.f_frsize) {
+            let full = io::Error::from(rustix::io::Errno::NOSPC);
+            let text = format!("{}: {} are announced", cannot_keep(&full), human_size(total));
+            return Err(io::Error::new(io::ErrorKind::StorageFull, text));
+        }
+        Ok(())
+    }
+
     fn copy_file(&mut self, path: &std::path::Path, request: &FetchRequest) -> Result<(), Failure> {
         let local = |error: io::Error| Failure::Local(system_words(&error));
         let mut from = File::open(path).map_err(local)?;
