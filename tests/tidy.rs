@@ -136,3 +136,36 @@ fn the_top_level_is_complete() {
         assert!(root().join(name).exists(), "{name} is missing");
     }
 }
+
+/// Every case has a line, every test that a line names is there, and every test that is named after a case has its line.
+#[test]
+fn each_case_names_its_tests() {
+    let page = read(Path::new("docs/cases.md"));
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .filter(|row| row.starts_with(|first: char| first.is_ascii_digit()))
+        .map(|row| row.split(" | ").collect())
+        .collect();
+    let numbers: Vec<usize> = rows.iter().map(|row| row[0].parse().expect("a number")).collect();
+    assert_eq!(numbers, (1..=161).collect::<Vec<_>>());
+    let mut functions = std::collections::BTreeSet::new();
+    for file in rust_files() {
+        for line in read(&file).lines().filter_map(|line| line.trim_start().strip_prefix("fn ")) {
+            functions.extend(line.split_once('(').map(|(name, _)| name.to_owned()));
+        }
+    }
+    for row in &rows {
+        let [number, _, tests] = row[..] else { panic!("a line of three columns: {row:?}") };
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        // A line without a test begins with a dash, and says why.
+        if !tests.starts_with('—') {
+            assert!(!names.is_empty(), "case {number} has no test");
+            let is_there = |name: &&&str| !name.contains('_') || functions.contains(**name);
+            assert_eq!(names.iter().find(|name| !is_there(name)), None, "case {number}");
+        }
+    }
+    for name in functions.iter().filter(|name| name.starts_with("case_") || name.starts_with("cases_")) {
+        assert!(page.contains(&format!("`{name}`")), "docs/cases.md does not name `{name}`");
+    }
+}

@@ -42,6 +42,41 @@ fn pull_error(selector: &str, handler: impl Fn(&Asked) -> Answer + Send + Sync +
     }
 }
 
+/// A tag that is moved gives another image, under another digest that is told; a digest gives what it gave before.
+#[test]
+fn case_116_a_moved_tag_is_told_and_a_digest_stays() {
+    let config = config();
+    let first = manifest(&config, &layer(Digest::of(b"layer"), 5));
+    let second = [first.as_slice(), b"\n"].concat();
+    let digests = [Digest::of(&first), Digest::of(&second)];
+    let server = Server::start({
+        let (by_tag, config) = ([first, second], config.clone());
+        move |asked| {
+            let tagged =
+                serving(by_tag[asked.nth.min(1)].clone(), MANIFEST, vec![config.clone(), b"layer".to_vec()]);
+            let named = by_tag.iter().find(|bytes| asked.path.ends_with(&Digest::of(bytes).to_string()));
+            match named {
+                Some(bytes) => Answer::ok(bytes.clone()).header("Content-Type", MANIFEST),
+                None => tagged(asked),
+            }
+        }
+    });
+    let (dir, cache) = cache();
+    let pulled = |name: &str, out: &str| {
+        let registry = registry(name, RegistrySettings::default());
+        pull_layout(&registry, &cache, None, &dir.path().join(out), false).unwrap().digest
+    };
+    let tag = reference(&server);
+    assert_eq!(
+        [pulled(&tag, "one"), pulled(&tag, "two")],
+        digests,
+        "the tag has moved, and what it leads to is told"
+    );
+    for (digest, out) in digests.iter().zip(["three", "four"]) {
+        assert_eq!(pulled(&format!("{tag}@{digest}"), out), *digest);
+    }
+}
+
 #[test]
 fn case_115_what_is_not_what_was_asked_for_is_refused() {
     let config = config();
