@@ -60,7 +60,16 @@ impl Evaluator {
                         return Ok(self.heap.partial(function, count, |index| frame.get(index as u32)));
                     }
                     taken = arity;
-                    value = self.call_closure(function, lambda, frame, place)?;
+                    let body = lambda.body.get();
+                    if count == arity && frame.after(count) == self.heap.stack_mark() {
+                        // The arguments are where the body wants them: the frame grows.
+                        if self.heap.push_frame(body.slots as usize - arity).is_none() {
+                            return Err(EvalError::stack_overflow());
+                        }
+                        let result = self.enter_closure(function, lambda, body, frame);
+                        return result.map_err(|error| lambda_failed(error, lambda, place));
+                    }
+                    value = self.call_closure(function, lambda, body, frame, place)?;
                 }
                 View::Builtin(id) => {
                     let arity = self.builtin(id).params.len();
@@ -113,11 +122,11 @@ impl Evaluator {
         &mut self,
         function: Value,
         lambda: &'static Lambda<'static, Words>,
+        body: &'static Body<'static, Words>,
         arguments: Frame,
         place: Place,
     ) -> EvalResult<Value> {
         let mark = self.heap.stack_mark();
-        let body = lambda.body.get();
         let Some(frame) = self.heap.push_frame(body.slots as usize) else {
             return Err(EvalError::stack_overflow());
         };

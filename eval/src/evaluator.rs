@@ -714,13 +714,22 @@ impl Evaluator {
     pub fn call(&mut self, function: Value, arguments: &[Value]) -> EvalResult<Value> {
         let function = self.force(function)?;
         let mark = self.heap.stack_mark();
-        let Some(frame) = self.heap.push_frame(arguments.len()) else {
+        let lambda = function.as_closure().map(|closure| closure.lambda());
+        let direct = lambda.filter(|lambda| lambda.arity as usize == arguments.len());
+        let direct = direct.map(|lambda| (lambda, lambda.body.get()));
+        let slots = direct.map_or(arguments.len(), |(_, body)| body.slots as usize);
+        let Some(frame) = self.heap.push_frame(slots) else {
             return Err(EvalError::stack_overflow());
         };
         for (index, &argument) in arguments.iter().enumerate() {
             frame.set(index as u32, argument);
         }
-        let result = self.call_frame(function, frame, arguments.len(), Place::NONE)?;
+        let result = match direct {
+            Some((lambda, body)) => self
+                .enter_closure(function, lambda, body, frame)
+                .map_err(|error| crate::call::lambda_failed(error, lambda, Place::NONE))?,
+            None => self.call_frame(function, frame, arguments.len(), Place::NONE)?,
+        };
         self.heap.pop_to(mark);
         Ok(result)
     }

@@ -319,12 +319,15 @@ impl Evaluator {
     pub fn equal(&mut self, left: Value, right: Value) -> EvalResult<bool> {
         let left = self.force(left)?;
         let right = self.force(right)?;
+        // Most are.
+        if let (Some(a), Some(b)) = (left.as_str(), right.as_str()) {
+            return Ok(a.as_bytes() == b.as_bytes());
+        }
         Ok(match (left.view(), right.view()) {
             (View::Int(a), View::Int(b)) => a == b,
             (View::Int(a), View::Float(b)) => a as f64 == b,
             (View::Float(a), View::Int(b)) => a == b as f64,
             (View::Float(a), View::Float(b)) => a == b,
-            (View::Str(a), View::Str(b)) => a.as_bytes() == b.as_bytes(),
             (View::Path(a), View::Path(b)) => a.as_bytes() == b.as_bytes(),
             (View::List(a), View::List(b)) => return self.equal_lists(a, b),
             (View::Attrs(a), View::Attrs(b)) => return self.equal_attrs(a, b),

@@ -315,7 +315,11 @@ fn elem(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         }
         let element = ev.force_element(list, index)?;
         let wanted = ev.force(args.at(0))?;
-        if ev.equal_inside(wanted, element)? {
+        let is_it = match (wanted.as_small_int(), element.as_small_int()) {
+            (Some(a), Some(b)) => a == b,
+            _ => ev.equal_inside(wanted, element)?,
+        };
+        if is_it {
             return Ok(Value::TRUE);
         }
     }
