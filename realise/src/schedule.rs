@@ -151,9 +151,11 @@ impl<'a> Schedule<'a> {
     pub(crate) fn run(self) -> (Outcome, BTreeMap<u32, NodeOutputs>) {
         let count =
             |lane: Lane| self.graph.nodes.iter().filter(|node| Lane::of(node.way) == Some(lane)).count();
-        let jobs = self.shared.options.jobs.clamp(1, most_builds(descriptors()));
+        let descriptors = descriptors();
+        let jobs = self.shared.options.jobs.clamp(1, most_builds(descriptors));
         let builders = count(Lane::Builds).min(jobs);
-        let fetchers = count(Lane::Fetches).min(self.shared.options.fetches.max(1));
+        let fetchers =
+            count(Lane::Fetches).min(self.shared.options.fetches.clamp(1, most_fetches(descriptors)));
         std::thread::scope(|scope| {
             for _ in 0..fetchers {
                 scope.spawn(|| self.work(Lane::Fetches));
@@ -403,6 +405,11 @@ fn descriptors() -> u64 {
 /// are read; the rest is for the store, and for fetches.
 fn most_builds(descriptors: u64) -> usize {
     usize::try_from(descriptors.saturating_sub(40) / 16).unwrap_or(usize::MAX).max(1)
+}
+
+/// How many fetches: one needs a connection, a lock, and what it writes; unpacking some more.
+fn most_fetches(descriptors: u64) -> usize {
+    usize::try_from(descriptors.saturating_sub(48) / 12).unwrap_or(usize::MAX).max(1)
 }
 
 impl State {

@@ -8,8 +8,10 @@ use std::time::Duration;
 use ampoule_net::Cancel;
 use ampoule_store::Hash;
 
-/// How many finished fetches are kept open for others that ask for the same bytes.
+/// How many finished fetches are kept open for others that ask for the same bytes: at most, and one for
+/// so many files that this process may have open.
 const MAX_KEPT: usize = 64;
+const DESCRIPTORS_PER_KEPT: u64 = 32;
 /// How large they may be in all: they have no name, and take room until we end.
 const MAX_KEPT_BYTES: u64 = 512 << 20;
 
@@ -31,6 +33,7 @@ struct State {
     free: usize,
     running: HashSet<Hash>,
     kept: VecDeque<Kept>,
+    max_kept: usize,
 }
 
 /// The right to be the only one that fetches a hash.
@@ -44,7 +47,11 @@ pub(super) struct Permit<'p>(&'p Pool);
 
 impl Pool {
     pub(super) fn new(max_transfers: usize) -> Self {
-        let state = State { free: max_transfers.max(1), running: HashSet::new(), kept: VecDeque::new() };
+        let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let room = descriptors.map_or(MAX_KEPT as u64, |limit| limit / DESCRIPTORS_PER_KEPT);
+        let max_kept = usize::try_from(room).unwrap_or(MAX_KEPT).min(MAX_KEPT);
+        let state =
+            State { free: max_transfers.max(1), running: HashSet::new(), kept: VecDeque::new(), max_kept };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -85,7 +92,7 @@ impl Pool {
         }
         state.kept.push_back(kept);
         let total = |kept: &VecDeque<Kept>| kept.iter().map(|k| k.size_bytes).sum::<u64>();
-        while state.kept.len() > MAX_KEPT || total(&state.kept) > MAX_KEPT_BYTES {
+        while state.kept.len() > state.max_kept || total(&state.kept) > MAX_KEPT_BYTES {
             state.kept.pop_front();
         }
     }

@@ -754,7 +754,7 @@ impl<'a, 'f> Walker<'a, 'f> {
         let place =
             Arc::new(Place { parent: parent.map(|p| Arc::clone(&p.place)), name: name.to_bytes().to_vec() });
         let failed = |what, e: Errno| match e {
-            Errno::MFILE | Errno::NFILE => {
+            Errno::MFILE | Errno::NFILE if self.stack.len() >= DEEP => {
                 StoreError::TooDeep { path: beginning_of(&place), limit: self.stack.len() }
             }
             e => StoreError::io(what, place.path_of(b""), e),
