@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use ampoule_realise::{Activity, Event, EventSink, Planned};
 use ampoule_store::{StorePath, human_size};
@@ -18,7 +18,18 @@ pub struct Lines<'a> {
     /// Log lines of running builds, kept for a service that folds them.
     logs: Mutex<BTreeMap<StorePath, Vec<String>>>,
     names: Mutex<BTreeMap<StorePath, String>>,
+    failed: Mutex<Failed>,
 }
+
+/// What failed so far, and whether other lines came since: then it is named once more at the end.
+#[derive(Default)]
+struct Failed {
+    names: Vec<String>,
+    is_buried: bool,
+}
+
+/// Names of failures that the last line has.
+const NAMED_FAILURES: usize = 5;
 
 /// Log lines that are kept of a build for its fold.
 const FOLDED_LINES: usize = 2000;
@@ -26,10 +37,11 @@ const FOLDED_LINES: usize = 2000;
 impl<'a> Lines<'a> {
     /// Lines for `ci`, or for no service in particular.
     pub fn new(ui: &'a Ui, ci: Option<Ci>) -> Self {
-        Self { ui, ci, logs: Mutex::default(), names: Mutex::default() }
+        Self { ui, ci, logs: Mutex::default(), names: Mutex::default(), failed: Mutex::default() }
     }
 
     fn say(&self, line: &str) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_buried = true;
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     }
 
@@ -89,6 +101,9 @@ impl EventSink for Lines<'_> {
                     }
                 }
             }
+            // Dozens of them, each in no time: one line for each is enough.
+            Event::Finished { activity: Activity::Fetch | Activity::Substitute, .. }
+                if self.ui.verbosity() < 2 => {}
             Event::Finished { drv, name, activity, took_ms, .. } => {
                 self.say(&format!("done {}: {} took {}", name, verb(activity), duration(took_ms)));
                 if let Some(ci) = self.ci {
@@ -103,6 +118,9 @@ impl EventSink for Lines<'_> {
                     self.say(&mark);
                 }
                 self.say(&failure_lines(self.ui, &failure).join("\n"));
+                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.names.push(failure.name);
+                failed.is_buried = false;
             }
             Event::Note { message, .. } => self.say(&format!("note: {message}")),
             Event::Difference { output, files, kept, .. } => {
@@ -114,5 +132,25 @@ impl EventSink for Lines<'_> {
 
     fn wants_details(&self) -> bool {
         self.ui.verbosity() > 1 || self.ci.is_some()
+    }
+}
+
+impl Drop for Lines<'_> {
+    fn drop(&mut self) {
+        let failed = self.failed.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if failed.names.is_empty() || !failed.is_buried {
+            return;
+        }
+        let more = match failed.names.len().saturating_sub(NAMED_FAILURES) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        failed.names.truncate(NAMED_FAILURES);
+        let line = format!(
+            "{} failed, as told above: {}{more}",
+            self.ui.paint("error:", "1;31"),
+            failed.names.join(", ")
+        );
+        self.say(&line);
     }
 }

@@ -65,7 +65,7 @@ fn write_node(
     } else if flag("directory") == Some(true) {
         tree.directory(path)?;
     } else {
-        let reason = format!("`{path}` has none of `text`, `link`, `copy`, `directory`");
+        let reason = format!("`{path}` has none of `text`, `source`, `link`, `directory`");
         return Err(Attributes::error("files", reason).into());
     }
     Ok(())

@@ -122,8 +122,15 @@ fn variable(name: &str) -> String {
 }
 
 fn unknown(name: &str) -> String {
+    let client = match name {
+        "crates" => "run `cargo fetch` once, whose index says it, or ",
+        "npm" => "install npm, which says it, or ",
+        "pypi" => "install pip, which says it, or ",
+        "go" => "install go, which says it, or ",
+        _ => "",
+    };
     format!(
-        "nothing on this machine says where mirror `{name}` is; set {}=https://… or `mirrors.{name} = [\"https://…\"]` in the configuration",
+        "nothing on this machine says where mirror `{name}` is; {client}set {}=https://… or `mirrors.{name} = [\"https://…\"]` in the configuration",
         variable(name)
     )
 }
