@@ -13,7 +13,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -298,12 +298,28 @@ fn persist(file: tempfile::NamedTempFile, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Opens a file that somebody else may have put there: a pipe or a device in its place would keep us for ever.
+///
+/// # Errors
+/// [`ImageError::Io`], [`ImageError::Malformed`] if it is no regular file.
+pub(crate) fn open_regular(path: &Path) -> Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let fail = |e| ImageError::io("read", path, e);
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(fail)?;
+    if !file.metadata().map_err(fail)?.is_file() {
+        return Err(ImageError::malformed(format!("`{}`", path.display()), "not a regular file"));
+    }
+    Ok(file)
+}
+
 /// Reads a file whose digest is known.
 ///
 /// # Errors
 /// [`ImageError::Io`], [`ImageError::DigestMismatch`].
 pub fn read_verified(path: &Path, digest: &Digest) -> Result<Vec<u8>> {
-    let bytes = fs::read(path).map_err(|e| ImageError::io("read", path, e))?;
+    let mut bytes = Vec::new();
+    open_regular(path)?.read_to_end(&mut bytes).map_err(|e| ImageError::io("read", path, e))?;
     let found = Digest::of(&bytes);
     if found != *digest {
         let what = format!("`{}`", path.display());

@@ -209,6 +209,9 @@ impl Layout {
                 found: len,
             });
         }
+        if len > MAX_DOCUMENT_BYTES {
+            return Err(ImageError::malformed(format!("`{}`", path.display()), format!("{len} bytes long")));
+        }
         read_verified(&path, &descriptor.digest)
     }
 

@@ -420,10 +420,22 @@ fn or_null<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// Characters that are shown of what a parser says.
+const MAX_REASON_CHARS: usize = 200;
+
 /// Reads a document.
 ///
 /// # Errors
 /// [`ImageError::Malformed`] naming `what`.
 pub fn from_json<T: for<'de> Deserialize<'de>>(what: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| ImageError::malformed(what, e.to_string()))
+    serde_json::from_slice(bytes).map_err(|error| {
+        // It quotes what it found, however long that is.
+        let mut why: String = error.to_string();
+        if why.chars().nth(MAX_REASON_CHARS).is_some() {
+            let (line, column) = (error.line(), error.column());
+            why = why.chars().take(MAX_REASON_CHARS).collect();
+            why.push_str(&format!("… at line {line} column {column}"));
+        }
+        ImageError::malformed(what, why)
+    })
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::base;
-use crate::blobs::BlobCache;
+use crate::blobs::{BlobCache, open_regular};
 use crate::digest::{DiffId, Digest, Sha256};
 use crate::error::{ImageError, Result};
 use crate::layout::{BlobRef, Layout, MAX_DOCUMENT_BYTES, REF_NAME};
@@ -151,7 +151,7 @@ struct CacheBlobs {
 impl Blobs for CacheBlobs {
     fn open(&self, digest: &Digest, _size_bytes: u64) -> Result<Box<dyn Read + Send>> {
         let path = self.path(digest).expect("the cache has a place for every digest");
-        Ok(Box::new(File::open(&path).map_err(|e| ImageError::io("read", &path, e))?))
+        Ok(Box::new(open_regular(&path)?))
     }
 
     fn path(&self, digest: &Digest) -> Option<PathBuf> {
@@ -162,7 +162,7 @@ impl Blobs for CacheBlobs {
 impl Blobs for Layout {
     fn open(&self, digest: &Digest, _size_bytes: u64) -> Result<Box<dyn Read + Send>> {
         let path = self.blob_path(digest);
-        Ok(Box::new(File::open(&path).map_err(|e| ImageError::io("read", &path, e))?))
+        Ok(Box::new(open_regular(&path)?))
     }
 
     fn path(&self, digest: &Digest) -> Option<PathBuf> {
@@ -181,7 +181,7 @@ struct Archive {
 impl Archive {
     fn open(path: &Path) -> Result<Self> {
         let fail = |e| ImageError::io("read", path, e);
-        let mut file = File::open(path).map_err(fail)?;
+        let mut file = open_regular(path)?;
         let mut start = [0; 4];
         let n = file.read(&mut start).map_err(fail)?;
         if start[..n].starts_with(&[0x1f, 0x8b]) || start[..n].starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {

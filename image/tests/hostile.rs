@@ -201,6 +201,29 @@ fn layouts_are_read_as_they_are_or_not_at_all() {
     .error("name one");
 }
 
+/// A pipe where a document or a layer should be is refused, not waited for; a long value is not shown whole.
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let yard = Yard::new();
+    let image = yard.image(&[good()]);
+    yard.index(&[image]);
+    let blobs = yard.layout().join("blobs/sha256");
+    for blob in fs::read_dir(&blobs).unwrap() {
+        let path = blob.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let error = yard.read().expect_err("a pipe is no blob");
+        assert!(error.contains("not a regular file") || error.contains("size mismatch"), "{error}");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+    }
+    assert_eq!(yard.read().unwrap(), ["etc", "etc/x"]);
+    yard.write("index.json", format!(r#"{{"schemaVersion":"{}"}}"#, "x".repeat(1 << 20)).as_bytes());
+    let error = yard.read().unwrap_err();
+    assert!(error.contains("at line 1") && error.len() < 1000, "{error}");
+}
+
 #[test]
 fn manifests_say_one_thing_once() {
     let check = |change: &dyn Fn(&Yard, &mut Value), words: &str| {

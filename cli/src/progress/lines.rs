@@ -102,8 +102,7 @@ impl EventSink for Lines<'_> {
                 }
             }
             // Dozens of them, each in no time: one line for each is enough.
-            Event::Finished { activity: Activity::Fetch | Activity::Substitute, .. }
-                if self.ui.verbosity() < 2 => {}
+            Event::Finished { activity: Activity::Fetch, .. } if self.ui.verbosity() < 2 => {}
             Event::Finished { drv, name, activity, took_ms, .. } => {
                 self.say(&format!("done {}: {} took {}", name, verb(activity), duration(took_ms)));
                 if let Some(ci) = self.ci {

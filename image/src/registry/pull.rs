@@ -1,7 +1,6 @@
 //! Pulling: an image into the blob cache, and as a layout; every byte checked.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -186,7 +185,7 @@ impl Blobs for Remote {
         if !self.cache.has(digest, size_bytes) {
             fetch(&self.registry, &self.cache, digest, size_bytes)?;
         }
-        Ok(Box::new(File::open(&path).map_err(|e| ImageError::io("read", &path, e))?))
+        Ok(Box::new(crate::blobs::open_regular(&path)?))
     }
 
     fn path(&self, digest: &Digest) -> Option<PathBuf> {
