@@ -15,7 +15,7 @@ pub(crate) struct Derivations {
     by_path: Vec<u32>,
     pub(crate) composer: Composer,
     /// Memory of derivations that are done.
-    spare: Vec<Workspace>,
+    spare: Vec<Box<Workspace>>,
     /// Lists of numbers of names of outputs, each once.
     output_lists: Vec<Box<[u32]>>,
     output_list_ids: HashMap<Box<[u32]>, u32>,
@@ -102,12 +102,12 @@ impl Derivations {
     }
 
     /// Returns an empty workspace.
-    pub(crate) fn workspace(&mut self) -> Workspace {
+    pub(crate) fn workspace(&mut self) -> Box<Workspace> {
         self.spare.pop().unwrap_or_default()
     }
 
     /// Takes a workspace back that is not needed any more.
-    pub(crate) fn recycle(&mut self, mut workspace: Workspace) {
+    pub(crate) fn recycle(&mut self, mut workspace: Box<Workspace>) {
         if self.spare.len() < MAX_SPARE {
             workspace.parts.clear();
             workspace.gathering.clear();

@@ -6,6 +6,7 @@
 //!
 //! Symbols of [`sym`] have fixed numbers, so that they can stand in patterns.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -23,12 +24,25 @@ pub struct Symbol(u32);
 impl Symbol {
     /// Returns the symbol of `text`.
     pub fn intern(text: impl AsRef<[u8]>) -> Self {
-        INTERNER.intern(text.as_ref())
+        let text = text.as_ref();
+        let hash = hash_of(text);
+        RECENT.with(|recent| {
+            let place = &recent[hash as usize % RECENT_NAMES];
+            match place.get() {
+                Some((known, symbol)) if known == text => symbol,
+                _ => {
+                    let symbol = INTERNER.intern(text, hash);
+                    place.set(Some((INTERNER.text(symbol), symbol)));
+                    symbol
+                }
+            }
+        })
     }
 
     /// Returns the symbol of `text` if someone made it before.
     pub fn lookup(text: impl AsRef<[u8]>) -> Option<Self> {
-        INTERNER.lookup(text.as_ref())
+        let text = text.as_ref();
+        INTERNER.lookup(text, hash_of(text))
     }
 
     /// Returns its text.
@@ -69,6 +83,21 @@ impl std::fmt::Display for Symbol {
     }
 }
 
+/// Names that a thread made or asked for lately, found without the lock: a text has few, and they come often.
+const RECENT_NAMES: usize = 512;
+
+thread_local! {
+    static RECENT: [Cell<Option<(&'static [u8], Symbol)>>; RECENT_NAMES] =
+        const { [const { Cell::new(None) }; RECENT_NAMES] };
+}
+
+fn hash_of(text: &[u8]) -> u32 {
+    let mut hasher: FxHasher = rustc_hash::FxBuildHasher.build_hasher();
+    hasher.write(text);
+    let hash = hasher.finish();
+    (hash ^ (hash >> 32)) as u32
+}
+
 const SHARDS: usize = 64;
 /// Chunk `k` holds `FIRST_CHUNK << k` texts, so that 23 chunks reach 2^32. The first has room for what a small
 /// program needs: memory that is only filled with nothing takes time, too.
@@ -101,14 +130,14 @@ impl Interner {
             next: AtomicU32::new(0),
         };
         for (index, text) in sym::TEXTS.iter().enumerate() {
-            let symbol = interner.intern(text.as_bytes());
+            let symbol = interner.intern(text.as_bytes(), hash_of(text.as_bytes()));
             assert_eq!(symbol.0 as usize, index, "`{text}` stands twice in the table of known symbols");
         }
         interner
     }
 
-    fn intern(&self, text: &[u8]) -> Symbol {
-        let (shard, hash) = self.shard(text);
+    fn intern(&self, text: &[u8], hash: u32) -> Symbol {
+        let (shard, hash) = self.shard(hash);
         let mut shard = shard.lock().expect("no holder of this lock panics");
         if let Some(symbol) = shard.table.find(hash, |symbol| self.text(symbol) == text) {
             return symbol;
@@ -124,8 +153,8 @@ impl Interner {
         symbol
     }
 
-    fn lookup(&self, text: &[u8]) -> Option<Symbol> {
-        let (shard, hash) = self.shard(text);
+    fn lookup(&self, text: &[u8], hash: u32) -> Option<Symbol> {
+        let (shard, hash) = self.shard(hash);
         let shard = shard.lock().expect("no holder of this lock panics");
         shard.table.find(hash, |symbol| self.text(symbol) == text)
     }
@@ -135,11 +164,7 @@ impl Interner {
         self.chunks[chunk].get().expect("a symbol has a text")[index].get().expect("a symbol has a text")
     }
 
-    fn shard(&self, text: &[u8]) -> (&Mutex<Shard>, u32) {
-        let mut hasher: FxHasher = rustc_hash::FxBuildHasher.build_hasher();
-        hasher.write(text);
-        let hash = hasher.finish();
-        let hash = (hash ^ (hash >> 32)) as u32;
+    fn shard(&self, hash: u32) -> (&Mutex<Shard>, u32) {
         (&self.shards[hash as usize % SHARDS], hash.rotate_right(6).wrapping_mul(0x9E37_79B1))
     }
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ampoule_store::StorePath;
-use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+use serde::{Serialize, Serializer};
 
 use crate::error::{Failure, FailureKind};
 
@@ -25,19 +26,37 @@ pub enum Activity {
     Check,
 }
 
-/// One derivation in a [`Event::Plan`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// One derivation in a [`Event::Plan`]. There may be hundreds of thousands.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
     /// The derivation; of what comes from a binary cache, the object. So in all events.
     pub drv: StorePath,
-    /// Its name.
-    pub name: String,
     /// What it will make, as far as that is known.
-    pub outputs: Vec<StorePath>,
+    pub outputs: Box<[StorePath]>,
     /// How many bytes will come, as far as that is known.
     pub size_bytes: Option<u64>,
     /// From where, without secrets.
-    pub url: Option<String>,
+    pub url: Option<Box<str>>,
+}
+
+impl Planned {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.drv.derivation_name().unwrap_or(self.drv.name())
+    }
+}
+
+impl Serialize for Planned {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Planned", 5)?;
+        fields.serialize_field("drv", &self.drv)?;
+        fields.serialize_field("name", self.name())?;
+        fields.serialize_field("outputs", &self.outputs)?;
+        fields.serialize_field("size_bytes", &self.size_bytes)?;
+        fields.serialize_field("url", &self.url)?;
+        fields.end()
+    }
 }
 
 /// What happened. `at_ms` counts from the start of the command, by the monotonic clock.

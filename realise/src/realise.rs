@@ -175,22 +175,20 @@ fn plan_event(store: &Store, substituters: Option<&Substituters>, graph: &Graph)
     let copies = graph.nodes.iter().filter_map(|node| node.offer.as_ref());
     let copied = |offer: &Arc<Offer>| Planned {
         drv: offer.narinfo.info.path.clone(),
-        name: offer.narinfo.info.path.name().to_owned(),
-        outputs: vec![offer.narinfo.info.path.clone()],
+        outputs: Box::new([offer.narinfo.info.path.clone()]),
         size_bytes: Some(offer.size_bytes()),
-        url: substituters.map(|caches| caches.url(offer.at).to_owned()),
+        url: substituters.map(|caches| caches.url(offer.at).into()),
     };
     let planned = |way: Way| -> Vec<Planned> {
-        let nodes = graph.nodes.iter().filter(|node| node.way == way);
-        nodes
-            .map(|node| Planned {
-                drv: node.drv.clone(),
-                name: node.drv.derivation_name().unwrap_or_default().to_owned(),
-                outputs: node.outputs.iter().filter_map(|output| output.path.clone()).collect(),
-                size_bytes: node.fetches.as_ref().and_then(|wanted| wanted.size_bytes),
-                url: node.fetches.as_ref().map(|wanted| wanted.url.clone()),
-            })
-            .collect()
+        let nodes = || graph.nodes.iter().filter(|node| node.way == way);
+        let mut planned = Vec::with_capacity(nodes().count());
+        planned.extend(nodes().map(|node| Planned {
+            drv: node.drv.clone(),
+            outputs: node.outputs.iter().filter_map(|output| output.path.clone()).collect(),
+            size_bytes: node.fetches.as_ref().and_then(|wanted| wanted.size_bytes),
+            url: node.fetches.as_ref().map(|wanted| wanted.url.as_str().into()),
+        }));
+        planned
     };
     Event::Plan {
         store_dir: store.dir().as_str().to_owned(),

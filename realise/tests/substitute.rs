@@ -130,7 +130,7 @@ fn the_plan_says_what_would_come_and_how_large_it_is() {
     let [Event::Plan { build, fetch, substitute, .. }] = &events[..] else { panic!("{events:?}") };
     assert!(build.is_empty() && fetch.is_empty());
     let size = std::fs::metadata(shop.nar(&drvs[0])).expect("there").len();
-    let program = substitute.iter().find(|one| one.name == "program").expect("planned");
+    let program = substitute.iter().find(|one| one.name() == "program").expect("planned");
     assert_eq!(program.size_bytes, Some(size));
     assert!(program.url.as_ref().is_some_and(|url| url.ends_with("/cache")));
     assert_eq!(substitute.len(), 2);

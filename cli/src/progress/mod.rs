@@ -125,7 +125,7 @@ fn plan_part(lines: &mut Vec<String>, verb: &str, planned: &[Planned]) {
     lines.extend(planned.iter().map(|one| {
         let from = one.url.as_ref().map_or(String::new(), |url| format!("  {url}"));
         let size = one.size_bytes.map_or(String::new(), |size| format!("  {}", human_size(size)));
-        let name = if one.url.is_some() { &one.name } else { one.drv.as_str() };
+        let name = if one.url.is_some() { one.name() } else { one.drv.as_str() };
         format!("  {name}{from}{size}")
     }));
 }

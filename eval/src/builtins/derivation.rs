@@ -310,7 +310,7 @@ const IGNORED_IF_STRUCTURED: [&[u8]; 6] = [
 /// What the attributes say, before paths are computed.
 struct Gathered<'a> {
     name: &'a str,
-    workspace: Workspace,
+    workspace: Box<Workspace>,
     /// Names of outputs, by their numbers among contexts.
     output_names: Vec<u32>,
     output_hash: Option<String>,
@@ -441,7 +441,7 @@ impl Gathered<'_> {
 
     /// Coerces as the environment does, to where the text belongs, and keeps what it depends on.
     fn read(&mut self, ev: &mut Evaluator, value: Value) -> EvalResult<()> {
-        let Workspace { parts, gathering } = &mut self.workspace;
+        let Workspace { parts, gathering } = &mut *self.workspace;
         ev.coerce_into(value, Coercion::DERIVATION, parts.text(), gathering)
     }
 
@@ -467,6 +467,7 @@ impl Gathered<'_> {
         Ok(())
     }
 
+    #[inline(never)]
     fn structured(&mut self, ev: &mut Evaluator, key: Symbol, value: Value) -> EvalResult<()> {
         let mut json = self.json.take().expect("attributes are structured");
         json.push(if json.is_empty() { b'{' } else { b',' });
@@ -512,6 +513,7 @@ impl Gathered<'_> {
         Ok(())
     }
 
+    #[inline(never)]
     fn outputs(&mut self, ev: &mut Evaluator, names: &[impl AsRef<str>]) -> EvalResult<()> {
         let mut seen = BTreeSet::new();
         self.output_names.clear();
@@ -534,6 +536,8 @@ impl Gathered<'_> {
         Ok(())
     }
 
+    // Not part of what is on the stack while attributes are forced: that may be a chain of derivations.
+    #[inline(never)]
     fn finish(mut self, ev: &mut Evaluator) -> EvalResult<Value> {
         if let Some(mut json) = self.json.take() {
             if json.is_empty() {
