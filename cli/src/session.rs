@@ -46,6 +46,14 @@ pub struct ExpressionArgs {
     #[arg(long, num_args = 2, value_names = ["NAME", "STRING"], action = clap::ArgAction::Append)]
     pub argstr: Vec<String>,
 
+    /// An argument for a file that is a function: what a file contains, as a string
+    #[arg(long, num_args = 2, value_names = ["NAME", "FILE"], action = clap::ArgAction::Append)]
+    pub arg_from_file: Vec<String>,
+
+    /// An argument for a file that is a function: what standard input says, as a string
+    #[arg(long, value_name = "NAME")]
+    pub arg_from_stdin: Vec<String>,
+
     /// Where `<name>` is looked up: `name=path`, or a directory
     #[arg(short = 'I', value_name = "PATH")]
     pub include: Vec<String>,
@@ -55,16 +63,32 @@ pub struct ExpressionArgs {
     pub root: Option<PathBuf>,
 
     /// Allow files anywhere, the environment and the clock, as Nix does without `--pure-eval`
-    #[arg(long)]
+    #[arg(long, alias = "no-pure-eval", overrides_with = "pure_eval")]
     pub impure: bool,
+
+    /// The opposite of `--impure`, and the default
+    #[arg(long, overrides_with = "impure")]
+    pub pure_eval: bool,
+
+    /// Of the files allow only those that `-I` names and what lies below; of the environment nothing
+    #[arg(long)]
+    pub restrict_eval: bool,
 
     /// The system to evaluate for, such as `aarch64-linux`
     #[arg(long, value_name = "SYSTEM")]
     pub system: Option<String>,
 
     /// Let evaluation build what it reads
-    #[arg(long)]
+    #[arg(long, overrides_with = "no_allow_import_from_derivation")]
     pub allow_import_from_derivation: bool,
+
+    /// The opposite, and the default
+    #[arg(long, hide = true, overrides_with = "allow_import_from_derivation")]
+    pub no_allow_import_from_derivation: bool,
+
+    /// Evaluation has no store of its own here: `auto`, or `dummy://` for nothing that is written
+    #[arg(long, hide = true, value_name = "STORE")]
+    pub eval_store: Option<String>,
 
     /// Show every step of the trace of an error
     #[arg(long)]
@@ -146,7 +170,7 @@ struct Argument {
 #[derive(Clone, Debug)]
 enum ArgumentValue {
     Expression(String),
-    Text(String),
+    Text(Vec<u8>),
 }
 
 /// What makes a directory a project: what it asks for, and what that was resolved to.
@@ -175,8 +199,15 @@ impl Session {
     ) -> Result<Self, CliError> {
         let dir = std::env::current_dir().while_doing(|| "cannot tell the working directory".to_owned())?;
         let entries = entries(args, &dir)?;
+        let as_in_nix = config.as_in_nix();
+        let impure = !args.pure_eval && (args.impure || as_in_nix.impure == Some(true));
+        let restricted = args.restrict_eval || as_in_nix.restricted == Some(true);
+        check_eval_store(args)?;
         let mut roots = Vec::new();
         for entry in &entries {
+            if restricted {
+                break;
+            }
             roots.push(match entry {
                 Entry::File(path) if path.is_dir() => path.clone(),
                 Entry::File(path) => path.parent().unwrap_or(path).to_owned(),
@@ -193,17 +224,17 @@ impl Session {
             roots.push(project.clone());
         }
         let mut search_path = Vec::new();
-        for entry in args.include.iter().chain(config.list("eval.path")) {
+        for entry in args.include.iter().chain(config.list("eval.path")).chain(&as_in_nix.search_path) {
             let (prefix, path) = entry.split_once('=').unwrap_or(("", entry));
-            if !path.contains("://") {
-                roots.push(dir.join(path));
-            }
             // As it was given: `builtins.nixPath` shows it.
             search_path.push((prefix.to_owned(), path.to_owned()));
         }
-        if args.impure {
+        if impure && as_in_nix.search_path.is_empty() {
             search_path.extend(nix_path());
         }
+        roots.extend(
+            search_path.iter().filter(|(_, path)| !path.contains("://")).map(|(_, path)| dir.join(path)),
+        );
         let mut resolved: Vec<PathBuf> =
             roots.iter().filter_map(|root| std::fs::canonicalize(root).ok()).collect();
         resolved.extend(roots);
@@ -214,7 +245,8 @@ impl Session {
             StoreDir::new(logical).map_err(|e| CliError::usage(format!("store.logical-dir: {e}")))?;
         let options = WorldOptions {
             roots: resolved,
-            impure: args.impure,
+            impure,
+            restricted,
             search_path,
             store_root: config.text("store.dir").map(StoreRoot::new),
             store_dir,
@@ -223,17 +255,18 @@ impl Session {
         let system = args.system.as_deref().or(config.text("build.system"));
         let mut settings = Settings {
             shows_sameness: false,
-            impure: args.impure,
+            impure,
             allow_import_from_derivation: args.allow_import_from_derivation
                 || config.bool("eval.import-from-derivation"),
-            trace_verbose: args.trace_verbose,
-            abort_on_warn: args.abort_on_warn,
+            trace_verbose: args.trace_verbose || as_in_nix.trace_verbose == Some(true),
+            abort_on_warn: args.abort_on_warn || as_in_nix.abort_on_warn == Some(true),
             system: system.map_or_else(this_system, str::to_owned),
             interrupt: Interrupt::default(),
             sources: Arc::new(SourceMap::new()),
             ..Settings::default()
         };
-        if let Some(calls) = args.max_call_depth {
+        let max_calls = usize::try_from(config.number("eval.max-depth")).ok().filter(|&calls| calls > 0);
+        if let Some(calls) = args.max_call_depth.or(max_calls) {
             settings.stack_bytes = settings.stack_bytes.min(calls.saturating_mul(BYTES_PER_CALL));
         }
         settings.parse.pipe_operators = config.bool("eval.pipe-operators");
@@ -244,7 +277,18 @@ impl Session {
                 .push(Argument { name: pair[0].clone(), value: ArgumentValue::Expression(pair[1].clone()) });
         }
         for pair in args.argstr.chunks_exact(2) {
-            arguments.push(Argument { name: pair[0].clone(), value: ArgumentValue::Text(pair[1].clone()) });
+            arguments.push(Argument {
+                name: pair[0].clone(),
+                value: ArgumentValue::Text(pair[1].clone().into_bytes()),
+            });
+        }
+        for pair in args.arg_from_file.chunks_exact(2) {
+            let text = crate::programs::read(&pair[1])?;
+            arguments.push(Argument { name: pair[0].clone(), value: ArgumentValue::Text(text) });
+        }
+        for name in &args.arg_from_stdin {
+            let text = crate::programs::read("-")?;
+            arguments.push(Argument { name: name.clone(), value: ArgumentValue::Text(text) });
         }
         Ok(Self {
             entries,
@@ -258,7 +302,7 @@ impl Session {
             attributes: args.attributes.clone(),
             project,
             policy: policy(config),
-            show_trace: args.show_trace,
+            show_trace: args.show_trace || as_in_nix.show_trace == Some(true),
             shows_functions: false,
             lock_warning: OnceLock::new(),
         })
@@ -317,6 +361,7 @@ impl Session {
         // Where a value is not printed whole it shows what was computed before.
         if self.jobs > 1 && !self.settings.shows_unforced {
             let parts = if values == 1 { parts } else { 1 };
+            self.meet_names();
             let mut whole = Vec::new();
             let work = |ev: &mut Evaluator, next: Next<'_>, done: Done<'_, R>| {
                 let done = &mut |task, result| {
@@ -344,6 +389,23 @@ impl Session {
             }
         }
         self.each_in_turn(ui, delivered..values, each, deliver)
+    }
+
+    /// Meets the names of the entries in their order. Where several attributes of a set fail, it decides which is told:
+    /// that must not depend on which thread is the first to read its file.
+    fn meet_names(&self) {
+        let sources = SourceMap::new();
+        for entry in &self.entries {
+            let source = match entry {
+                Entry::Text { text, .. } => sources.add(String::new(), PathBuf::new(), text.clone()),
+                Entry::File(path) => match std::fs::read(path) {
+                    Ok(text) => sources.add(String::new(), PathBuf::new(), text),
+                    Err(_) => continue,
+                },
+            };
+            // What is wrong with it is told by who evaluates it.
+            let _ = ampoule_lang::parse_and_check(&source, self.settings.parse);
+        }
     }
 
     /// Computes the values with these numbers, one after another.
@@ -608,6 +670,17 @@ impl From<EvalError> for Problem {
 impl From<CliError> for Problem {
     fn from(error: CliError) -> Self {
         Self::Cli(error)
+    }
+}
+
+/// Refuses a store for evaluation that is another one than that of what is built.
+fn check_eval_store(args: &ExpressionArgs) -> Result<(), CliError> {
+    match args.eval_store.as_deref() {
+        None | Some("" | "auto" | "dummy://") => Ok(()),
+        Some(other) => {
+            Err(CliError::usage(format!("evaluation has no store of its own: `--eval-store {other}`"))
+                .hint("name the store with `--store DIR`, or write nothing with `--eval-store dummy://`"))
+        }
     }
 }
 

@@ -54,6 +54,13 @@ impl Texts {
         number.map(|&number| &self.places[number as usize])
     }
 
+    /// Returns where there are texts, in the order of paths.
+    pub fn paths(&self) -> Vec<StorePath> {
+        let mut paths: Vec<StorePath> = self.places.keys().cloned().collect();
+        paths.sort();
+        paths
+    }
+
     /// Takes a text. The file, once one is wanted, lies in `dir`.
     pub fn insert<'d>(
         &mut self,

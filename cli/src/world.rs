@@ -31,7 +31,7 @@ use crate::texts::Texts;
 /// Where the standard library seems to lie.
 pub const STD_DIR: &str = "/ampoule/std";
 /// Where Nix's own few files seem to lie: `<nix/fetchurl.nix>`.
-const CORE_DIR: &str = "/__corepkgs__";
+pub const CORE_DIR: &str = "/__corepkgs__";
 
 static STD: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/stdlib");
 
@@ -50,6 +50,8 @@ pub struct WorldOptions {
     pub roots: Vec<PathBuf>,
     /// Whether every file, the environment and the clock may be read.
     pub impure: bool,
+    /// Whether that holds for the clock only.
+    pub restricted: bool,
     /// `-I`: (prefix or "", path).
     pub search_path: Vec<(String, String)>,
     /// Where the store lies; the user's own if `None`.
@@ -58,6 +60,13 @@ pub struct WorldOptions {
     pub store_dir: StoreDir,
     /// What is left when the evaluation is done.
     pub keeps: Keeps,
+}
+
+impl WorldOptions {
+    /// Whether every file and the environment may be read.
+    fn sees_all(&self) -> bool {
+        self.impure && !self.restricted
+    }
 }
 
 /// What an evaluation leaves behind, each with what is before it.
@@ -233,6 +242,15 @@ impl ProjectWorld {
         Ok(())
     }
 
+    /// Writes every text that is only in memory so far to the store.
+    ///
+    /// # Errors
+    /// If the store cannot be written.
+    pub fn write_all_texts(&self) -> Result<(), StoreError> {
+        let all = self.texts.lock().expect("no holder of this lock panics").paths();
+        self.write_texts(&all)
+    }
+
     /// Whether this evaluation made a text at `path`.
     pub fn has_text(&self, path: &StorePath) -> bool {
         self.texts.lock().expect("no holder of this lock panics").contains(path)
@@ -262,7 +280,7 @@ impl ProjectWorld {
     fn store_place(&self, path: &Path, rest: &Path) -> io::Result<Place> {
         let mut names = rest.components();
         let Some(Component::Normal(first)) = names.next() else {
-            return Err(forbidden(path));
+            return Err(self.forbidden(path));
         };
         let below = names.as_path();
         let name = first
@@ -282,7 +300,7 @@ impl ProjectWorld {
 
     /// Refuses a path outside the roots when pure.
     fn allow(&self, path: &Path) -> io::Result<()> {
-        if self.options.impure {
+        if self.options.sees_all() {
             return Ok(());
         }
         // The parent's links are followed: what a link inside leads to decides.
@@ -292,7 +310,17 @@ impl ProjectWorld {
         if self.any_root(|root| real.starts_with(root) || root.starts_with(&real)) {
             return Ok(());
         }
-        Err(forbidden(path))
+        Err(self.forbidden(path))
+    }
+
+    /// What is said of a path that may not be read.
+    fn forbidden(&self, path: &Path) -> io::Error {
+        let mode = match self.options.restricted {
+            true => "restricted mode",
+            false => "pure evaluation mode (use '--impure' to override)",
+        };
+        let words = format!("access to absolute path '{}' is forbidden in {mode}", path.display());
+        io::Error::new(io::ErrorKind::PermissionDenied, words)
     }
 
     /// A directory with its links followed; one that is not there is what it says.
@@ -320,7 +348,7 @@ impl ProjectWorld {
 
     /// Follows a last name that is a link, and judges where it leads.
     fn follow(&self, path: PathBuf) -> io::Result<PathBuf> {
-        if self.options.impure || !std::fs::symlink_metadata(&path)?.is_symlink() {
+        if self.options.sees_all() || !std::fs::symlink_metadata(&path)?.is_symlink() {
             return Ok(path);
         }
         let real = std::fs::canonicalize(&path)?;
@@ -329,7 +357,7 @@ impl ProjectWorld {
         let known = self.any_root(|root| real.starts_with(root))
             || store.is_some_and(|store| real.starts_with(store))
             || sources.values().any(|source| real.starts_with(source));
-        if known { Ok(real) } else { Err(forbidden(&path)) }
+        if known { Ok(real) } else { Err(self.forbidden(&path)) }
     }
 }
 
@@ -554,7 +582,7 @@ impl World for ProjectWorld {
     }
 
     fn env(&self, name: &str) -> Option<String> {
-        if self.options.impure { std::env::var(name).ok() } else { None }
+        if self.options.sees_all() { std::env::var(name).ok() } else { None }
     }
 
     fn current_time(&self) -> Option<i64> {
@@ -803,16 +831,6 @@ fn unpack_dir(dir: &Dir<'_>, base: &Path, place: &Path) -> io::Result<()> {
 
 fn not_found() -> io::Error {
     io::Error::from(io::ErrorKind::NotFound)
-}
-
-fn forbidden(path: &Path) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        format!(
-            "access to absolute path '{}' is forbidden in pure evaluation mode (use '--impure' to override)",
-            path.display()
-        ),
-    )
 }
 
 fn store_error(error: StoreError) -> io::Error {

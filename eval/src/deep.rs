@@ -91,14 +91,15 @@ impl Evaluator {
     }
 
     fn deepen_attributes(&mut self, attrs: Attrs, walk: &mut Walk) -> EvalResult<bool> {
-        let sorted = self.heap.sorted(attrs);
+        // Not in the order of names: what is told first is what Nix tells first.
+        let flat = self.heap.flat(attrs);
         let mut is_open = false;
-        for index in 0..sorted.len() {
+        for index in 0..flat.len() {
             self.forget_stack_for(index);
-            let deep = self.force_slot(sorted.slot(index)).and_then(|value| self.deepen(value, walk));
+            let deep = self.force_slot(flat.slot(index)).and_then(|value| self.deepen(value, walk));
             is_open |= deep.map_err(|error| {
-                let (name, _) = sorted.get(index);
-                let place = Place { start: sorted.pos(index), end: sorted.pos(index) };
+                let (name, pos) = (flat.keys().name(index), flat.keys().pos(index));
+                let place = Place { start: pos, end: pos };
                 error.while_(format!("while evaluating the attribute '{name}'"), place)
             })?;
         }

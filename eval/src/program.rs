@@ -131,9 +131,10 @@ impl Evaluator {
     }
 
     fn select_part(&mut self, value: Value, part: &str, path: &str) -> EvalResult<Value> {
+        let index = index_of(part);
         match value.view() {
             View::List(list) => {
-                let Ok(index) = part.parse::<usize>() else {
+                let Some(index) = index else {
                     return Err(EvalError::new(
                         ErrorKind::Type,
                         format!(
@@ -149,7 +150,7 @@ impl Evaluator {
                 }
                 self.force_element(list, index)
             }
-            View::Attrs(attrs) => {
+            View::Attrs(attrs) if index.is_none() => {
                 let name = Symbol::intern(part);
                 if part.is_empty() {
                     return Err(EvalError::new(
@@ -171,7 +172,7 @@ impl Evaluator {
             }
             _ => {
                 let kind = self.type_with_article(value);
-                let expected = if part.parse::<usize>().is_ok() { "list" } else { "set" };
+                let expected = if index.is_some() { "list" } else { "set" };
                 Err(EvalError::new(
                     ErrorKind::Type,
                     format!(
@@ -292,6 +293,12 @@ fn missing_auto_argument(name: Symbol) -> EvalError {
              https://nix.dev/manual/nix/stable/language/syntax.html#functions."
         ),
     )
+}
+
+/// The number that a part of an attribute path is; Nix's has 32 bits.
+fn index_of(part: &str) -> Option<usize> {
+    let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { part.parse::<u32>().ok().map(|index| index as usize) } else { None }
 }
 
 /// Splits `a.b."c.d"` at its dots.

@@ -129,9 +129,9 @@ impl Interner {
             chunks: std::array::from_fn(|_| OnceLock::new()),
             next: AtomicU32::new(0),
         };
-        for (index, text) in sym::TEXTS.iter().enumerate() {
+        for (index, text) in ORDER.split(' ').enumerate() {
             let symbol = interner.intern(text.as_bytes(), hash_of(text.as_bytes()));
-            assert_eq!(symbol.0 as usize, index, "`{text}` stands twice in the table of known symbols");
+            assert_eq!(symbol.0 as usize, index, "`{text}` stands twice in the order of known symbols");
         }
         interner
     }
@@ -246,6 +246,56 @@ fn locate(symbol: Symbol) -> (usize, usize) {
     (chunk as usize, (symbol.0 - first) as usize)
 }
 
+/// Symbols that exist from the start, in the order in which Nix makes them before it reads a program: what it looks
+/// for, the builtins, and what `derivation` is written with. Where several attributes of a set fail, that order decides
+/// which is told. Last is what Nix does not name; between two blanks is the empty name.
+const ORDER: &str = "\
+outPath drvPath type meta name value system __overrides outputs outputName __ignoreNulls file line column \
+__functor __toString right wrong __structuredAttrs __json allowedReferences allowedRequisites \
+disallowedReferences disallowedRequisites maxSize maxClosureSize builder args __contentAddressed __impure \
+outputHash outputHashAlgo outputHashMode recurseForDerivations description self  startSet operator key path \
+prefix outputSpecified __sub __lessThan __mul __div or __findFile __nixPath body builtins true false null \
+__currentTime currentTime __currentSystem currentSystem __nixVersion nixVersion __storeDir storeDir \
+__langVersion langVersion __traceVerbose traceVerbose nixPath scopedImport import __typeOf typeOf isNull \
+__isFunction isFunction __isInt isInt __isFloat isFloat __isString isString __isBool isBool __isPath isPath \
+__genericClosure genericClosure break abort throw __addErrorContext addErrorContext __ceil ceil __floor floor \
+__tryEval tryEval __getEnv getEnv __seq seq __deepSeq deepSeq __trace trace __warn warn derivationStrict \
+placeholder __toPath toPath __storePath storePath __pathExists pathExists baseNameOf dirOf __readFile readFile \
+findFile __hashFile hashFile __readFileType readFileType __readDir readDir __toXML toXML __toJSON toJSON \
+__fromJSON fromJSON __toFile toFile __filterSource filterSource __path __attrNames attrNames __attrValues \
+attrValues __getAttr getAttr __unsafeGetAttrPos unsafeGetAttrPos __hasAttr hasAttr __isAttrs isAttrs removeAttrs \
+__listToAttrs listToAttrs __intersectAttrs intersectAttrs __catAttrs catAttrs __functionArgs functionArgs \
+__mapAttrs mapAttrs __zipAttrsWith zipAttrsWith __isList isList __elemAt elemAt __head head __tail tail map \
+__filter filter __elem elem __concatLists concatLists __length length __foldl' foldl' __any any __all all \
+__genList genList __sort sort __partition partition __groupBy groupBy __concatMap concatMap __add add sub mul \
+div __bitAnd bitAnd __bitOr bitOr __bitXor bitXor lessThan toString __substring substring __stringLength \
+stringLength __hashString hashString __convertHash convertHash __match match __split split __concatStringsSep \
+concatStringsSep __replaceStrings replaceStrings __parseDrvName parseDrvName __compareVersions compareVersions \
+__splitVersion splitVersion __unsafeDiscardStringContext unsafeDiscardStringContext __hasContext hasContext \
+__unsafeDiscardOutputDependency unsafeDiscardOutputDependency __addDrvOutputDependencies \
+addDrvOutputDependencies __getContext getContext __appendContext appendContext fetchMercurial __fetchurl \
+fetchurl fetchTarball fetchGit fromTOML __getFlake getFlake __parseFlakeRef parseFlakeRef __flakeRefToString \
+flakeRefToString derivation strict drvAttrs commonAttrs outputsList x outputToAttrListElement __curPos out";
+
+/// Returns the number of a symbol that exists from the start.
+const fn number_of(text: &str) -> u32 {
+    let (order, text) = (ORDER.as_bytes(), text.as_bytes());
+    let (mut number, mut start) = (0, 0);
+    loop {
+        let mut end = start;
+        let mut is_same = true;
+        while end < order.len() && order[end] != b' ' {
+            is_same = is_same && end - start < text.len() && order[end] == text[end - start];
+            end += 1;
+        }
+        if is_same && end - start == text.len() {
+            return number;
+        }
+        assert!(end < order.len(), "a known symbol stands in the order");
+        (number, start) = (number + 1, end + 1);
+    }
+}
+
 macro_rules! known_symbols {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         /// Symbols with fixed numbers.
@@ -253,15 +303,12 @@ macro_rules! known_symbols {
             #![allow(missing_docs, reason = "each is named after its text")]
             use super::Symbol;
 
-            #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "used for counting only")]
-            enum Number { $($name,)* }
-            pub(super) const TEXTS: &[&str] = &[$($text,)*];
-            $($(#[$doc])* pub const $name: Symbol = Symbol(Number::$name as u32);)*
+            $($(#[$doc])* pub const $name: Symbol = Symbol(super::number_of($text));)*
         }
     };
 }
 
-// Whoever needs one more adds a line.
+// Whoever needs one more adds a line, and a word to the order if it is not there.
 known_symbols! {
     EMPTY = "";
     OR = "or";

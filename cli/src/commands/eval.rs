@@ -2,6 +2,7 @@
 
 use ampoule_eval::{Coercion, Evaluator, NamedArguments, Value};
 
+use super::modes::{self, ModeArgs};
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus};
 use crate::realising::BuildArgs;
@@ -21,6 +22,20 @@ pub struct Args {
     #[command(flatten)]
     expression: ExpressionArgs,
 
+    #[command(flatten)]
+    modes: ModeArgs,
+
+    /// Write derivations, and copy sources, to the store, as `instantiate` does
+    #[arg(long)]
+    read_write_mode: bool,
+
+    #[command(flatten)]
+    printing: PrintingArgs,
+}
+
+/// How values are printed.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct PrintingArgs {
     /// Compute everything inside lists and sets before printing
     #[arg(long)]
     strict: bool,
@@ -43,13 +58,32 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
+    let expression = modes::as_in_nix(&args.expression);
+    if let Some(done) = args.modes.instead(&expression, global, ui) {
+        return done;
+    }
+    let keeps = match args.read_write_mode && !args.modes.is_readonly(&expression) {
+        true => Keeps::Sources,
+        false => Keeps::Values,
+    };
+    evaluate(&expression, &args.printing, keeps, global, ui)
+}
+
+/// Evaluates and prints.
+pub fn evaluate(
+    expression: &ExpressionArgs,
+    args: &PrintingArgs,
+    keeps: Keeps,
+    global: &GlobalArgs,
+    ui: &Ui,
+) -> Result<ExitStatus, CliError> {
     if ui.json() && (args.xml || args.raw) {
         let other = if args.xml { "--xml" } else { "--raw" };
         return Err(CliError::usage(format!("`--json` and `{other}` exclude each other")));
     }
     let config = global.config()?;
     let options = BuildArgs::default().options(&config)?;
-    let mut session = Session::new(&args.expression, &config, Keeps::Values, options)?;
+    let mut session = Session::new(expression, &config, keeps, options)?;
     session.settings.shows_unforced = !args.strict && !args.raw && !ui.json();
     session.settings.shows_sameness = !args.raw && !args.xml && !ui.json();
     session.shows_functions = true;
@@ -58,7 +92,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         session.jobs = 1;
     }
     // More parts than threads, so that none waits long for the others.
-    let parts = match args.expression.eval_jobs {
+    let parts = match expression.eval_jobs {
         Some(jobs) if ui.json() => 16 * jobs.get(),
         _ => 1,
     };
@@ -71,10 +105,13 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         stats.iter().for_each(|stats| ui.figures("stats", stats));
         Ok(())
     })?;
+    if keeps == Keeps::Sources {
+        session.world.write_all_texts()?;
+    }
     Ok(ExitStatus::Success)
 }
 
-impl Args {
+impl PrintingArgs {
     /// What is printed of a value.
     fn render(&self, ev: &mut Evaluator, value: Value, json: bool, part: Part) -> Result<Vec<u8>, Problem> {
         let mut text = Vec::new();

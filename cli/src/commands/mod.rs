@@ -15,6 +15,7 @@ mod instantiate;
 mod lock;
 mod log;
 mod man;
+mod modes;
 mod parse;
 mod realise;
 mod repl;

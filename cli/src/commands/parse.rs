@@ -6,6 +6,7 @@ use ampoule_lang::{ParseOptions, SourceMap};
 
 use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus, IoContext};
+use crate::session::ExpressionArgs;
 use crate::ui::Ui;
 
 /// Check the syntax of files, and print how they are understood
@@ -73,6 +74,32 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         ui.print_json(&answers)?;
     }
     Ok(if wrong { ExitStatus::Evaluation } else { ExitStatus::Success })
+}
+
+/// Prints the trees of what an evaluation would read.
+pub fn print_trees(what: &ExpressionArgs, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
+    let dir = std::env::current_dir().while_doing(|| "cannot tell the working directory".to_owned())?;
+    let mut files = Vec::new();
+    for file in &what.files {
+        files.push(match file.as_str() {
+            "-" => file.clone(),
+            _ => entry_file(file, &dir)?,
+        });
+    }
+    if files.is_empty() && what.expressions.is_empty() {
+        files.push(entry_file(".", &dir)?);
+    }
+    run(&Args { files, expressions: what.expressions.clone(), print: true }, global, ui)
+}
+
+/// The file that is meant by a file or directory.
+fn entry_file(name: &str, dir: &Path) -> Result<String, CliError> {
+    let mut path = crate::session::find_entry(name, dir)?;
+    if path.is_dir() {
+        let own = path.join("default.img");
+        path = if own.exists() { own } else { path.join("default.nix") };
+    }
+    Ok(path.to_string_lossy().into_owned())
 }
 
 /// Reads a file or standard input: its name in messages, its directory, its text.

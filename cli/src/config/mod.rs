@@ -5,6 +5,7 @@
 //! that was probably meant: a typing error in a security setting must not pass in silence.
 
 pub mod keys;
+mod nix;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use ampoule_lang::near::near_name;
 use crate::error::{CliError, IoContext};
 use ampoule_store::system_words;
 use keys::{KEYS, Key, Kind};
+use nix::{EvaluationAsInNix, Meaning};
 
 /// The name of a project's configuration file.
 pub const PROJECT_FILE: &str = "ampoule.toml";
@@ -76,6 +78,8 @@ pub struct Config {
     mirrors: BTreeMap<String, (Vec<String>, Origin)>,
     /// The project's `ampoule.toml`, if there is one.
     project_file: Option<PathBuf>,
+    /// What `--option` said in Nix's words about evaluation.
+    as_in_nix: EvaluationAsInNix,
 }
 
 impl Config {
@@ -112,11 +116,27 @@ impl Config {
     /// # Errors
     /// If there is no such key, or `value` is not of its kind.
     pub fn set_option(&mut self, name: &str, value: &str) -> Result<(), CliError> {
-        let key = keys::find(name).ok_or_else(|| unknown_key(name, "on the command line"))?;
+        let mut value = value.to_owned();
+        let key = match keys::find(name) {
+            Some(key) => key,
+            None => match self.as_in_nix.understand(name, &value)? {
+                Some(Meaning::Key(key, meant)) => {
+                    value = meant;
+                    keys::find(key).expect("what Nix's settings mean are keys")
+                }
+                Some(Meaning::Noted | Meaning::Nothing) => return Ok(()),
+                None => return Err(unknown_key(name, "on the command line")),
+            },
+        };
         let setting =
-            setting_from_text(key, value).map_err(|e| CliError::usage(format!("option `{name}`: {e}")))?;
+            setting_from_text(key, &value).map_err(|e| CliError::usage(format!("option `{name}`: {e}")))?;
         self.settings.insert(key.name, (setting, Origin::Flag));
         Ok(())
+    }
+
+    /// What `--option` said in Nix's words about evaluation.
+    pub fn as_in_nix(&self) -> &EvaluationAsInNix {
+        &self.as_in_nix
     }
 
     /// A switch.

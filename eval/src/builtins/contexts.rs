@@ -171,10 +171,10 @@ fn show_entry(ev: &mut Evaluator, entry: &Entry) -> Value {
 fn append_context(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let text = args.string(ev, 0)?;
     let value = ev.force(args.at(0))?;
-    let entries = args.sorted(ev, 1)?;
+    let entries = args.attrs(ev, 1)?;
     let mut elems = Vec::new();
-    for index in 0..entries.len() {
-        let (name, entry) = entries.get(index);
+    // Not in the order of names: what is told first is what Nix tells first.
+    for (name, entry) in ev.heap().flat(entries).iter() {
         let Ok(path) = ev.world().store_dir().parse(&name.as_str()) else {
             return Err(EvalError::invalid(format!("context key '{name}' is not a store path")));
         };

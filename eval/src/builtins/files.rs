@@ -277,13 +277,15 @@ fn read_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 
 fn read_dir(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let path = args.readable_path(ev, 0)?;
-    let entries = ev.world().read_dir(&path).map_err(|error| match error.kind() {
+    let mut entries = ev.world().read_dir(&path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotADirectory => EvalError::new(
             ErrorKind::World,
             format!("cannot read directory \"{}\": Not a directory", path.display()),
         ),
         _ => EvalError::file(&error, &path),
     })?;
+    // The names are met in their order, not in the system's: it decides what is told first.
+    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let mut set = AttrsBuilder::with_capacity(ev.heap(), entries.len());
     for (name, kind) in entries {
         let kind = ev.string(kind.as_str());
@@ -530,13 +532,14 @@ fn base_name(path: &Path) -> String {
 }
 
 fn path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let attrs = args.sorted(ev, 0)?;
+    let attrs = args.attrs(ev, 0)?;
     let mut source = None;
     let mut name = None;
     let mut filter = None;
     let mut method = Method::Nar;
     let mut hash = None;
-    for (key, value) in attrs.iter() {
+    // Not in the order of names: what is told first is what Nix tells first.
+    for (key, value) in ev.heap().flat(attrs).iter() {
         match &*key.as_str() {
             "path" => {
                 let words = "while evaluating the 'path' attribute passed to 'builtins.path'";
@@ -598,7 +601,7 @@ fn fetch(ev: &mut Evaluator, value: Value, who: &str) -> EvalResult<Value> {
     let (mut url, mut hash, mut name) = (None, None, None);
     match value.as_attrs() {
         Some(attrs) => {
-            for (key, value) in ev.heap().sorted(attrs).iter() {
+            for (key, value) in ev.heap().flat(attrs).iter() {
                 if !matches!(key.as_bytes(), b"url" | b"sha256" | b"name") {
                     return Err(EvalError::invalid(format!("unsupported argument '{key}' to '{who}'")));
                 }

@@ -143,8 +143,6 @@ fn convert_hash(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let format = ev.required_attr(set, Symbol::intern("toHashFormat"));
     let format = format.part("while locating the attribute 'toHashFormat'")?;
     let format = ev.force_string_no_context(format).part("while evaluating the attribute 'toHashFormat'")?;
-    let hash =
-        Hash::parse_any(&hash.to_text(), algo).map_err(|error| EvalError::invalid(error.to_string()))?;
     let format = match format.as_bytes() {
         b"base16" => HashFormat::Base16,
         b"nix32" | b"base32" => HashFormat::Nix32,
@@ -157,6 +155,8 @@ fn convert_hash(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
             )));
         }
     };
+    let hash =
+        Hash::parse_any(&hash.to_text(), algo).map_err(|error| EvalError::invalid(error.to_string()))?;
     Ok(ev.string(hash.format(format, false)))
 }
 

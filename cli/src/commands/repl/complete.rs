@@ -230,6 +230,7 @@ mod tests {
         let options = WorldOptions {
             roots: vec![dir.path().to_owned()],
             impure: false,
+            restricted: false,
             search_path: Vec::new(),
             store_root: Some(StoreRoot::new(dir.path().join("store"))),
             store_dir: StoreDir::new("/nix/store").expect("the usual one"),
