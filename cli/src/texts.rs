@@ -56,7 +56,7 @@ impl Texts {
 
     /// Returns where there are texts, in the order of paths.
     pub fn paths(&self) -> Vec<StorePath> {
-        let mut paths: Vec<StorePath> = self.places.keys().cloned().collect();
+        let mut paths: Vec<StorePath> = self.places.iter().map(|place| place.path.clone()).collect();
         paths.sort();
         paths
     }
