@@ -25,7 +25,7 @@ use ampoule_realise::Builders;
 use ampoule_realise::builtin::{
     Attributes, BuiltinBuilder, BuiltinContext, BuiltinError, BuiltinErrorKind, InputPaths, Wanted,
 };
-use ampoule_store::{Store, StorePath, StoreRoot, StoreSettings};
+use ampoule_store::{Store, StorePath, StoreRoot};
 
 use crate::config::Config;
 use crate::error::{CliError, ExitStatus, IoContext as _};
@@ -307,13 +307,7 @@ impl Images {
     /// # Errors
     /// If it cannot be opened.
     pub fn open(config: &Config) -> Result<Self, CliError> {
-        let root = match config.text("store.dir") {
-            Some(dir) => StoreRoot::new(dir),
-            None => StoreRoot::default_for_user().map_err(|e| CliError::failed(e.to_string()))?,
-        };
-        let store =
-            Store::open(&root, StoreSettings::default()).map_err(|e| CliError::failed(e.to_string()))?;
-        Self::of(store)
+        Self::of(crate::store::open(config)?)
     }
 
     /// Uses a store that is open.

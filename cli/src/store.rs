@@ -31,6 +31,9 @@ impl From<StoreError> for CliError {
             _ if is_full => told.hint("make room: `ampoule store gc` works on a full disk"),
             StoreError::Damaged { .. } => told.hint("run `ampoule store verify --repair`"),
             StoreError::Path(_) => told.hint("name a store path, or a link to one such as `result`"),
+            StoreError::Unsafe { .. } => told.hint(
+                "name another place for the store: `--store DIR`, AMPOULE_STORE_DIR, or `store.dir` in the configuration",
+            ),
             StoreError::StillAlive { .. } => told.hint("look at `ampoule store roots`"),
             _ => told,
         }

@@ -149,7 +149,7 @@ pub enum StoreError {
         /// What was asked for.
         wanted: String,
     },
-    /// The store's directory could be changed by somebody else.
+    /// The store cannot be where it should, or somebody else could change it there.
     #[error("store '{path}' {problem}")]
     Unsafe {
         /// Where.

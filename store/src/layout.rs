@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::error::{StoreError, StoreResult};
+use crate::error::{StoreError, StoreResult, system_words};
 use crate::tree::{open_file, open_subdir};
 use crate::{StoreDir, StorePath};
 
@@ -56,7 +56,7 @@ impl StoreRoot {
             .map(|data| Self(data.join("ampoule")))
             .ok_or_else(|| StoreError::Unsafe {
                 path: "$XDG_DATA_HOME/ampoule".to_owned(),
-                problem: "has no place: set XDG_DATA_HOME or HOME, or name a store".to_owned(),
+                problem: "has no place: neither XDG_DATA_HOME nor HOME is an absolute path".to_owned(),
             })
     }
 
@@ -118,7 +118,13 @@ impl Layout {
             .mode(PUBLIC.as_raw_mode())
             .create(root.path())
             .or_else(|e| if root.path().is_dir() { Ok(()) } else { Err(e) })
-            .map_err(|e| StoreError::io("create", root.path().as_os_str().as_bytes(), e))?;
+            .map_err(|e| match StoreError::io("create", root.path().as_os_str().as_bytes(), e) {
+                full if full.is_disk_full() => full,
+                StoreError::Io { path, error, .. } => {
+                    StoreError::Unsafe { path, problem: format!("cannot be made: {}", system_words(&error)) }
+                }
+                other => other,
+            })?;
         // The root itself may be reached through links; nothing inside of it may be one.
         let real = root
             .path()
