@@ -288,17 +288,19 @@ const FEW_IN_MANY: usize = 6;
 fn intersect_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let names = args.attrs(ev, 0)?;
     let set = args.attrs(ev, 1)?;
-    let (names, set) = (ev.heap().flat(names), ev.heap().flat(set));
+    if names.len() < set.len() / FEW_IN_MANY {
+        return Ok(those_of_few(ev, names, set));
+    }
+    let set = ev.heap().flat(set);
     let mut both = ev.heap().take_names();
-    let (wanted, keys) = (names.keys(), set.keys());
+    let keys = set.keys();
     let mut found = |index: usize| both.push((keys.name(index), keys.pos(index), index as u32));
     if set.len() < names.len() / FEW_IN_MANY {
-        (0..set.len()).filter(|&index| names.attrs().has(keys.name(index))).for_each(&mut found);
-    } else if names.len() < set.len() / FEW_IN_MANY {
-        (0..names.len()).filter_map(|index| keys.find(wanted.name(index))).for_each(&mut found);
+        (0..set.len()).filter(|&index| names.has(keys.name(index))).for_each(&mut found);
     } else {
+        let wanted = ev.heap().flat(names).keys();
         let (mut i, mut j) = (0, 0);
-        while i < names.len() && j < set.len() {
+        while i < wanted.len() && j < keys.len() {
             let order = wanted.name(i).cmp(&keys.name(j));
             if order.is_eq() {
                 found(j);
@@ -308,6 +310,19 @@ fn intersect_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         }
     }
     Ok(ev.heap().part_of(set, both))
+}
+
+/// The attributes of a large set that have one of few names. It may be one of many that were laid over the same
+/// (`pkgs // { … }` for each package): that is not put into one piece for it.
+fn those_of_few(ev: &mut Evaluator, names: Attrs, set: Attrs) -> Value {
+    let wanted = ev.heap().flat(names).keys();
+    let mut both = AttrsBuilder::with_capacity(ev.heap(), wanted.len());
+    for name in (0..wanted.len()).map(|index| wanted.name(index)) {
+        if let Some((slot, pos)) = set.find(name) {
+            both.push_at(ev.heap(), name, slot.get(), pos);
+        }
+    }
+    both.finish(ev.heap())
 }
 
 fn list_to_attrs(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {

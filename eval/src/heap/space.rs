@@ -148,6 +148,9 @@ pub(super) struct Space {
     /// Free blocks, lowest last; may name blocks that a large object took meanwhile.
     free: Vec<u32>,
     free_count: usize,
+    /// Where to look for several free blocks next, and how many there are nowhere.
+    span_from: usize,
+    no_span: usize,
     allocated_bytes: usize,
     threshold_bytes: usize,
     /// What may be allocated before the first collection, and at least between two.
@@ -179,6 +182,8 @@ impl Space {
             partial: [const { Vec::new() }; CLASSES],
             free: Vec::new(),
             free_count: 0,
+            span_from: 0,
+            no_span: usize::MAX,
             allocated_bytes: 0,
             threshold_bytes: min_threshold_bytes,
             min_threshold_bytes,
@@ -334,15 +339,28 @@ impl Space {
         at
     }
 
+    /// Returns the first of `count` free blocks that lie side by side. All calls between two collections look at
+    /// each block a few times: they go on where the last one found something, and none looks for what was not there.
     fn find_span(&mut self, count: usize) -> Option<usize> {
-        if self.free_count < count {
+        if self.free_count < count || count >= self.no_span {
             return None;
         }
-        let mut length = 0;
-        for index in 0..self.blocks.len() {
-            length = if self.blocks[index].state == State::Free { length + 1 } else { 0 };
-            if length == count {
+        let found = self.span_after(self.span_from, count).or_else(|| self.span_after(0, count));
+        match found {
+            Some(first) => {
                 self.free_count -= count;
+                self.span_from = first + count;
+            }
+            None => self.no_span = count,
+        }
+        found
+    }
+
+    fn span_after(&self, from: usize, count: usize) -> Option<usize> {
+        let mut length = 0;
+        for (index, block) in self.blocks.iter().enumerate().skip(from) {
+            length = if block.state == State::Free { length + 1 } else { 0 };
+            if length == count {
                 return Some(index + 1 - count);
             }
         }
@@ -366,6 +384,8 @@ impl Space {
             self.free.push(index as u32);
         }
         self.free_count += count;
+        self.span_from = self.span_from.min(first);
+        self.no_span = usize::MAX;
     }
 
     /// Returns whether `address` lies where objects can be.
@@ -479,6 +499,8 @@ impl Space {
             }
         }
         self.free_count = self.free.len();
+        self.span_from = 0;
+        self.no_span = usize::MAX;
         self.allocated_bytes = 0;
         self.threshold_bytes = self.min_threshold_bytes.max(self.live_bytes + extra_bytes);
     }
