@@ -44,6 +44,7 @@ impl Realiser<'_> {
             drv,
             derivation: &derivation,
             inputs: crate::build::resolve::late_inputs(self.source, &realised.outputs)?,
+            substituters: None,
             activity: Activity::Build,
             on_start: &|| {},
         };

@@ -465,7 +465,7 @@ fn is_valid(store: &Store, node: &mut Node, mask: Mask) -> Result<bool, Failure>
 }
 
 /// Whether a derivation lets its outputs come from a cache (`allowSubstitutes`).
-fn may_substitute(derivation: &Derivation) -> bool {
+pub(crate) fn may_substitute(derivation: &Derivation) -> bool {
     let variables = derivation.environment.iter();
     let variables = variables.map(|(name, value)| (name.as_slice(), value.as_slice()));
     // What is wrong with its attributes is told when it is built.

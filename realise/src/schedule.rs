@@ -230,7 +230,7 @@ impl<'a> Schedule<'a> {
         if node.way == Way::Gather {
             self.remember_gathered(node)?;
             let known = |output: &Output| Some((output.name.to_string(), output.path.clone()?));
-            return Ok(Done { outputs: node.outputs.iter().filter_map(known).collect(), was_valid: true });
+            return Ok(Done::valid(node.outputs.iter().filter_map(known).collect()));
         }
         if let (Some(offer), Some(substituters)) = (&node.offer, self.substituters) {
             return substitute::fetch(self.shared, substituters, offer, &on_start);
@@ -243,6 +243,7 @@ impl<'a> Schedule<'a> {
             derivation: &derivation,
             inputs,
             activity,
+            substituters: self.substituters,
             on_start: &on_start,
         };
         job.run()
@@ -283,7 +284,10 @@ impl<'a> Schedule<'a> {
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let at_ms = self.shared.at_ms();
         let node = &self.graph.nodes[index as usize];
-        let activity = self.activity(index);
+        let activity = match &result {
+            Ok(done) if done.was_late => Activity::Substitute,
+            _ => self.activity(index),
+        };
         match result {
             Ok(done) => {
                 let name = self.name_of(index);

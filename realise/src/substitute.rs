@@ -211,7 +211,7 @@ pub(crate) fn fetch(
     let outputs = BTreeMap::from([("out".to_owned(), path.clone())]);
     let lock = lock_one(shared, path, path, &mut false)?;
     if shared.store.is_valid(path)? {
-        return Ok(Done { outputs, was_valid: true });
+        return Ok(Done::valid(outputs));
     }
     on_start();
     let watch = Progress {
@@ -221,7 +221,7 @@ pub(crate) fn fetch(
         told: shared.events.wants_details().then(|| Mutex::new(shared.began)),
     };
     match substituters.fetch_watched(shared.store, offer.at, &offer.narinfo, Some(&lock), &watch) {
-        Ok(_) => Ok(Done { outputs, was_valid: false }),
+        Ok(_) => Ok(Done::new(outputs)),
         Err(_) if shared.cancel.is_asked() => Err(Failure::new(FailureKind::Interrupted, "interrupted")),
         Err(error) if is_the_caches_fault(&error) => {
             let text = format!("cannot copy `{}` from {}: {error}", path.name(), substituters.url(offer.at));
@@ -229,6 +229,50 @@ pub(crate) fn fetch(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Fetches objects and what they refer to, if caches have all of it. What a cache does not keep of its promise is
+/// noted for `drv`, which is built then.
+///
+/// # Errors
+/// As [`fetch`], but for the caches' faults.
+pub(crate) fn fetch_closure<'p>(
+    shared: &Shared,
+    substituters: &Substituters,
+    drv: &StorePath,
+    paths: impl IntoIterator<Item = &'p StorePath>,
+    on_start: &dyn Fn(),
+) -> Result<bool, Failure> {
+    let paths: Vec<StorePath> = paths.into_iter().cloned().collect();
+    let refused = BTreeSet::new();
+    let mut offers = Offers::new(shared.store, Some(substituters), &refused, shared.cancel);
+    offers.ask(paths.iter().cloned())?;
+    if !paths.iter().all(|path| offers.has(path)) {
+        return Ok(false);
+    }
+    on_start();
+    // Each is met twice: before what it refers to, and after.
+    let mut met = BTreeSet::new();
+    let mut to_do: Vec<(StorePath, bool)> = paths.into_iter().map(|path| (path, false)).collect();
+    while let Some((path, is_ready)) = to_do.pop() {
+        // What is there already has no offer.
+        let Some(offer) = offers.get(&path) else { continue };
+        if is_ready {
+            match fetch(shared, substituters, offer, &|| {}) {
+                Ok(_) => {}
+                Err(failure) if failure.kind == FailureKind::Fetch => {
+                    let message = format!("{}; it is built instead", failure.message);
+                    shared.events.event(Event::Note { drv: Some(drv.clone()), message });
+                    return Ok(false);
+                }
+                Err(failure) => return Err(failure),
+            }
+        } else if met.insert(path.clone()) {
+            to_do.push((path.clone(), true));
+            to_do.extend(offer.references().map(|path| (path.clone(), false)));
+        }
+    }
+    Ok(true)
 }
 
 fn is_the_caches_fault(error: &StoreError) -> bool {

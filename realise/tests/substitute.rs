@@ -261,6 +261,45 @@ fn outputs_that_contents_decide_come_from_a_cache() {
     assert!(!again.changed_something() && again.outputs == realised.outputs);
 }
 
+/// What a derivation resolves to may be in a cache though nobody ever built this one: its source was written in
+/// another way, and came out the same.
+#[test]
+fn what_a_derivation_resolves_to_comes_from_a_cache() {
+    let user_of = |lab: &Lab, source: &StorePath, is_floating: bool| match is_floating {
+        true => lab.floating("user", "cat $in0 > $out; echo $in0 >> $out", &[source]),
+        false => lab.drv_with("user", "cat $in0 > $out; echo $in0 >> $out", &[source]),
+    };
+    for is_floating in [true, false] {
+        let (shop, drvs) = shop!(|lab: &Lab| {
+            let source = lab.floating("source", "echo same > $out", &[]);
+            let other = lab.floating("source", "echo same > $out # a comment", &[]);
+            // The other is built by nobody before: only its user's derivation is written.
+            vec![user_of(lab, &source, is_floating), other]
+        });
+        let user = user_of(&shop.lab, &drvs[1], is_floating);
+        assert_ne!(user, drvs[0]);
+        let mut lab = shop.lab;
+        // Of the source itself caches know nothing: the realisation is the other derivation's.
+        let known = shop.at.join("realisations");
+        let of_other = lab.store.modulo_hash(&drvs[1]).expect("written").hash.to_base16();
+        for entry in std::fs::read_dir(&known).expect("there") {
+            let path = entry.expect("read").path();
+            if path.to_string_lossy().contains(&of_other) {
+                std::fs::remove_file(path).expect("removed");
+            }
+        }
+        let (result, heard) = lab.realise_all(&[&user]);
+        let realised = result.expect("built and fetched");
+        assert_eq!((realised.built, realised.substituted), (1, 1), "floating: {is_floating}");
+        assert_eq!(names(&heard, Activity::Substitute), ["user"]);
+        let path = lab.store.real_path(&realised.outputs[&user]["out"]);
+        assert!(std::fs::read_to_string(path).expect("a file").starts_with("same\n"));
+        // From now on it is known here.
+        lab.substituters = None;
+        assert!(!lab.realise_all(&[&user]).0.expect("there").changed_something());
+    }
+}
+
 #[test]
 fn a_realisation_that_a_stranger_signed_is_not_believed() {
     let (mut shop, drvs) = shop!(by_contents);

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ampoule_net::Cancel;
-use ampoule_store::{Derivation, OutputLock, Staging, Store, StorePath, Tier};
+use ampoule_store::cache::Substituters;
+use ampoule_store::{Derivation, DrvOutput, OutputLock, Staging, Store, StorePath, Tier};
 use rustix::fs::{Mode, OFlags};
 
 use super::cgroup::{Group, Groups};
@@ -27,9 +28,10 @@ use crate::builders::Builders;
 use crate::builtin::{Attributes, BuiltinContext, BuiltinErrorKind, BuiltinEvents, Place};
 use crate::error::{Failure, FailureKind};
 use crate::events::{Activity, Event, EventSink, safe_line};
-use crate::graph::DerivationSource;
+use crate::graph::{DerivationSource, may_substitute};
 use crate::options::Options;
 use crate::sandbox::{Identity, SandboxSpec, Spawner};
+use crate::substitute;
 
 /// What all jobs of one command share.
 pub(crate) struct Shared<'a> {
@@ -119,6 +121,18 @@ pub(crate) struct Done {
     pub(crate) outputs: BTreeMap<String, StorePath>,
     /// Somebody had built it meanwhile, or what it resolves to.
     pub(crate) was_valid: bool,
+    /// They came from a cache, though the plan could not know that there is one that has them.
+    pub(crate) was_late: bool,
+}
+
+impl Done {
+    pub(crate) fn new(outputs: BTreeMap<String, StorePath>) -> Self {
+        Self { outputs, was_valid: false, was_late: false }
+    }
+
+    pub(crate) fn valid(outputs: BTreeMap<String, StorePath>) -> Self {
+        Self { was_valid: true, ..Self::new(outputs) }
+    }
 }
 
 /// One derivation's work.
@@ -128,6 +142,8 @@ pub(crate) struct Job<'a> {
     pub(crate) derivation: &'a Arc<Derivation>,
     pub(crate) inputs: InputOutputs,
     pub(crate) activity: Activity,
+    /// Caches to ask for what a derivation is only known to be when its inputs are there.
+    pub(crate) substituters: Option<&'a Substituters>,
     /// Called once when the work really begins.
     pub(crate) on_start: &'a dyn Fn(),
 }
@@ -191,11 +207,15 @@ impl Job<'_> {
     fn try_to(&self) -> Result<Done, Failure> {
         let shared = self.shared;
         let resolved = resolve(shared.store, self.derivation, &self.inputs)?;
-        let locks = self.lock(&resolved)?;
         let is_check = self.activity == Activity::Check;
+        if !is_check && let Some(outputs) = self.substitute(&resolved)? {
+            self.remember(&resolved, &outputs)?;
+            return Ok(Done { was_late: true, ..Done::new(outputs) });
+        }
+        let locks = self.lock(&resolved)?;
         if !is_check && let Some(outputs) = resolved.valid_outputs(shared.store)? {
             self.remember(&resolved, &outputs)?;
-            return Ok(Done { outputs, was_valid: true });
+            return Ok(Done::valid(outputs));
         }
         (self.on_start)();
         let attrs = attributes_of(&resolved.derivation)?;
@@ -206,7 +226,46 @@ impl Job<'_> {
         } else {
             self.run_sandboxed(&resolved, &attrs, &closure, &locks)?
         };
-        Ok(Done { outputs, was_valid: false })
+        Ok(Done::new(outputs))
+    }
+
+    /// Asks caches for the outputs of what this derivation resolves to, which nobody could ask for before its
+    /// inputs were there: nothing if it is what it was, is here already, or is not to be had.
+    fn substitute(&self, resolved: &Resolved) -> Result<Option<BTreeMap<String, StorePath>>, Failure> {
+        let shared = self.shared;
+        let Some(substituters) = self.substituters else { return Ok(None) };
+        if Arc::ptr_eq(&resolved.derivation, self.derivation)
+            || !may_substitute(self.derivation)
+            || resolved.valid_outputs(shared.store)?.is_some()
+        {
+            return Ok(None);
+        }
+        let mut outputs = BTreeMap::new();
+        let mut realisations = Vec::new();
+        for (name, target) in &resolved.targets {
+            let path = match resolved.realisation {
+                None => target.clone(),
+                Some(hash) => {
+                    let id = DrvOutput { hash, output: name.clone() };
+                    let Some(path) = substituters.realisation(shared.store, &id) else { return Ok(None) };
+                    realisations.push((id, path.clone()));
+                    path
+                }
+            };
+            outputs.insert(name.clone(), path);
+        }
+        let on_start = || {
+            let name = self.drv.derivation_name().unwrap_or(self.drv.name()).to_owned();
+            let (drv, activity, at_ms) = (self.drv.clone(), Activity::Substitute, shared.at_ms());
+            shared.events.event(Event::Started { drv, name, activity, at_ms });
+        };
+        if !substitute::fetch_closure(shared, substituters, self.drv, outputs.values(), &on_start)? {
+            return Ok(None);
+        }
+        for (id, path) in realisations {
+            shared.store.add_realisation(&id, &path)?;
+        }
+        Ok(Some(outputs))
     }
 
     /// Where contents decide paths, the derivation as it was written gets its outputs noted too.
@@ -217,7 +276,7 @@ impl Job<'_> {
         let store = self.shared.store;
         if let Some(hash) = self.original_hash(resolved) {
             for (output, path) in outputs {
-                let id = ampoule_store::DrvOutput { hash, output: output.clone() };
+                let id = DrvOutput { hash, output: output.clone() };
                 store.add_realisation(&id, path)?;
             }
         }

@@ -93,7 +93,12 @@ impl Uplink {
             "the build's network cannot be connected to the world: `{PROGRAM}`: {}",
             crate::events::safe_line(last.as_bytes())
         );
-        Failure::new(FailureKind::Sandbox, text)
+        let failure = Failure::new(FailureKind::Sandbox, text);
+        if last.contains("tun") {
+            return failure
+                .hint("let everybody open `/dev/net/tun`, as udev does: `chmod 666 /dev/net/tun`, as root");
+        }
+        failure
     }
 }
 
