@@ -125,6 +125,11 @@ impl EventSink for Lines<'_> {
             Event::Difference { output, files, kept, .. } => {
                 self.say(&super::difference_lines(&output, &files, kept.as_deref()).join("\n"));
             }
+            Event::Summary { failed, not_tried, result, .. } => {
+                if let Some(line) = super::summary_line(failed, not_tried, result) {
+                    self.say(&line);
+                }
+            }
             _ => {}
         }
     }

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ampoule_realise::{Event, EventSink, Failure, FileDifference, Planned};
+use ampoule_realise::{Event, EventSink, Failure, FailureKind, FileDifference, Planned};
 use ampoule_store::{StorePath, human_size};
 
 use crate::ci::Ci;
@@ -128,6 +128,12 @@ fn plan_part(lines: &mut Vec<String>, verb: &str, planned: &[Planned]) {
         let name = if one.url.is_some() { one.name() } else { one.drv.as_str() };
         format!("  {name}{from}{size}")
     }));
+}
+
+/// How much was left undone because something failed, where anything was; what failed was told when it did.
+pub(super) fn summary_line(failed: usize, not_tried: usize, result: Option<FailureKind>) -> Option<String> {
+    let is_failure = failed > 0 && result != Some(FailureKind::Interrupted);
+    (is_failure && not_tried > 0).then(|| format!("{failed} failed, {not_tried} not tried"))
 }
 
 /// What a person is told of a failure, as lines.

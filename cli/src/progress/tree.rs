@@ -133,7 +133,10 @@ impl EventSink for Tree<'_> {
             Event::Difference { output, files, kept, .. } => {
                 self.say(&super::difference_lines(&output, &files, kept.as_deref()).join("\n"));
             }
-            Event::Summary { .. } => {
+            Event::Summary { failed, not_tried, result, .. } => {
+                if let Some(line) = super::summary_line(failed, not_tried, result) {
+                    self.say(&line);
+                }
                 for bar in state.running.values().map(|running| &running.bar).chain(&state.head) {
                     bar.finish_and_clear();
                 }

@@ -133,7 +133,7 @@ fn places(mounts: &str, own: &str) -> Option<Vec<PathBuf>> {
         Some((fields.next()?, Path::new(fields.next()?)))
     })?;
     let below = Path::new(own).strip_prefix(root).ok()?;
-    let nearest = mount.join(below);
+    let nearest: PathBuf = mount.join(below).components().collect();
     let found = nearest.ancestors().take_while(|path| path.starts_with(mount));
     Some(found.map(Path::to_path_buf).collect())
 }
