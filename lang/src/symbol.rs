@@ -86,9 +86,10 @@ impl std::fmt::Display for Symbol {
 /// Names that a thread made or asked for lately, found without the lock: a text has few, and they come often.
 const RECENT_NAMES: usize = 512;
 
+type Recent = Option<(&'static [u8], Symbol)>;
+
 thread_local! {
-    static RECENT: [Cell<Option<(&'static [u8], Symbol)>>; RECENT_NAMES] =
-        const { [const { Cell::new(None) }; RECENT_NAMES] };
+    static RECENT: [Cell<Recent>; RECENT_NAMES] = const { [const { Cell::new(None) }; RECENT_NAMES] };
 }
 
 fn hash_of(text: &[u8]) -> u32 {
