@@ -15,6 +15,7 @@ pub(crate) struct Derivations {
     by_path: Vec<u32>,
     pub(crate) composer: Composer,
     /// Memory of derivations that are done.
+    #[expect(clippy::vec_box, reason = "they go to those who gather and come back, and are not moved")]
     spare: Vec<Box<Workspace>>,
     /// Lists of numbers of names of outputs, each once.
     output_lists: Vec<Box<[u32]>>,
