@@ -93,6 +93,10 @@ impl Derivations {
     }
 
     fn output_list(&mut self, outputs: &[u32]) -> u32 {
+        // Nearly always `out` alone, or what the first that had others had.
+        if let Some(known) = self.output_lists.iter().take(2).position(|list| **list == *outputs) {
+            return known as u32;
+        }
         if let Some(&known) = self.output_list_ids.get(outputs) {
             return known;
         }

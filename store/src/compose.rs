@@ -49,6 +49,8 @@ pub struct Composer {
     rest: Vec<u8>,
     /// Where in the rest a path of an output is missing, and which output it is.
     holes: Vec<(usize, usize)>,
+    /// The rest, with the paths of outputs.
+    filled: Vec<u8>,
     /// Numbers of inputs, sorted by their hashes.
     by_hash: Vec<u32>,
     /// The inputs with their hashes, as two of the texts have them.
@@ -252,18 +254,25 @@ impl Composer {
             self.write_hashed_inputs(inputs);
         }
         if is_addressed && !is_deferred {
-            self.write_hashed(dir, &outputs);
+            self.write_head(dir, &outputs);
+            self.text.extend_from_slice(&self.hashed_inputs);
+            self.text.extend_from_slice(&self.filled);
             let masked = Hash::sha256(&self.text);
             for (output, slot) in &mut outputs {
                 *slot = DerivationOutput::InputAddressed(dir.output_path(name, output, &masked)?);
             }
         }
-        // What users hash: with outputs this time.
+        // What users hash: with outputs this time. The `.drv` file differs from it in the inputs only.
+        let head = self.write_head(dir, &outputs);
         let modulo = *modulo.get_or_insert_with(|| {
-            self.write_hashed(dir, &outputs);
+            self.text.extend_from_slice(&self.hashed_inputs);
+            self.text.extend_from_slice(&self.filled);
             ModuloHash { hash: Hash::sha256(&self.text), is_deferred }
         });
-        self.write_file(dir, &outputs, inputs);
+        self.text.truncate(head);
+        let drvs = inputs.iter().map(|input| (input.drv, input.output));
+        push_inputs(&mut self.text, drvs, |text, drv| push_path(text, dir, drv));
+        self.text.extend_from_slice(&self.filled);
         let references = References::of_sorted(inputs.iter().map(|input| input.drv), sources);
         let path = dir.text_path_of(&[name, ".drv"].concat(), &Hash::sha256(&self.text), &references)?;
         Ok(Composed { path, text: &self.text, outputs, modulo, references })
@@ -334,32 +343,11 @@ impl Composer {
         });
     }
 
-    /// The text with hashes in place of inputs.
-    fn write_hashed(&mut self, dir: &StoreDir, outputs: &[(&str, DerivationOutput)]) {
-        let mut text = std::mem::take(&mut self.text);
-        write_outputs(&mut text, dir, outputs);
-        text.extend_from_slice(&self.hashed_inputs);
-        self.fill(&mut text, dir, outputs);
-        self.text = text;
-    }
-
-    /// The text of the `.drv` file.
-    fn write_file(
-        &mut self,
-        dir: &StoreDir,
-        outputs: &[(&str, DerivationOutput)],
-        inputs: &[ComposedInput<'_>],
-    ) {
-        let mut text = std::mem::take(&mut self.text);
-        write_outputs(&mut text, dir, outputs);
-        let inputs = inputs.iter().map(|input| (input.drv, input.output));
-        push_inputs(&mut text, inputs, |text, drv| push_path(text, dir, drv));
-        self.fill(&mut text, dir, outputs);
-        self.text = text;
-    }
-
-    /// Appends what comes behind the inputs, with the paths of outputs.
-    fn fill(&self, text: &mut Vec<u8>, dir: &StoreDir, outputs: &[(&str, DerivationOutput)]) {
+    /// Begins the text, and fills in what comes behind the inputs. Returns how long the text is.
+    fn write_head(&mut self, dir: &StoreDir, outputs: &[(&str, DerivationOutput)]) -> usize {
+        write_outputs(&mut self.text, dir, outputs);
+        let text = &mut self.filled;
+        text.clear();
         let mut from = 0;
         for &(hole, index) in &self.holes {
             text.extend_from_slice(&self.rest[from..hole]);
@@ -372,6 +360,7 @@ impl Composer {
             }
         }
         text.extend_from_slice(&self.rest[from..]);
+        self.text.len()
     }
 }
 

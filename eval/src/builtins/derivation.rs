@@ -518,7 +518,7 @@ impl Gathered<'_> {
         let mut seen = BTreeSet::new();
         self.output_names.clear();
         for name in names.iter().map(AsRef::as_ref) {
-            if !seen.insert(name) {
+            if names.len() > 1 && !seen.insert(name) {
                 return Err(invalid(format!("duplicate derivation output '{name}'")));
             }
             // It would clash with the set's own `drvPath`.
