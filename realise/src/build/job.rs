@@ -450,11 +450,8 @@ impl Job<'_> {
                 failure.log_tail = tail;
                 failure.has_log = has_log;
                 failure.sandboxed = true;
-                // What came and is wrong is not for want of a network.
-                if resolved.derivation.fixed_output().is_some()
-                    && failure.kind != FailureKind::HashMismatch
-                    && !options.allow_network_builders
-                {
+                // Also where the hash is wrong: some builders go on with what a failed download left.
+                if resolved.derivation.fixed_output().is_some() && !options.allow_network_builders {
                     failure = failure.hint(
                         "builders have no network; let those with a promised hash have it with \
                          `--allow-network-builders`, or fetch with `fetchurl`",
