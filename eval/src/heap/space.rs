@@ -502,7 +502,8 @@ impl Space {
         self.span_from = 0;
         self.no_span = usize::MAX;
         self.allocated_bytes = 0;
-        self.threshold_bytes = self.min_threshold_bytes.max(self.live_bytes + extra_bytes);
+        let alive_bytes = self.live_bytes + extra_bytes;
+        self.threshold_bytes = self.min_threshold_bytes.max(alive_bytes + alive_bytes / 2);
     }
 
     /// Returns the bytes of address space that blocks cover.
