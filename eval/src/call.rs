@@ -336,7 +336,7 @@ pub(crate) fn lambda_name(lambda: &'static Lambda<'static, Words>) -> String {
 fn builtin_failed(name: &str, error: EvalError, place: Place) -> EvalError {
     let error = error.at(place);
     // It is there to say something else.
-    let is_silent = name == "addErrorContext" || !place.is_some();
+    let is_silent = name == "addErrorContext" || name == crate::builtins::ASSEMBLE || !place.is_some();
     if is_silent { error } else { error.while_(format!("while calling the '{name}' builtin"), place) }
 }
 

@@ -120,9 +120,12 @@ const PLACES: &str = r#"{
               outputName = 0;
 }"#;
 
+/// The name of what puts a derivation together: nobody called it, and no trace tells of it.
+pub(crate) const ASSEMBLE: &str = "assemble";
+
 /// What [`ASSEMBLED`] and its thunks call.
 pub(super) const INTERNAL: [Builtin; 4] = [
-    internal("assemble", &["drvAttrs", "outputs", "paths", "places"], assemble),
+    internal(ASSEMBLE, &["drvAttrs", "outputs", "paths", "places"], assemble),
     internal("outPath", &["paths", "output"], out_path),
     internal("drvPath", &["paths"], drv_path),
     internal("derivationStrict", &["attrs"], strict_paths),
@@ -142,7 +145,7 @@ fn derivation(ev: &mut Evaluator, _: &Args) -> EvalResult<Value> {
         return wrapper(ev);
     }
     let places = ev.eval_text(WRAPPER_NAME, Path::new("/"), text_at_line(42, PLACES).as_bytes())?;
-    let names = ["assemble", "derivationStrict", "places"].map(Symbol::intern);
+    let names = [ASSEMBLE, "derivationStrict", "places"].map(Symbol::intern);
     let scope = [(names[0], ev.internal(0)), (names[1], ev.internal(3)), (names[2], places)];
     ev.eval_text_in(WRAPPER_NAME, Path::new("/"), text_at_line(30, ASSEMBLED).as_bytes(), &scope)
 }

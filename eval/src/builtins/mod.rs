@@ -19,6 +19,7 @@ mod system;
 mod text;
 
 pub(crate) use attrs::NextArgument;
+pub(crate) use derivation::ASSEMBLE;
 
 use crate::error::EvalResult;
 use crate::evaluator::{Args, Evaluator};
