@@ -204,3 +204,33 @@ fn values_stay_what_they_are() {
         stress(base, 1 << 20, seed);
     }
 }
+
+/// Objects of several blocks come and go beside others that stay: their blocks are found again.
+#[test]
+fn blocks_of_large_objects_are_used_again() {
+    let marker = 0u64;
+    large_objects(std::ptr::from_ref(std::hint::black_box(&marker)) as usize);
+}
+
+#[inline(never)]
+fn large_objects(stack_base: usize) {
+    const ROUNDS: usize = 1000;
+    let mut heap = Heap::new(stack_base, 1 << 20);
+    let text = vec![b'x'; 40 << 10];
+    let mut kept = Vec::new();
+    for round in 0..ROUNDS {
+        let blocks = 1 + round % 5;
+        let value = heap.string(&text.repeat(blocks), ContextId::EMPTY);
+        if round % 50 == 0 {
+            kept.push((heap.root(value), text.len() * blocks));
+        }
+        super::forget_stack();
+    }
+    for (root, len) in kept {
+        let kept = heap.rooted(root).as_str().expect("a text");
+        assert_eq!(kept.len(), len);
+        assert!(kept.as_bytes().iter().all(|&byte| byte == b'x'));
+    }
+    assert!(heap.allocated_bytes() > 100 << 20, "{}", heap.allocated_bytes());
+    assert!(heap.size_bytes() < 40 << 20, "{} of blocks", heap.size_bytes());
+}
