@@ -86,6 +86,10 @@ pub struct GlobalArgs {
     #[arg(long = "option", global = true, num_args = 2, value_names = ["KEY", "VALUE"], action = ArgAction::Append, add = crate::candidates::settings())]
     pub options: Vec<String>,
 
+    /// Features of Nix that are no part of the language by default: `pipe-operators`
+    #[arg(long, global = true, value_name = "FEATURES", alias = "experimental-features")]
+    pub extra_experimental_features: Option<String>,
+
     /// Where the store lies
     #[arg(long, global = true, value_name = "DIR")]
     pub store: Option<String>,
@@ -116,6 +120,9 @@ impl GlobalArgs {
         let mut config = Config::load(&dir)?;
         for pair in self.options.chunks_exact(2) {
             config.set_option(&pair[0], &pair[1])?;
+        }
+        if let Some(features) = &self.extra_experimental_features {
+            config.set_option("extra-experimental-features", features)?;
         }
         if let Some(store) = &self.store {
             config.set_option("store.dir", store)?;

@@ -1,5 +1,6 @@
 //! From texts to code and back: reading, parsing and resolving files, and saying where things stand.
 
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -204,7 +205,7 @@ impl Evaluator {
         self.compile_text(&path.to_string_lossy(), dir, text, scope)
     }
 
-    /// Resolves links and finds the file that importing `path` reads: for a directory its
+    /// Finds the file that importing `path` reads: for a directory its
     /// `default.img`, else `default.nix`.
     ///
     /// # Errors
@@ -213,14 +214,33 @@ impl Evaluator {
         let world = self.world();
         let fail = |error: std::io::Error| EvalError::file(&error, path);
         let (resolved, kind) = world.resolve_to_file(path).map_err(fail)?;
+        let named = if resolved == path { resolved } else { self.named_path(path)? };
         if kind != Some(crate::world::FileType::Directory) {
-            return Ok(resolved);
+            return Ok(named);
         }
-        let ours = resolved.join("default.img");
-        if world.file_type(&ours).map_err(fail)?.is_some() {
-            return world.resolve_links(&ours).map_err(fail);
+        let ours = named.join("default.img");
+        let has_ours = world.file_type(&ours).map_err(fail)?.is_some();
+        Ok(if has_ours { ours } else { named.join("default.nix") })
+    }
+
+    /// Follows a link that a path ends with, and no other: relative paths in the file start where that leads.
+    fn named_path(&mut self, path: &Path) -> EvalResult<PathBuf> {
+        const MOST_LINKS: usize = 40;
+        let world = self.world();
+        let canonical = |path: &Path| {
+            let bytes = crate::path::canonical(path.as_os_str().as_encoded_bytes());
+            PathBuf::from(std::ffi::OsString::from_vec(bytes))
+        };
+        let mut named = canonical(path);
+        for _ in 0..MOST_LINKS {
+            let kind = world.file_type(&named).map_err(|error| EvalError::file(&error, path))?;
+            if kind != Some(crate::world::FileType::Symlink) {
+                break;
+            }
+            let target = world.read_link(&named).map_err(|error| EvalError::file(&error, path))?;
+            named = canonical(&named.parent().unwrap_or(&named).join(target));
         }
-        world.resolve_links(&resolved.join("default.nix")).map_err(fail)
+        Ok(named)
     }
 
     /// Evaluates a file, once.

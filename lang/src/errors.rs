@@ -68,9 +68,10 @@ pub(crate) fn not_associative(first: (&str, FileSpan), second: (&str, FileSpan))
 }
 
 pub(crate) fn pipe_disabled(op: &str, at: FileSpan) -> Diagnostic {
-    Diagnostic::error(codes::PIPE_DISABLED, "experimental Nix feature 'pipe-operators' is disabled", at)
+    let words = "experimental Nix feature 'pipe-operators' is disabled; add '--extra-experimental-features pipe-operators' to enable it";
+    Diagnostic::error(codes::PIPE_DISABLED, words, at)
         .saying(format!("`{op}` is not an operator unless that feature is on"))
-        .hint("write a call, `f x`, or switch it on: `--option eval.pipe-operators true`")
+        .hint("write a call, `f x`")
 }
 
 pub(crate) fn too_large(source: &Source) -> Diagnostic {

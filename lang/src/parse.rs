@@ -65,7 +65,7 @@ pub fn parse_with(source: &Source, options: ParseOptions) -> Result<Parsed, Vec<
 /// Parses a program and looks for names that are bound nowhere, also if something else is wrong with it.
 ///
 /// # Errors
-/// All that is wrong with the text, in its order.
+/// All that is wrong with the text, in its order; names that are bound nowhere come last, since Nix looks for them last.
 pub fn parse_and_check(source: &Source, options: ParseOptions) -> Result<Parsed, Vec<Diagnostic>> {
     let mut whole = parse_any(source, options);
     let mut lost = HashSet::new();
@@ -88,6 +88,7 @@ pub fn parse_and_check(source: &Source, options: ParseOptions) -> Result<Parsed,
         errors.extend(names::undefined_but(&lost, &parsed.ast, source));
     }
     sort(&mut errors);
+    errors.sort_by_key(|error| error.code == crate::codes::UNDEFINED_VARIABLE);
     match whole.parsed {
         Some(parsed) if errors.is_empty() => Ok(parsed),
         _ => Err(errors),

@@ -82,7 +82,7 @@ fn unexpected(
     let at = |span| FileSpan { file: source.id(), span };
     let context = Context::before(tokens, span.start);
     let after_operand = expected.iter().any(|name| name == "\"+\"");
-    let expected = likely(expected, after_operand);
+    let expected = likely(expected, after_operand, context.is_in_plain_set());
     let name = match token {
         None => "end of file",
         Some(Token::Path | Token::PathOpen) if source.slice(span).starts_with(b"~") => "'~/…' path",
@@ -243,6 +243,14 @@ impl Context {
             && self.before.last().is_some_and(|&(before, _)| before == Token::Let)
     }
 
+    /// Whether the innermost bracket is that of a set without `rec`.
+    fn is_in_plain_set(&self) -> bool {
+        let Some(&(Token::BraceOpen, span)) = self.open.last() else { return false };
+        let at = self.before.iter().position(|&(_, before)| before == span);
+        let before = at.and_then(|at| at.checked_sub(1)).map(|at| self.before[at].0);
+        !matches!(before, Some(Token::Rec | Token::Let))
+    }
+
     /// Whether the innermost bracket should have been closed before `token`.
     fn is_unclosed_at(&self, token: Option<Token>, after_operand: bool) -> bool {
         let Some(&(open, _)) = self.open.last() else { return false };
@@ -269,14 +277,14 @@ fn wants_name(expected: &[&str]) -> bool {
 }
 
 /// Returns what to name of what could follow: nothing if nearly everything could.
-fn likely(expected: &[String], after_operand: bool) -> Vec<&'static str> {
+fn likely(expected: &[String], after_operand: bool, in_plain_set: bool) -> Vec<&'static str> {
     const MOST: usize = 4;
     let mut names: Vec<&str> = expected
         .iter()
         .filter_map(|quoted| quoted.strip_prefix('"')?.strip_suffix('"'))
         .filter(|name| !after_operand || CLOSERS.contains(name))
         .collect();
-    leave_out_the_unlikely(&mut names);
+    leave_out_the_unlikely(&mut names, in_plain_set);
     names.sort_by_key(|name| ORDER.iter().position(|other| other == name));
     let mut names: Vec<_> = names.into_iter().map(expected_name).collect();
     names.dedup();
@@ -290,9 +298,12 @@ fn likely(expected: &[String], after_operand: bool) -> Vec<&'static str> {
 }
 
 /// Where many things could follow, Nix names the few that end or bind something.
-fn leave_out_the_unlikely(names: &mut Vec<&str>) {
+fn leave_out_the_unlikely(names: &mut Vec<&str>, in_plain_set: bool) {
     let keep: &[&str] = if names.contains(&"string close") {
         &["string close"]
+    } else if names.contains(&"inherit") && in_plain_set {
+        // Nix takes the end of such a set for granted.
+        &["inherit"]
     } else if names.contains(&"inherit") {
         &["inherit", "in", "}"]
     } else if names.contains(&".") && names.contains(&"=") {

@@ -176,7 +176,9 @@ fn append_context(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     // Not in the order of names: what is told first is what Nix tells first.
     for (name, entry) in ev.heap().flat(entries).iter() {
         let Ok(path) = ev.world().store_dir().parse(&name.as_str()) else {
-            return Err(EvalError::invalid(format!("context key '{name}' is not a store path")));
+            let mut shown = String::new();
+            crate::print::write_name(&mut shown, name);
+            return Err(EvalError::invalid(format!("context key '{shown}' is not a store path")));
         };
         append_entry(ev, &path, entry, &mut elems)?;
     }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here opens a file: [`crate::World`] does, and decides what may be seen.
 
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use ampoule_lang::Symbol;
@@ -296,9 +297,24 @@ fn read_dir(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 
 fn read_file_type(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let path = args.readable_path(ev, 0)?;
+    refuse_links_before(ev, &path)?;
     match ev.world().file_type(&path).map_err(|error| EvalError::file(&error, &path))? {
         Some(kind) => Ok(ev.string(kind.as_str())),
         None => Err(EvalError::file(&std::io::Error::from(std::io::ErrorKind::NotFound), &path)),
+    }
+}
+
+/// Nix does not follow links here, and those before the last name neither.
+fn refuse_links_before(ev: &mut Evaluator, path: &Path) -> EvalResult<()> {
+    let world = ev.world();
+    let is_link = |dir: &&Path| matches!(world.file_type(dir), Ok(Some(FileType::Symlink)));
+    let outermost = path.ancestors().skip(1).filter(is_link).last();
+    match outermost {
+        Some(dir) => {
+            let words = format!("path '{}' is a symlink", dir.display());
+            Err(EvalError::new(ErrorKind::World, words))
+        }
+        None => Ok(()),
     }
 }
 
@@ -523,12 +539,38 @@ fn ask_filter(ev: &mut Evaluator, filter: Value, path: &Path, kind: FileType) ->
 fn filter_source(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let source = args.readable_path(ev, 1)?;
     let filter = args.function(ev, 0)?;
-    let name = base_name(&source);
+    let name = source_name(&source);
+    let source = ev.without_links(&source)?;
     add(ev, &Addition { name, source, method: Method::Nar, filter: Some(filter), expected: None })
 }
 
 fn base_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The name of the store object that a path becomes.
+fn source_name(path: &Path) -> String {
+    // That of `/` is Nix's.
+    Some(base_name(path)).filter(|name| !name.is_empty()).unwrap_or_else(|| "source".to_owned())
+}
+
+impl Evaluator {
+    /// Follows all links of a path. One that leads nowhere leads to what is not there.
+    fn without_links(&mut self, path: &Path) -> EvalResult<PathBuf> {
+        let mut resolved = self.world().resolve_links(path).map_err(|error| EvalError::file(&error, path))?;
+        const MOST_LINKS: usize = 40;
+        for _ in 0..MOST_LINKS {
+            match self.world().read_link(&resolved) {
+                Ok(target) => {
+                    let parent = resolved.parent().unwrap_or(&resolved);
+                    let target = crate::path::canonical(parent.join(target).as_os_str().as_encoded_bytes());
+                    resolved = PathBuf::from(std::ffi::OsString::from_vec(target));
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(resolved)
+    }
 }
 
 fn path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
@@ -575,7 +617,8 @@ fn path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         Some(text) => Some(ContentAddress { method, hash: promised(&text)? }),
         None => None,
     };
-    let name = name.unwrap_or_else(|| base_name(&source));
+    let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| source_name(&source));
+    let source = ev.without_links(&source)?;
     add(ev, &Addition { name, source, method, filter, expected })
 }
 
