@@ -101,7 +101,8 @@ fn case_035_urgency_and_processors_are_the_same() {
     assert!(!is_root || plain.starts_with("20 0 0\n"), "{plain}");
     // Whoever was made idle or nice stays so, but for root.
     let anyone: &[&[&str]] = &[&["taskset", "1"], &["chrt", "--batch", "0"]];
-    let root: &[&[&str]] = &[&["nice", "-n", "7"], &["chrt", "--idle", "0"]];
+    // (Not `chrt --idle`: on a crowded machine that test would wait for an idle moment.)
+    let root: &[&[&str]] = &[&["nice", "-n", "7"]];
     for wrapper in anyone.iter().chain(root.iter().filter(|_| is_root)) {
         match urgency(wrapper) {
             Some(other) => assert_eq!(plain, other, "{wrapper:?}"),
