@@ -13,10 +13,11 @@
 //! path it leads to.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{LazyLock, Mutex, OnceLock};
 
 use ampoule_eval::{AddError, ContextElem, Fetch, FileType, Filter, FilterStopped, World};
 use ampoule_lang::{Diagnostic, SourceMap};
@@ -40,7 +41,21 @@ const CORE_FETCHURL: &str = include_str!("fetchurl.nix");
 /// The contents of a file of the library, by the path where it seems to lie.
 pub fn library_file(path: &Path) -> Option<&'static [u8]> {
     let below = path.strip_prefix(STD_DIR).ok()?;
-    STD.get_file(below).map(include_dir::File::contents)
+    std_file(below)
+}
+
+/// Files of the library by their paths in it: to compare the path with one after the other is a fortieth of a small run.
+static STD_FILES: LazyLock<HashMap<&OsStr, &[u8]>> = LazyLock::new(|| {
+    let (mut files, mut dirs) = (HashMap::new(), vec![&STD]);
+    while let Some(dir) = dirs.pop() {
+        files.extend(dir.files().map(|file| (file.path().as_os_str(), file.contents())));
+        dirs.extend(dir.dirs());
+    }
+    files
+});
+
+fn std_file(below: &Path) -> Option<&'static [u8]> {
+    STD_FILES.get(below.as_os_str()).copied()
 }
 
 /// What an evaluation may see and do.
@@ -413,9 +428,7 @@ impl World for ProjectWorld {
 
     fn read_file(&self, path: &Path) -> io::Result<Vec<u8>> {
         match self.place(path)? {
-            Place::Std(rest) => {
-                STD.get_file(&rest).map(|file| file.contents().to_vec()).ok_or_else(not_found)
-            }
+            Place::Std(rest) => std_file(&rest).map(<[u8]>::to_vec).ok_or_else(not_found),
             Place::Core(rest) if rest == Path::new("fetchurl.nix") => Ok(CORE_FETCHURL.into()),
             Place::Core(_) => Err(not_found()),
             Place::Text(object) => self.text(&object)?.ok_or_else(not_found),

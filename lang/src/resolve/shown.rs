@@ -20,14 +20,19 @@ use crate::symbol::Symbol;
 pub(super) fn delayed_as_in_nix(ast: &Ast) -> HashSet<ExprId> {
     let mut shown =
         Shown { ast, delayed: HashSet::default(), names: HashSet::default(), arguments_are_parts: false };
+    // What may make a part of what is no part yet.
+    let mut binders = Vec::new();
     for id in ast.expr_ids() {
         shown.parts_of(id);
+        if let Expr::Let { .. } | Expr::Attrs(_) | Expr::Lambda(_) | Expr::Apply { .. } = ast.expr(id) {
+            binders.push(id);
+        }
     }
     // A name may be bound to another.
     let mut before = None;
     while before != Some((shown.names.len(), shown.arguments_are_parts)) {
         before = Some((shown.names.len(), shown.arguments_are_parts));
-        for id in ast.expr_ids() {
+        for &id in &binders {
             match ast.expr(id) {
                 Expr::Let { attrs, .. } | Expr::Attrs(attrs) => shown.named(ast.attrs(attrs)),
                 Expr::Lambda(lambda) => shown.parameters(ast.lambda(lambda)),
