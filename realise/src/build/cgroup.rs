@@ -94,10 +94,16 @@ impl Groups {
     }
 
     fn new_group(&self) -> io::Result<Group> {
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let path = self.parent.join(format!("ampoule-{}-{serial}", std::process::id()));
-        std::fs::create_dir(&path)?;
-        Ok(Group(path))
+        loop {
+            let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+            let path = self.parent.join(format!("ampoule-{}-{serial}", std::process::id()));
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Ok(Group(path)),
+                // Left by one who was killed, and had our number.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Makes a group with the limits in it.
@@ -184,7 +190,7 @@ impl Drop for Group {
     fn drop(&mut self) {
         // Before Linux 5.14 there is no such file; the pid namespace has killed all by now.
         drop(write(&self.0.join("cgroup.kill"), "1"));
-        const TRIES: usize = 200;
+        const TRIES: usize = 2000;
         for _ in 0..TRIES {
             match std::fs::remove_dir(&self.0) {
                 // The dead leave it a moment later.
@@ -242,6 +248,17 @@ mod tests {
             assert!(failure.message.contains(words), "{failure}");
         }
         assert_eq!(std::fs::read_dir(&own).expect("read").count(), 1, "the trial is gone");
+    }
+
+    #[test]
+    fn what_one_who_was_killed_has_left_is_passed_over() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let name = |serial: u32| dir.path().join(format!("ampoule-{}-{serial}", std::process::id()));
+        std::fs::create_dir(name(0)).expect("made");
+        let parent = dir.path().to_path_buf();
+        let groups = Groups { parent, limits: GroupLimits::default(), serial: AtomicU64::new(0) };
+        assert_eq!(groups.make().expect("made").0, name(1));
+        assert!(name(0).exists() && !name(1).exists(), "ours alone goes");
     }
 
     /// Files as the kernel has them, in a directory that only looks like a group.
