@@ -84,7 +84,7 @@ fn not_an_input(path: &str) -> ImageError {
 
 fn builtin_error(error: &ImageError) -> BuiltinError {
     let kind = match error {
-        ImageError::Lint(_) => BuiltinErrorKind::Policy,
+        ImageError::Lint { .. } => BuiltinErrorKind::Policy,
         ImageError::Registry { .. } => BuiltinErrorKind::Fetch,
         ImageError::DigestMismatch { .. } | ImageError::SizeMismatch { .. } => BuiltinErrorKind::HashMismatch,
         _ => BuiltinErrorKind::Build,
@@ -167,7 +167,7 @@ pub fn registry_settings(plain_http: &[String]) -> RegistrySettings {
 /// Words for an image's error, and whose fault it is.
 pub fn cli_error(error: &ImageError) -> CliError {
     let status = match error {
-        ImageError::Lint(_) => ExitStatus::Policy,
+        ImageError::Lint { .. } => ExitStatus::Policy,
         ImageError::Registry { .. } => ExitStatus::Fetch,
         ImageError::DigestMismatch { .. } | ImageError::SizeMismatch { .. } => ExitStatus::HashMismatch,
         _ => ExitStatus::Evaluation,

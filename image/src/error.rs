@@ -47,7 +47,12 @@ pub enum ImageError {
         found: u64,
     },
     /// The image lint found what must not be shipped.
-    Lint(Vec<String>),
+    Lint {
+        /// Each as a line: kind, place, and what is wrong there.
+        found: Vec<String>,
+        /// What to do about them.
+        hints: Vec<String>,
+    },
     /// A registry, or the way to it, refused.
     Registry {
         /// What was being done: `push layer sha256:…`.
@@ -98,9 +103,10 @@ impl std::fmt::Display for ImageError {
             Self::SizeMismatch { what, expected, found } => {
                 write!(f, "size mismatch in {what}: expected {expected} bytes, got {found}")
             }
-            Self::Lint(found) => {
+            Self::Lint { found, hints } => {
                 write!(f, "the image does not pass its lint")?;
-                found.iter().try_for_each(|line| write!(f, "\n  {line}"))
+                found.iter().try_for_each(|line| write!(f, "\n  {line}"))?;
+                hints.iter().try_for_each(|hint| write!(f, "\n  help: {hint}"))
             }
             Self::Registry { doing, why } => write!(f, "cannot {doing}: {why}"),
             Self::Program { name, why } => write!(f, "`{name}` failed: {why}"),

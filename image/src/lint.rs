@@ -65,12 +65,42 @@ impl Finding {
     }
 }
 
+/// What to do about findings.
+fn hints(findings: &[Finding]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let lacks = |finding: &&Finding| finding.kind.starts_with("missing-");
+    // The programs of a distribution look for everything below `/`.
+    let is_aside = |finding: &Finding| finding.path.find("/usr/").is_some_and(|at| at > 0);
+    if findings.iter().filter(lacks).any(is_aside) {
+        lines.push(
+            "a tree of Debian packages belongs at `/`: put it into `contents` and name programs as `/usr/bin/…`, not `${tree}/usr/bin/…`"
+                .to_owned(),
+        );
+    } else if findings.iter().any(|finding| lacks(&finding)) {
+        lines.push(
+            "add what has it to `contents` (`busybox` and `dash` are shells), or keep only what runs with `slim = true`"
+                .to_owned(),
+        );
+    }
+    // Nobody is invited to ship a secret.
+    let kinds: BTreeSet<&str> =
+        findings.iter().map(|finding| finding.kind).filter(|kind| *kind != "secret").collect();
+    if !kinds.is_empty() {
+        let quoted: Vec<String> = kinds.into_iter().map(|kind| format!("\"{kind}\"")).collect();
+        let quoted = quoted.join(" ");
+        lines.push(format!(
+            "what is meant so is let through by `lint.allow = [ {quoted} ]`, or by its path there"
+        ));
+    }
+    lines
+}
+
 impl Check<'_> {
     /// Looks at the image, or at what `slim` keeps of it, and returns lines for the
     /// log.
     ///
     /// # Errors
-    /// [`ImageError::Lint`] with every finding that is not allowed.
+    /// [`ImageError::Lint`] with every finding that is not allowed, and what to do about them.
     pub fn run(&self, kept: Option<&Kept>) -> Result<Vec<String>> {
         let allow: &[String] = match &self.spec.lint {
             LintSpec::Flag(false) => return Ok(Vec::new()),
@@ -89,7 +119,8 @@ impl Check<'_> {
         findings.dedup();
         let (mild, hard): (Vec<Finding>, Vec<Finding>) = findings.into_iter().partition(|f| f.is_mild);
         if !hard.is_empty() {
-            return Err(ImageError::Lint(hard.iter().map(Finding::line).collect()));
+            let found = hard.iter().map(Finding::line).collect();
+            return Err(ImageError::Lint { found, hints: hints(&hard) });
         }
         const SHOWN: usize = 20;
         let mut lines: Vec<String> =

@@ -219,7 +219,10 @@ fn a_base_lies_below_and_gives_what_is_not_said() {
 fn lint(store: &TestStore, asked: &Value) -> Vec<String> {
     match store.plan(asked) {
         Ok(_) => Vec::new(),
-        Err(ImageError::Lint(lines)) => lines,
+        Err(ImageError::Lint { found, hints }) => {
+            assert_eq!(hints.is_empty(), found.iter().all(|line| line.starts_with("secret: ")), "{hints:?}");
+            found
+        }
         Err(other) => panic!("{other}"),
     }
 }
