@@ -22,6 +22,8 @@ pub struct Printed {
     /// Whether a list is `«repeated»`. Whether two lists are the same depends on what was computed early:
     /// [`Settings::shows_unforced`](crate::Settings::shows_unforced) makes that what it is in Nix.
     pub repeats_list: bool,
+    /// Whether `builtins.trace` prints.
+    is_traced: bool,
 }
 
 /// What was shown so far of a value that is shown short: the limits hold for all of it.
@@ -208,6 +210,16 @@ impl Evaluator {
         Ok(printed)
     }
 
+    /// Prints a value for `builtins.trace`: all of it, functions and what waits as errors show them.
+    ///
+    /// # Errors
+    /// If it is nested too deep.
+    pub(crate) fn print_traced(&mut self, value: Value) -> EvalResult<String> {
+        let mut printed = Printed { is_traced: true, ..Printed::default() };
+        self.print_into(&mut printed, value, &mut std::collections::HashSet::new())?;
+        Ok(String::from_utf8_lossy(&printed.text).into_owned())
+    }
+
     fn print_into(
         &mut self,
         printed: &mut Printed,
@@ -216,6 +228,9 @@ impl Evaluator {
     ) -> EvalResult<()> {
         let out = &mut printed.text;
         match value.view() {
+            View::Closure(_) | View::Builtin(_) | View::Partial(_) | View::Thunk(_) if printed.is_traced => {
+                out.extend(self.show_short(value).bytes());
+            }
             View::Closure(_) => out.extend(b"<LAMBDA>"),
             View::Builtin(_) => out.extend(b"<PRIMOP>"),
             View::Partial(partial) => {

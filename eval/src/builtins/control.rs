@@ -93,7 +93,7 @@ pub(super) const TABLE: &[Builtin] = &[
         name: "trace",
         params: &["message", "x"],
         doc: "Tells the user the message (a string as it is, another value as it is printed, not forced inside), then \
-              returns `x`.",
+              returns `x`. Where Nix shows `«thunk»` for a part that waits, ours may show its value: what is cheap is computed early.",
         examples: &[("builtins.trace \"hello\" 1", Shows("1"))],
         run: trace,
     },
@@ -170,7 +170,7 @@ fn trace(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let value = ev.force(args.at(0))?;
     let text = match value.as_str() {
         Some(text) => text.to_text().into_owned(),
-        None => ev.print(value)?,
+        None => ev.print_traced(value)?,
     };
     ev.world().message(&format!("trace: {text}"));
     Ok(args.at(1))
