@@ -41,6 +41,7 @@ fn main() -> ExitCode {
     // What is made here is for others to read and not to write, whatever the shell's mask: under 000 a
     // store and its objects would be refused as open to everybody.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    signals::tell_of_large_files();
     // A shell that asks what may come next gets its answer, and that is all.
     clap_complete::CompleteEnv::with_factory(args::Cli::command).var(candidates::VARIABLE).complete();
     let args = match args::parse() {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use ampoule_eval::Interrupt;
 use ampoule_net::Cancel;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::error::{CliError, ExitStatus, IoContext};
@@ -19,6 +19,14 @@ pub fn exit_code(status: ExitStatus) -> u8 {
         ExitStatus::Interrupted => 128 + LAST.load(Ordering::SeqCst) as u8,
         status => status as u8,
     }
+}
+
+/// Makes a write beyond the limit of a file's size (`ulimit -f`) an error, which is told, instead of the end.
+///
+/// A handler and not "ignored": what is started from here finds the signal as it was.
+pub fn tell_of_large_files() {
+    // Where the system refuses, the signal ends us, as it would have.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
 /// Whether a signal came, and what it stops.

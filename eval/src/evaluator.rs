@@ -20,7 +20,7 @@ use crate::context::{ContextElem, ContextId, Contexts};
 use crate::error::{EvalError, EvalResult};
 use crate::heap::{
     Attrs, BuiltinId, Captures, Frame, Heap, HeapFull, List, Root, Slot, Sorted, Str, Thunk, ThunkState,
-    Value, View,
+    Value, View, is_free,
 };
 use crate::world::World;
 
@@ -184,7 +184,7 @@ pub enum RunError {
     Thread(std::io::Error),
     /// The values need more memory than the process may address.
     HeapFull {
-        /// How much it may.
+        /// How much it may; 0 if the system gave none to begin with.
         reserved_bytes: usize,
     },
 }
@@ -193,6 +193,10 @@ impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Thread(error) => write!(f, "cannot start a thread to evaluate on: {error}"),
+            Self::HeapFull { reserved_bytes: 0 } => write!(
+                f,
+                "out of memory: this process may have no more addresses; raise its limit (`ulimit -v`)"
+            ),
             Self::HeapFull { reserved_bytes } => {
                 let mib = reserved_bytes >> 20;
                 write!(
@@ -206,6 +210,9 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
+/// Smallest stack to evaluate on.
+const LEAST_STACK_BYTES: usize = 1 << 20;
+
 /// Runs `work` with an evaluator, on a thread with a large stack.
 ///
 /// # Errors
@@ -215,7 +222,11 @@ pub fn run<R: Send>(
     world: Arc<dyn World>,
     work: impl FnOnce(&mut Evaluator) -> R + Send,
 ) -> Result<R, RunError> {
-    let mut stack_bytes = settings.stack_bytes.max(1 << 20);
+    let mut stack_bytes = settings.stack_bytes.max(LEAST_STACK_BYTES);
+    // The heap comes after the stack, and must find as much.
+    while stack_bytes > LEAST_STACK_BYTES && !is_free(2 * stack_bytes) {
+        stack_bytes /= 2;
+    }
     let mut work = Some((settings, world, work));
     loop {
         let spawned = std::thread::scope(|scope| {
@@ -237,7 +248,7 @@ pub fn run<R: Send>(
         });
         match spawned {
             Ok(result) => return result,
-            Err(_) if stack_bytes > 64 << 20 && work.is_some() => stack_bytes /= 2,
+            Err(_) if stack_bytes > LEAST_STACK_BYTES && work.is_some() => stack_bytes /= 2,
             Err(error) => return Err(RunError::Thread(error)),
         }
     }

@@ -32,7 +32,7 @@ use crate::context::ContextId;
 use crate::runtime::Words;
 use layout::Kind;
 use space::{Allocation, Space};
-pub(crate) use space::{HeapFull, forget_stack};
+pub(crate) use space::{HeapFull, forget_stack, is_free};
 pub(crate) use stack::Frame;
 pub use value::{
     Attrs, BuiltinId, Closure, Flat, Keys, List, Partial, Path, Pos, Slot, Sorted, Str, Thunk, Value, View,

@@ -31,12 +31,12 @@ const MAP_WORDS: usize = BLOCK_BYTES / 16 / 64;
 const TOUCHED_BYTES: usize = 4 << 20;
 /// Bytes that the kernel is asked to fill at once from there on.
 const FILLED_BYTES: usize = 512 << 10;
-/// Addresses to reserve; halved until the system agrees.
+/// Addresses to reserve, where there are as many.
 const RESERVE_BYTES: usize = 256 << 30;
 
 /// What unwinds an evaluator whose values need more addresses than there are.
 pub struct HeapFull {
-    /// How many there are.
+    /// How many there are; 0 if the system gave none.
     pub reserved_bytes: usize,
 }
 
@@ -566,24 +566,48 @@ pub(crate) fn forget_stack() {
     std::hint::black_box(&mut [0u64; 256]);
 }
 
-/// Reserves address space that costs nothing until it is touched.
+/// Least that is reserved: less holds no program.
+const LEAST_BYTES: usize = 4 << 20;
+
+/// Reserves address space that costs nothing until it is touched: `bytes`, or less where there is less.
+///
+/// Of a space that is short it takes half at most, so that stacks, buffers and files have the other half.
+/// Unwinds with [`HeapFull`] where there is next to none.
 pub(super) fn reserve(mut bytes: usize) -> (usize, usize) {
     loop {
-        // SAFETY: a new private mapping at an address of the kernel's choice.
-        let at = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if at != libc::MAP_FAILED {
-            return (at as usize, bytes);
+        if let Some(at) = map(2 * bytes) {
+            // SAFETY: the upper half of what was just mapped, that nobody knows of yet.
+            unsafe { libc::munmap((at + bytes) as *mut libc::c_void, bytes) };
+            return (at, bytes);
         }
         bytes /= 2;
-        assert!(bytes >= 16 << 20, "the system gives no address space: {}", std::io::Error::last_os_error());
+        if bytes < LEAST_BYTES {
+            std::panic::resume_unwind(Box::new(HeapFull { reserved_bytes: 0 }));
+        }
     }
+}
+
+/// Returns whether the system gives that much address space.
+pub(crate) fn is_free(bytes: usize) -> bool {
+    let found = map(bytes);
+    if let Some(at) = found {
+        // SAFETY: what was just mapped, that nobody knows of.
+        unsafe { libc::munmap(at as *mut libc::c_void, bytes) };
+    }
+    found.is_some()
+}
+
+fn map(bytes: usize) -> Option<usize> {
+    // SAFETY: a new private mapping at an address of the kernel's choice.
+    let at = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    (at != libc::MAP_FAILED).then_some(at as usize)
 }
