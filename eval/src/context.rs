@@ -432,13 +432,19 @@ impl Gathering {
 
     /// Returns the numbers of the elements of all, each once.
     pub(crate) fn ids(&mut self, contexts: &Contexts) -> Vec<u32> {
+        let mut ids = Vec::new();
+        self.ids_to(contexts, &mut ids);
+        ids
+    }
+
+    /// Writes these numbers to where there is nothing yet.
+    pub(crate) fn ids_to(&mut self, contexts: &Contexts, ids: &mut Vec<u32>) {
         self.0.sort_unstable();
         self.0.dedup();
-        let mut ids = Vec::with_capacity(self.0.iter().map(|&set| contexts.len(set)).sum());
-        self.0.iter().for_each(|&set| contexts.ids_into(set, &mut ids));
+        ids.reserve(self.0.iter().map(|&set| contexts.len(set)).sum());
+        self.0.iter().for_each(|&set| contexts.ids_into(set, ids));
         ids.sort_unstable();
         ids.dedup();
-        ids
     }
 
     /// Forgets all.

@@ -29,6 +29,10 @@ pub(crate) struct Derivations {
 pub(crate) struct Workspace {
     pub(crate) parts: Parts,
     pub(crate) gathering: Gathering,
+    /// Names of outputs, by their numbers among contexts.
+    pub(crate) outputs: Vec<u32>,
+    /// What was gathered, at the end: numbers of elements.
+    pub(crate) elems: Vec<u32>,
 }
 
 /// What is remembered of a derivation.
@@ -116,6 +120,8 @@ impl Derivations {
         if self.spare.len() < MAX_SPARE {
             workspace.parts.clear();
             workspace.gathering.clear();
+            workspace.outputs.clear();
+            workspace.elems.clear();
             self.spare.push(workspace);
         }
     }

@@ -176,21 +176,35 @@ pub(crate) fn escape_into(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Whether nothing in it must be escaped. Without branches and in pieces of one size, so that the compiler
-/// looks at all bytes of one at once; the last piece may overlap the one before.
+/// Whether nothing in it must be escaped. Most texts are short: eight bytes are looked at as one number, and the
+/// last eight may overlap those before.
 pub(crate) fn is_plain(text: &[u8]) -> bool {
-    const PIECE: usize = 16;
-    fn has_special<const N: usize>(piece: &[u8; N]) -> bool {
-        let is_special = |b: u8| (b == b'"') | (b == b'\\') | (b == b'\n') | (b == b'\r') | (b == b'\t');
-        piece.iter().fold(false, |found, &b| found | is_special(b))
+    const WORD: usize = 8;
+    if let Some(last) = text.last_chunk::<WORD>() {
+        let (words, _) = text.as_chunks::<WORD>();
+        let marks = words.iter().fold(special_marks(*last), |marks, word| marks | special_marks(*word));
+        return marks == 0;
     }
-    if let Some(last) = text.last_chunk::<PIECE>() {
-        let (pieces, _) = text.as_chunks::<PIECE>();
-        return !pieces.iter().fold(has_special(last), |found, piece| found | has_special(piece));
+    let mut word = [0; WORD];
+    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        word[..4].copy_from_slice(first);
+        word[4..].copy_from_slice(last);
+    } else if let (Some(&first), Some(&last)) = (text.first(), text.last()) {
+        word[..3].copy_from_slice(&[first, text[text.len() / 2], last]);
     }
-    let mut piece = [0; PIECE];
-    piece[..text.len()].copy_from_slice(text);
-    !has_special(&piece)
+    special_marks(word) == 0
+}
+
+/// Not zero if one of the bytes must be escaped.
+fn special_marks(word: [u8; 8]) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let word = u64::from_ne_bytes(word);
+    // A byte is zero somewhere if and only if subtracting one from each sets a highest bit that was not set.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
+    let has = |byte: u8| zeros(word ^ (ONES * u64::from(byte)));
+    // A tab and a carriage return differ in one bit.
+    let tab_or_return = zeros((word | (ONES * 4)) ^ (ONES * u64::from(b'\r')));
+    (has(b'"') | has(b'\\') | has(b'\n') | tab_or_return) & (ONES << 7)
 }
 
 fn escape_of(byte: u8) -> Option<u8> {
@@ -463,4 +477,25 @@ fn make_output(
         return Err(format!("incorrect output '{name}', should be '{expected}', is '{found}'"));
     }
     Ok(DerivationOutput::Fixed { address, path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_be_escaped_is_found_wherever_it_stands() {
+        for len in 0..40 {
+            let mut text = vec![0; len];
+            for byte in 0..=255 {
+                text.fill(byte);
+                assert_eq!(is_plain(&text), len == 0 || escape_of(byte).is_none(), "{byte} x {len}");
+                for at in 0..len {
+                    text.fill(b'x');
+                    text[at] = byte;
+                    assert_eq!(is_plain(&text), escape_of(byte).is_none(), "{byte} at {at} of {len}");
+                }
+            }
+        }
+    }
 }

@@ -55,6 +55,10 @@ pub struct Composer {
     by_hash: Vec<u32>,
     /// The inputs with their hashes, as two of the texts have them.
     hashed_inputs: Vec<u8>,
+    /// What the hash of a path is taken of.
+    fingerprint: Vec<u8>,
+    /// The name of the `.drv` file.
+    file_name: String,
 }
 
 /// `("name","value"),`: ends in the texts where the next begins.
@@ -254,12 +258,14 @@ impl Composer {
             self.write_hashed_inputs(inputs);
         }
         if is_addressed && !is_deferred {
-            self.write_head(dir, &outputs);
+            // Outputs have no paths yet: nothing is filled in.
+            write_outputs(&mut self.text, dir, &outputs);
             self.text.extend_from_slice(&self.hashed_inputs);
-            self.text.extend_from_slice(&self.filled);
+            self.text.extend_from_slice(&self.rest);
             let masked = Hash::sha256(&self.text);
             for (output, slot) in &mut outputs {
-                *slot = DerivationOutput::InputAddressed(dir.output_path(name, output, &masked)?);
+                let path = dir.output_path_in(name, output, &masked, &mut self.fingerprint)?;
+                *slot = DerivationOutput::InputAddressed(path);
             }
         }
         // What users hash: with outputs this time. The `.drv` file differs from it in the inputs only.
@@ -274,7 +280,10 @@ impl Composer {
         push_inputs(&mut self.text, drvs, |text, drv| push_path(text, dir, drv));
         self.text.extend_from_slice(&self.filled);
         let references = References::of_sorted(inputs.iter().map(|input| input.drv), sources);
-        let path = dir.text_path_of(&[name, ".drv"].concat(), &Hash::sha256(&self.text), &references)?;
+        self.file_name.clear();
+        self.file_name.extend([name, ".drv"]);
+        let hash = Hash::sha256(&self.text);
+        let path = dir.text_path_of(&self.file_name, &hash, &references, &mut self.fingerprint)?;
         Ok(Composed { path, text: &self.text, outputs, modulo, references })
     }
 
@@ -329,9 +338,14 @@ impl Composer {
             let input = &inputs[index as usize];
             (input.modulo, input.output)
         };
+        // Nearly always the first bytes decide.
+        let first = |&index: &u32| {
+            let bytes = inputs[index as usize].modulo.first_chunk().expect("there are 32");
+            u128::from_be_bytes(*bytes)
+        };
         self.by_hash.clear();
         self.by_hash.extend(0..inputs.len() as u32);
-        self.by_hash.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
+        self.by_hash.sort_unstable_by(|a, b| first(a).cmp(&first(b)).then_with(|| key(a).cmp(&key(b))));
         // Two derivations may have one hash (fetches that differ in their mirrors only): their
         // outputs are joined.
         self.by_hash.dedup_by(|a, b| key(a) == key(b));

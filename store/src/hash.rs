@@ -411,23 +411,16 @@ fn split_prefix(text: &str) -> (Option<&str>, &str, bool) {
     }
 }
 
-/// Each byte in hexadecimal.
-const BASE16: [[u8; 2]; 256] = {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut pairs = [[0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
-        byte += 1;
-    }
-    pairs
-};
+/// The digit for a number below 16: computed and not looked up, so that many are at once.
+const fn base16_digit(number: u8) -> u8 {
+    number + b'0' + (number > 9) as u8 * (b'a' - b'0' - 10)
+}
 
 /// Writes bytes in hexadecimal, as far as there is room.
 pub(crate) fn base16_digits_of(bytes: &[u8], digits: &mut [u8]) {
     let (pairs, _) = digits.as_chunks_mut::<2>();
     for (pair, &byte) in pairs.iter_mut().zip(bytes) {
-        *pair = BASE16[usize::from(byte)];
+        *pair = [base16_digit(byte >> 4), base16_digit(byte & 15)];
     }
 }
 

@@ -10,6 +10,7 @@
 //!   plain file name whatever is done with it.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -147,14 +148,27 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 /// The base name of a store object: 32 digits, a dash, a name.
 ///
 /// Ordered by its bytes, which is the order in which Nix writes sets of paths. Cheap to clone.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct StorePath(Arc<str>);
+
+impl Ord for StorePath {
+    /// Nearly always the first digits decide.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let first = |path: &Self| u128::from_be_bytes(path.first_digits());
+        first(self).cmp(&first(other)).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for StorePath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl std::hash::Hash for StorePath {
     /// The first digits are as good as all: they are of a hash themselves.
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        let first: [u8; 16] = self.0.as_bytes()[..16].try_into().expect("16 bytes");
-        state.write_u128(u128::from_le_bytes(first));
+        state.write_u128(u128::from_le_bytes(self.first_digits()));
     }
 }
 
@@ -215,6 +229,10 @@ impl StorePath {
     #[must_use]
     pub fn hash_part(&self) -> &str {
         &self.0[..HASH_PART_LEN]
+    }
+
+    fn first_digits(&self) -> [u8; 16] {
+        *self.0.as_bytes().first_chunk().expect("there are 32")
     }
 
     /// Returns what follows the dash.
@@ -368,15 +386,26 @@ impl StoreDir {
         inner: &Hash,
         name: &str,
     ) -> Result<StorePath, PathError> {
-        let mut fingerprint = Vec::with_capacity(512);
-        kind(&mut fingerprint);
+        self.make_path_in(&mut Vec::with_capacity(512), kind, inner, name)
+    }
+
+    /// As [`Self::make_path`], in memory that is there.
+    fn make_path_in(
+        &self,
+        fingerprint: &mut Vec<u8>,
+        kind: impl FnOnce(&mut Vec<u8>),
+        inner: &Hash,
+        name: &str,
+    ) -> Result<StorePath, PathError> {
+        fingerprint.clear();
+        kind(fingerprint);
         fingerprint.extend_from_slice(b":sha256:");
-        inner.base16_bytes(&mut fingerprint);
+        inner.base16_bytes(fingerprint);
         fingerprint.push(b':');
         fingerprint.extend_from_slice(self.0.as_bytes());
         fingerprint.push(b':');
         fingerprint.extend_from_slice(name.as_bytes());
-        StorePath::from_parts(&compress(&Hash::sha256(&fingerprint)), name)
+        StorePath::from_parts(&compress(&Hash::sha256(fingerprint)), name)
     }
 
     fn write_kind(&self, kind: &str, references: &References<'_>, out: &mut Vec<u8>) {
@@ -403,7 +432,8 @@ impl StoreDir {
         contents: &[u8],
         references: impl IntoIterator<Item = &'a StorePath>,
     ) -> Result<StorePath, PathError> {
-        self.text_path_of(name, &Hash::sha256(contents), &References::new(references, false))
+        let references = References::new(references, false);
+        self.text_path_of(name, &Hash::sha256(contents), &references, &mut Vec::with_capacity(512))
     }
 
     pub(crate) fn text_path_of(
@@ -411,8 +441,9 @@ impl StoreDir {
         name: &str,
         hash: &Hash,
         refs: &References<'_>,
+        scratch: &mut Vec<u8>,
     ) -> Result<StorePath, PathError> {
-        self.make_path(|out| self.write_kind("text", refs, out), hash, name)
+        self.make_path_in(scratch, |out| self.write_kind("text", refs, out), hash, name)
     }
 
     /// Returns the path of an object with this content address and no references.
@@ -440,7 +471,7 @@ impl StoreDir {
             Method::Text if hash.algo() != HashAlgo::Sha256 => {
                 Err(PathError::TextNotSha256 { name: name.to_owned(), algo: hash.algo() })
             }
-            Method::Text => self.text_path_of(name, hash, references),
+            Method::Text => self.text_path_of(name, hash, references, &mut Vec::with_capacity(512)),
             Method::Nar if hash.algo() == HashAlgo::Sha256 => {
                 self.make_path(|out| self.write_kind("source", references, out), hash, name)
             }
@@ -462,10 +493,20 @@ impl StoreDir {
     /// # Errors
     /// [`PathError::BadName`].
     pub fn output_path(&self, name: &str, output: &str, modulo: &Hash) -> Result<StorePath, PathError> {
+        self.output_path_in(name, output, modulo, &mut Vec::with_capacity(512))
+    }
+
+    pub(crate) fn output_path_in(
+        &self,
+        name: &str,
+        output: &str,
+        modulo: &Hash,
+        scratch: &mut Vec<u8>,
+    ) -> Result<StorePath, PathError> {
         let kind = |out: &mut Vec<u8>| {
             ["output:", output].iter().for_each(|text| out.extend_from_slice(text.as_bytes()))
         };
-        self.make_path(kind, modulo, &output_name(name, output))
+        self.make_path_in(scratch, kind, modulo, &output_name(name, output))
     }
 
     /// Returns where output `output` is built whose path only its contents will decide; replaced

@@ -314,8 +314,6 @@ const IGNORED_IF_STRUCTURED: [&[u8]; 6] = [
 struct Gathered<'a> {
     name: &'a str,
     workspace: Box<Workspace>,
-    /// Names of outputs, by their numbers among contexts.
-    output_names: Vec<u32>,
     output_hash: Option<String>,
     output_hash_algo: Option<HashAlgo>,
     method: Option<Method>,
@@ -365,10 +363,11 @@ fn build(ev: &mut Evaluator, attrs: Attrs, name: &str) -> EvalResult<Value> {
     }
     let is_structured = flag(ev, attrs, sym::STRUCTURED_ATTRS)?;
     let ignores_nulls = flag(ev, attrs, sym::IGNORE_NULLS)?;
+    let mut workspace = ev.derivations.workspace();
+    workspace.outputs.push(context::OUT);
     let mut gathered = Gathered {
         name,
-        workspace: ev.derivations.workspace(),
-        output_names: vec![context::OUT],
+        workspace,
         output_hash: None,
         output_hash_algo: None,
         method: None,
@@ -444,7 +443,7 @@ impl Gathered<'_> {
 
     /// Coerces as the environment does, to where the text belongs, and keeps what it depends on.
     fn read(&mut self, ev: &mut Evaluator, value: Value) -> EvalResult<()> {
-        let Workspace { parts, gathering } = &mut *self.workspace;
+        let Workspace { parts, gathering, .. } = &mut *self.workspace;
         ev.coerce_into(value, Coercion::DERIVATION, parts.text(), gathering)
     }
 
@@ -460,9 +459,10 @@ impl Gathered<'_> {
             sym::OUTPUT_HASH => self.output_hash = Some(self.text()),
             sym::OUTPUT_HASH_ALGO => self.output_hash_algo = hash_algo(&self.text()),
             sym::OUTPUT_HASH_MODE => self.method = Some(hash_mode(&self.text())?),
+            sym::OUTPUTS if self.workspace.parts.written() == b"out" => {}
             sym::OUTPUTS => {
                 let text = self.text();
-                self.outputs(ev, &text.split_ascii_whitespace().collect::<Vec<_>>())?;
+                self.outputs(ev, text.split_ascii_whitespace())?;
             }
             _ => {}
         }
@@ -504,7 +504,7 @@ impl Gathered<'_> {
                     let element = ev.force_element(list, index)?;
                     names.push(ev.force_string_no_context(element)?.to_text().into_owned());
                 }
-                self.outputs(ev, &names)?;
+                self.outputs(ev, names.iter().map(String::as_str))?;
             }
             _ if IGNORED_IF_STRUCTURED.contains(&key.as_bytes()) => ev.world().message(&format!(
                 "warning: in a derivation named '{}', 'structuredAttrs' disables the effect of the derivation attribute \
@@ -517,13 +517,10 @@ impl Gathered<'_> {
     }
 
     #[inline(never)]
-    fn outputs(&mut self, ev: &mut Evaluator, names: &[impl AsRef<str>]) -> EvalResult<()> {
-        let mut seen = BTreeSet::new();
-        self.output_names.clear();
-        for name in names.iter().map(AsRef::as_ref) {
-            if names.len() > 1 && !seen.insert(name) {
-                return Err(invalid(format!("duplicate derivation output '{name}'")));
-            }
+    fn outputs<'n>(&mut self, ev: &mut Evaluator, names: impl Iterator<Item = &'n str>) -> EvalResult<()> {
+        let outputs = &mut self.workspace.outputs;
+        outputs.clear();
+        for name in names {
             // It would clash with the set's own `drvPath`.
             if name == "drvPath" {
                 return Err(invalid("invalid derivation output name 'drvPath'"));
@@ -531,9 +528,13 @@ impl Gathered<'_> {
             if let Err(error) = check_name(name) {
                 return Err(invalid(format!("invalid derivation output name '{name}': {error}")));
             }
-            self.output_names.push(ev.contexts.output_id(name));
+            let id = ev.contexts.output_id(name);
+            if outputs.contains(&id) {
+                return Err(invalid(format!("duplicate derivation output '{name}'")));
+            }
+            outputs.push(id);
         }
-        if names.is_empty() {
+        if outputs.is_empty() {
             return Err(invalid("derivation cannot have an empty set of outputs"));
         }
         Ok(())
@@ -558,17 +559,17 @@ impl Gathered<'_> {
             return Err(EvalError::new(ErrorKind::MissingAttribute, "required attribute 'system' missing"));
         }
         self.check_drv_name()?;
-        let named = self.workspace.gathering.ids(&ev.contexts);
-        let elems = know_inputs(ev, &named)?;
-        let elems = elems.as_ref().unwrap_or(&named);
+        let Workspace { gathering, elems, .. } = &mut *self.workspace;
+        gathering.ids_to(&ev.contexts, elems);
+        let deep = know_inputs(ev, &self.workspace.elems)?;
         let kind = self.kind()?;
-        let made = instantiate(ev, self.name, &self.workspace, kind, &self.output_names, elems, &named)?;
+        let made = instantiate(ev, self.name, &self.workspace, kind, deep.as_deref())?;
         ev.derivations.recycle(self.workspace);
         Ok(made)
     }
 
     fn check_drv_name(&self) -> EvalResult<()> {
-        let makes_derivation = self.method == Some(Method::Text) && self.output_names == [context::OUT];
+        let makes_derivation = self.method == Some(Method::Text) && self.workspace.outputs == [context::OUT];
         if self.name.ends_with(".drv") && !makes_derivation {
             return Err(invalid(
                 "derivation names are allowed to end in '.drv' only if they produce a single derivation file",
@@ -579,7 +580,7 @@ impl Gathered<'_> {
 
     fn kind(&self) -> EvalResult<Kind> {
         if let Some(hash) = &self.output_hash {
-            if self.output_names != [context::OUT] {
+            if self.workspace.outputs != [context::OUT] {
                 return Err(invalid("multiple outputs are not supported in fixed-output derivations"));
             }
             let hash = parse_hash(hash, self.output_hash_algo)?;
@@ -657,10 +658,10 @@ fn instantiate(
     name: &str,
     workspace: &Workspace,
     kind: Kind,
-    output_names: &[u32],
-    elems: &[u32],
-    named: &[u32],
+    deep: Option<&[u32]>,
 ) -> EvalResult<Value> {
+    let Workspace { outputs: output_names, elems: named, .. } = workspace;
+    let elems = deep.unwrap_or(named);
     let mut composer = std::mem::take(&mut ev.derivations.composer);
     let (mut inputs, mut sources) = (Vec::with_capacity(elems.len()), Vec::new());
     for &elem in elems {
