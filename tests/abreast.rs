@@ -2,8 +2,10 @@
 //! the error of the first that fails.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// Runs `ampoule` with this many threads in `dir`, which is its home as well.
 fn run(dir: &Path, jobs: &str, words: &[&str], files: &[String]) -> Output {
@@ -162,6 +164,87 @@ fn derivations_are_the_same() {
     assert!(out.lines().zip(["p9", "p3", "p5"]).all(|(line, name)| line.contains(name)), "{out}");
     let (again, _, _) = check(dir.path(), &words, &["all.img".to_owned(), "all.img".to_owned()]);
     assert_eq!(again, format!("{out}{out}"));
+}
+
+/// Several files with the same attributes, whose packages share one of several outputs.
+#[test]
+fn instantiated_and_realised_files_are_the_same() {
+    let dir = tempfile::tempdir().expect("a directory to work in");
+    let package = "{ name, deps ? [ ], outputs ? [ \"out\" ] }: derivation {\n\
+                   inherit name deps outputs; system = builtins.currentSystem; builder = \"/bin/sh\"; }\n";
+    fs::write(dir.path().join("package.img"), package).expect("a temporary file can be written");
+    let mut files = Vec::new();
+    for index in 0..6 {
+        let broken = if index == 4 { "throw \"file 4 has none\"" } else { "make { name = \"broken\"; }" };
+        let text = format!(
+            "let make = import ./package.img; shared = make {{ name = \"shared\"; outputs = [ \"out\" \"dev\" ]; }}; in {{\n\
+             a = make {{ name = \"a{index}\"; deps = [ shared shared.dev ]; }};\n\
+             b = {{ inherit shared; own = make {{ name = \"b{index}\"; deps = [ \"${{shared}}\" ]; }}; }};\n\
+             broken = {broken};\n}}\n"
+        );
+        files.push(format!("e{index}.img"));
+        fs::write(dir.path().join(&files[index]), text).expect("a temporary file can be written");
+    }
+    let store = dir.path().join("store");
+    let command = |words: &[&'static str]| {
+        let store: &'static str = String::leak(store.display().to_string());
+        [&["--store", store], words].concat()
+    };
+    // What the first run writes, the others find.
+    run(dir.path(), "1", &command(&["instantiate"]), &files[..4]);
+    let (out, err, status) = check(dir.path(), &command(&["instantiate", "-A", "b", "-A", "a"]), &files);
+    assert_eq!((out.lines().count(), status), (18, Some(0)), "{out}{err}");
+    let (_, err, status) = check(dir.path(), &command(&["instantiate", "-A", "a", "-A", "broken"]), &files);
+    assert!(status == Some(1) && err.contains("file 4 has none"), "{err}");
+
+    let dry = command(&["realise", "--dry-run", "-A", "a", "-A", "b"]);
+    let (out, err, status) = check(dir.path(), &dry, &files);
+    assert!(status == Some(0) && format!("{out}{err}").contains("a5"), "{out}{err}");
+    let (_, err, status) = check(dir.path(), &command(&["realise", "--dry-run", "-A", "broken"]), &files);
+    assert!(status == Some(1) && err.contains("file 4 has none"), "{err}");
+    let (_, err, status) = check(dir.path(), &command(&["realise", "--dry-run", "-A", "b.none"]), &files);
+    assert!(status == Some(1) && err.contains("none"), "{err}");
+}
+
+/// ^C while every thread is busy with what never ends.
+#[test]
+fn an_interrupt_ends_every_thread() {
+    let dir = tempfile::tempdir().expect("a directory to work in");
+    fs::write(dir.path().join("short.img"), "\"begun\"\n").expect("a temporary file can be written");
+    let endless =
+        "let fib = n: if n < 2 then n else fib (n - 1) + fib (n - 2); in { a = fib 90; b = fib 91; }\n";
+    fs::write(dir.path().join("endless.img"), endless).expect("a temporary file can be written");
+    for (jobs, words) in
+        [("4", &["eval", "--strict"][..]), ("1", &["eval", "--strict"]), ("4", &["eval", "--json"])]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ampoule"));
+        command.args(words).args([
+            "--eval-jobs",
+            jobs,
+            "short.img",
+            "endless.img",
+            "endless.img",
+            "endless.img",
+        ]);
+        command.current_dir(dir.path()).env("HOME", dir.path()).env("XDG_CONFIG_HOME", dir.path());
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program was built");
+        let mut said = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        said.read_line(&mut line).expect("what is done is printed at once");
+        assert_eq!(line, "\"begun\"\n");
+        let asked = Instant::now();
+        let killed =
+            Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("there is kill");
+        assert!(killed.success());
+        let mut rest = String::new();
+        said.read_to_string(&mut rest).expect("text");
+        let output = child.wait_with_output().expect("it was started");
+        assert_eq!((output.status.code(), rest.as_str()), (Some(130), ""), "{jobs} threads, {words:?}");
+        let told = text(&output.stderr);
+        assert_eq!(told.matches("interrupted").count(), 1, "{told}");
+        assert!(asked.elapsed() < Duration::from_secs(60), "{:?}", asked.elapsed());
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ampoule_eval::{ContextElem, Fetch};
+use ampoule_eval::{ContextElem, Fetch, Interrupt};
 use ampoule_net::{Cancel, ClientConfig};
 use ampoule_realise::builtin::{DebianCompose, FetchOneOf, FetchUrl, GoModule, Merge, Unpack, WriteTree};
 use ampoule_realise::fetch::{Fetcher, FetcherConfig, MirrorSettings};
@@ -258,12 +258,14 @@ pub fn realise_error(error: &RealiseError) -> CliError {
 pub struct EvaluationRealiser {
     config: Config,
     options: Options,
+    cancel: Cancel,
 }
 
 impl EvaluationRealiser {
-    /// Builds and fetches as the command itself does.
-    pub fn new(config: &Config, options: Options) -> Self {
-        Self { config: config.clone(), options }
+    /// Builds and fetches as the command itself does, until the evaluation is interrupted.
+    pub fn new(config: &Config, options: Options, evaluation: &Interrupt) -> Self {
+        let evaluation = evaluation.clone();
+        Self { config: config.clone(), options, cancel: Cancel::when(move || evaluation.is_asked()) }
     }
 }
 
@@ -287,7 +289,7 @@ impl Realiser for EvaluationRealiser {
         let derivation = draft.finish(store.dir(), &ModuloHashes::default()).map_err(|e| failed(&e))?;
         let drv = store.write_derivation(&derivation).map_err(|e| failed(&e))?;
         let builders = builders(&self.config, store, self.options.offline);
-        let cancel = Cancel::default();
+        let cancel = self.cancel.clone();
         let substituters = crate::store::substituters(&self.config, self.options.offline, &cancel)
             .map_err(|e| failed(&e.message))?;
         let scheduler = Scheduler {
@@ -316,7 +318,7 @@ impl Realiser for EvaluationRealiser {
             }
         }
         let wanted: Vec<Wanted> = wanted.into_values().collect();
-        realise(world, &self.config, &self.options, &ampoule_realise::Silent, Cancel::default(), &wanted)
+        realise(world, &self.config, &self.options, &ampoule_realise::Silent, self.cancel.clone(), &wanted)
             .map(drop)
             .map_err(|error| std::io::Error::other(error.message))
     }

@@ -270,7 +270,7 @@ impl Session {
             settings.stack_bytes = settings.stack_bytes.min(calls.saturating_mul(BYTES_PER_CALL));
         }
         settings.parse.pipe_operators = config.bool("eval.pipe-operators");
-        let realiser = Box::new(EvaluationRealiser::new(config, build));
+        let realiser = Box::new(EvaluationRealiser::new(config, build, &settings.interrupt));
         let mut arguments = Vec::new();
         for pair in args.arg.chunks_exact(2) {
             arguments
@@ -592,6 +592,8 @@ impl Session {
         crate::report::eval_error(ev, error, &self.settings.sources, self.show_trace, ui);
         let status = match error.kind() {
             ErrorKind::Interrupted => ExitStatus::Interrupted,
+            // What it fetched or built was.
+            _ if self.settings.interrupt.is_asked() => ExitStatus::Interrupted,
             ErrorKind::Thrown if is_policys(ev, error) => ExitStatus::Policy,
             _ => ExitStatus::Evaluation,
         };

@@ -46,7 +46,15 @@ impl Stop {
     /// # Errors
     /// If the system refuses.
     pub fn watch() -> Result<Self, CliError> {
-        Self::start(true)
+        Self::start(true, Interrupt::default())
+    }
+
+    /// Watches for them, and stops this evaluation with what it fetches and builds.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn watch_for(evaluation: &Interrupt) -> Result<Self, CliError> {
+        Self::start(true, evaluation.clone())
     }
 
     /// Watches for SIGINT only, and never ends the process: a REPL's.
@@ -54,7 +62,7 @@ impl Stop {
     /// # Errors
     /// If the system refuses.
     pub fn watch_softly() -> Result<Self, CliError> {
-        Self::start(false)
+        Self::start(false, Interrupt::default())
     }
 
     /// Forgets a signal that came: the REPL's next line is not stopped by the last one's ^C.
@@ -62,11 +70,11 @@ impl Stop {
         self.came.store(false, Ordering::SeqCst);
     }
 
-    fn start(ends: bool) -> Result<Self, CliError> {
+    fn start(ends: bool, interrupt: Interrupt) -> Result<Self, CliError> {
         let came = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&came);
         let cancel = Cancel::when(move || asked.load(Ordering::SeqCst));
-        let stop = Self { cancel, interrupt: Interrupt::default(), came };
+        let stop = Self { cancel, interrupt, came };
         let watched: &[i32] = if ends { &[SIGINT, SIGTERM, SIGHUP] } else { &[SIGINT] };
         let mut signals = Signals::new(watched).while_doing(|| "cannot watch for signals".to_owned())?;
         let told = stop.clone();

@@ -108,11 +108,16 @@ impl Interrupt {
         children.iter().for_each(Self::interrupt);
     }
 
+    /// Returns whether it was asked to end.
+    pub fn is_asked(&self) -> bool {
+        self.limit.load(Ordering::SeqCst) == STOP
+    }
+
     /// Returns what interrupts another evaluation, and is interrupted with this one.
     pub fn child(&self) -> Self {
         let child = Self::default();
         let mut children = self.children.lock().expect("no holder of this lock panics");
-        if self.limit.load(Ordering::SeqCst) == STOP {
+        if self.is_asked() {
             child.interrupt();
         }
         children.push(child.clone());

@@ -7,6 +7,7 @@ use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus};
 use crate::realising::BuildArgs;
 use crate::session::{ExpressionArgs, Part, Problem, Session};
+use crate::signals::Stop;
 use crate::ui::Ui;
 use crate::world::Keeps;
 
@@ -84,6 +85,7 @@ pub fn evaluate(
     let config = global.config()?;
     let options = BuildArgs::default().options(&config)?;
     let mut session = Session::new(expression, &config, keeps, options)?;
+    let _stop = Stop::watch_for(&session.settings.interrupt)?;
     session.settings.shows_unforced = !args.strict && !args.raw && !ui.json();
     session.settings.shows_sameness = !args.raw && !args.xml && !ui.json();
     session.shows_functions = true;

@@ -10,6 +10,7 @@ use crate::args::GlobalArgs;
 use crate::error::{CliError, ExitStatus, IoContext};
 use crate::realising::BuildArgs;
 use crate::session::{ExpressionArgs, Session};
+use crate::signals::Stop;
 use crate::ui::Ui;
 use crate::world::Keeps;
 
@@ -64,6 +65,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let options = BuildArgs::default().options(&config)?;
     let keeps = if is_readonly { Keeps::Values } else { Keeps::Sources };
     let session = Session::new(&expression, &config, keeps, options)?;
+    let _stop = Stop::watch_for(&session.settings.interrupt)?;
     let found: Vec<Vec<FoundDerivation>> =
         session.each(ui, |ev, value, arguments| Ok(ev.derivations(value, arguments)?))?;
     for (index, one) in found.iter().flatten().enumerate() {

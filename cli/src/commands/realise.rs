@@ -47,7 +47,6 @@ pub struct Args {
 pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliError> {
     let config = global.config()?;
     let options = args.build.options(&config)?;
-    let stop = Stop::watch()?;
     // Files that are derivations already are realised as they are.
     let (given, files): (Vec<String>, Vec<String>) =
         args.expression.files.iter().cloned().partition(|file| file.ends_with(".drv"));
@@ -58,7 +57,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
         expression.expressions.push("null".to_owned());
     }
     let mut session = Session::new(&expression, &config, Keeps::Sources, options.clone())?;
-    session.settings.interrupt = stop.interrupt.clone();
+    let stop = Stop::watch_for(&session.settings.interrupt)?;
     if only_given {
         session.entries.clear();
     }
