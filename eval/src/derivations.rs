@@ -52,6 +52,10 @@ pub(crate) struct KnownDerivation {
 /// Derivations that are being made at once keep their memory up to this number.
 const MAX_SPARE: usize = 8;
 
+/// Memory of larger derivations is given back: one that needs a hundred thousand others takes tens of mebibytes, and
+/// what hashing such a text takes is far more than asking for memory again.
+pub(crate) const MAX_KEPT_BYTES: usize = 1 << 20;
+
 impl Derivations {
     /// Returns what is known by this number.
     pub(crate) fn get(&self, number: u32) -> &KnownDerivation {
@@ -117,7 +121,7 @@ impl Derivations {
 
     /// Takes a workspace back that is not needed any more.
     pub(crate) fn recycle(&mut self, mut workspace: Box<Workspace>) {
-        if self.spare.len() < MAX_SPARE {
+        if self.spare.len() < MAX_SPARE && workspace.parts.text().capacity() <= MAX_KEPT_BYTES {
             workspace.parts.clear();
             workspace.gathering.clear();
             workspace.outputs.clear();

@@ -22,7 +22,7 @@ use super::Builtin;
 use super::Expect::{Fails, Shows};
 use crate::coerce::Coercion;
 use crate::context::{self, ContextElem, ContextId, ElemView};
-use crate::derivations::Workspace;
+use crate::derivations::{MAX_KEPT_BYTES, Workspace};
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
 use crate::heap::{Attrs, AttrsBuilder, Flat, List, Value};
@@ -692,14 +692,17 @@ fn instantiate(
     world
         .add_text(&composed.path, composed.text, composed.references.as_slice())
         .map_err(|error| EvalError::world(&error))?;
-    let Composed { path, modulo, outputs, .. } = composed;
+    let Composed { path, modulo, outputs, text, .. } = composed;
+    let is_kept = text.len() <= MAX_KEPT_BYTES;
     let drv = ev.contexts.path_id(&path);
     let ids: Vec<u32> = outputs.iter().map(|(name, _)| ev.contexts.output_id(name)).collect();
     if ev.derivations.at(drv).is_none() {
         ev.derivations.insert(drv, &modulo, &ids, named);
     }
     let made = paths_of(ev, drv, &ids, &outputs);
-    ev.derivations.composer = composer;
+    if is_kept {
+        ev.derivations.composer = composer;
+    }
     made
 }
 
