@@ -645,9 +645,9 @@ impl Evaluator {
     fn show_context_elem(&self, elem: &ContextElem) -> String {
         let dir = self.world.store_dir();
         match elem {
-            ContextElem::Opaque(path) | ContextElem::Built { drv: path, .. } | ContextElem::DrvDeep(path) => {
-                dir.print(path)
-            }
+            ContextElem::Opaque(path) => dir.print(path),
+            ContextElem::Built { drv, output } => format!("{}^{output}", dir.print(drv)),
+            ContextElem::DrvDeep(path) => format!("{} (deep)", dir.print(path)),
         }
     }
 
