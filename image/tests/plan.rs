@@ -254,6 +254,41 @@ fn the_lint_refuses_what_cannot_run() {
 }
 
 #[test]
+fn the_lint_says_what_to_do() {
+    let refused = |store: &TestStore, asked: &Value| match store.plan(asked) {
+        Err(error @ ImageError::Lint { .. }) => error.to_string(),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("{asked} passes"),
+    };
+    let files = [("!usr/bin/tool", "#!/usr/bin/perl\n")];
+    // `entrypoint = [ "${debianTree}/usr/bin/tool" ]`: the tree lies in the store, its program looks at `/`.
+    let mut store = TestStore::new();
+    let tree = store.add("debian-tree", &files, &[]);
+    let program = format!("{tree}/usr/bin/tool");
+    let aside = json!({ "name": "x", "contents": [tree], "config": { "entrypoint": [program] } });
+    let told = refused(&store, &aside);
+    assert!(told.starts_with("the image does not pass its lint\n  missing-interpreter: /"), "{told}");
+    assert!(told.contains("/usr/bin/perl"), "{told}");
+    assert!(
+        told.contains("\n  help: a tree of Debian packages belongs at `/`: put it into `contents`"),
+        "{told}"
+    );
+    assert!(
+        told.ends_with(
+            "\n  help: what is meant so is let through by `lint.allow = [ \"missing-interpreter\" ]`, or by its path there"
+        ),
+        "{told}"
+    );
+    // The same at `/` lacks the interpreter alone.
+    let mut store = TestStore::new();
+    let tree = store.add("debian-tree", &files, &[]);
+    let told =
+        refused(&store, &json!({ "name": "x", "root": tree, "config": { "entrypoint": ["/usr/bin/tool"] } }));
+    assert!(told.contains("\n  help: add what has it to `contents`"), "{told}");
+    assert!(!told.contains("belongs at `/`"), "{told}");
+}
+
+#[test]
 fn secrets_are_refused_and_not_repeated() {
     let mut store = TestStore::new();
     let key = "-----BEGIN PRIVATE KEY-----\ns3cret\n-----END PRIVATE KEY-----\n";

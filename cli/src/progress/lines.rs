@@ -40,19 +40,102 @@ impl<'a> Lines<'a> {
         Self { ui, ci, logs: Mutex::default(), names: Mutex::default(), failed: Mutex::default() }
     }
 
-    fn say(&self, line: &str) {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_buried = true;
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    /// Returns the folded log of a build, if there is a service that folds and a log.
+    fn fold(&self, drv: &StorePath, name: &str) -> Option<String> {
+        let ci = self.ci?;
+        let lines = self.logs.lock().expect("no holder of this lock panics").remove(drv)?;
+        Some(ci.fold(&format!("log of {name}"), &lines))
     }
 
-    fn fold(&self, ci: Ci, drv: &StorePath, name: &str) {
-        let lines = self.logs.lock().expect("no holder of this lock panics").remove(drv).unwrap_or_default();
-        if lines.is_empty() {
-            return;
+    /// Returns what an event prints. Each is one write: other builds' lines must not get into a fold.
+    fn told(&self, event: Event) -> Vec<String> {
+        match event {
+            Event::Plan { build, fetch, substitute, .. } => plan(&build, &fetch, &substitute),
+            Event::Started { drv, name, activity, .. } => {
+                let line = format!("{} {name}", verb(activity));
+                self.names.lock().expect("no holder of this lock panics").insert(drv, name);
+                vec![line]
+            }
+            Event::Waiting { name, .. } => vec![format!("wait {name}: another process works on it")],
+            Event::Log { drv, line } => {
+                if self.ui.verbosity() > 1 {
+                    let names = self.names.lock().expect("no holder of this lock panics");
+                    let name = names.get(&drv).map_or(drv.name(), String::as_str);
+                    return vec![format!("{name}> {line}")];
+                }
+                if self.ci.is_some() {
+                    let mut logs = self.logs.lock().expect("no holder of this lock panics");
+                    let lines = logs.entry(drv).or_default();
+                    if lines.len() < FOLDED_LINES {
+                        lines.push(line);
+                    }
+                }
+                Vec::new()
+            }
+            // Dozens of them, each in no time: one line for each is enough.
+            Event::Finished { activity: Activity::Fetch, .. } if self.ui.verbosity() < 2 => Vec::new(),
+            Event::Finished { drv, name, activity, took_ms, .. } => {
+                let line = format!("done {}: {} took {}", name, verb(activity), duration(took_ms));
+                std::iter::once(line).chain(self.fold(&drv, &name)).collect()
+            }
+            Event::Failed { failure, .. } => {
+                let log = failure.drv.as_ref().and_then(|drv| self.fold(drv, &failure.name));
+                let mark = self.ci.and_then(|ci| ci.annotate(&failure.to_string(), None));
+                let lines = failure_lines(self.ui, &failure).join("\n");
+                log.into_iter().chain(mark).chain([lines]).collect()
+            }
+            Event::Note { message, .. } => vec![format!("note: {message}")],
+            Event::Difference { output, files, kept, .. } => {
+                vec![super::difference_lines(&output, &files, kept.as_deref()).join("\n")]
+            }
+            Event::Summary { failed, not_tried, result, .. } => {
+                super::summary_line(failed, not_tried, result).into_iter().collect()
+            }
+            _ => Vec::new(),
         }
-        // One write: other builds' lines must not get into the fold.
-        self.say(&ci.fold(&format!("log of {name}"), &lines));
     }
+
+    fn remember(&self, failure: Option<String>) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.is_buried = failure.is_none();
+        failed.names.extend(failure);
+    }
+
+    /// Returns the names of failures that other lines buried.
+    fn last_line(&self) -> Option<String> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.names.is_empty() || !failed.is_buried {
+            return None;
+        }
+        let more = match failed.names.len().saturating_sub(NAMED_FAILURES) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let named = &failed.names[..failed.names.len().min(NAMED_FAILURES)];
+        let error = self.ui.paint("error:", "1;31");
+        Some(format!("{error} failed, as told above: {}{more}", named.join(", ")))
+    }
+}
+
+/// Returns how much there is to do, if there is anything.
+fn plan(build: &[Planned], fetch: &[Planned], substitute: &[Planned]) -> Vec<String> {
+    if build.len() + fetch.len() + substitute.len() == 0 {
+        return Vec::new();
+    }
+    let counted = |what: &str, planned: &[Planned]| {
+        let known: u64 = planned.iter().filter_map(|one| one.size_bytes).sum();
+        let size = if known > 0 { format!(" ({})", human_size(known)) } else { String::new() };
+        format!("{} to {what}{size}", planned.len())
+    };
+    let copies = match substitute {
+        [] => String::new(),
+        some => format!(", {}", counted("copy", some)),
+    };
+    vec![format!("plan: {} to build, {}{copies}", build.len(), counted("fetch", fetch))]
+}
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// The word of an activity, as a line begins with it.
@@ -67,70 +150,14 @@ pub fn verb(activity: Activity) -> &'static str {
 
 impl EventSink for Lines<'_> {
     fn event(&self, event: Event) {
-        match event {
-            Event::Plan { build, fetch, substitute, .. } => {
-                if build.len() + fetch.len() + substitute.len() == 0 {
-                    return;
-                }
-                let counted = |what: &str, planned: &[Planned]| {
-                    let known: u64 = planned.iter().filter_map(|one| one.size_bytes).sum();
-                    let size = if known > 0 { format!(" ({})", human_size(known)) } else { String::new() };
-                    format!("{} to {what}{size}", planned.len())
-                };
-                let copies = match substitute.as_slice() {
-                    [] => String::new(),
-                    some => format!(", {}", counted("copy", some)),
-                };
-                self.say(&format!("plan: {} to build, {}{copies}", build.len(), counted("fetch", &fetch)));
-            }
-            Event::Started { drv, name, activity, .. } => {
-                self.say(&format!("{} {name}", verb(activity)));
-                self.names.lock().expect("no holder of this lock panics").insert(drv, name);
-            }
-            Event::Waiting { name, .. } => self.say(&format!("wait {name}: another process works on it")),
-            Event::Log { drv, line } => {
-                if self.ui.verbosity() > 1 {
-                    let names = self.names.lock().expect("no holder of this lock panics");
-                    let name = names.get(&drv).map_or(drv.name(), String::as_str);
-                    self.say(&format!("{name}> {line}"));
-                } else if self.ci.is_some() {
-                    let mut logs = self.logs.lock().expect("no holder of this lock panics");
-                    let lines = logs.entry(drv).or_default();
-                    if lines.len() < FOLDED_LINES {
-                        lines.push(line);
-                    }
-                }
-            }
-            // Dozens of them, each in no time: one line for each is enough.
-            Event::Finished { activity: Activity::Fetch, .. } if self.ui.verbosity() < 2 => {}
-            Event::Finished { drv, name, activity, took_ms, .. } => {
-                self.say(&format!("done {}: {} took {}", name, verb(activity), duration(took_ms)));
-                if let Some(ci) = self.ci {
-                    self.fold(ci, &drv, &name);
-                }
-            }
-            Event::Failed { failure, .. } => {
-                if let (Some(ci), Some(drv)) = (self.ci, &failure.drv) {
-                    self.fold(ci, drv, &failure.name);
-                }
-                if let Some(mark) = self.ci.and_then(|ci| ci.annotate(&failure.to_string(), None)) {
-                    self.say(&mark);
-                }
-                self.say(&failure_lines(self.ui, &failure).join("\n"));
-                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-                failed.names.push(failure.name);
-                failed.is_buried = false;
-            }
-            Event::Note { message, .. } => self.say(&format!("note: {message}")),
-            Event::Difference { output, files, kept, .. } => {
-                self.say(&super::difference_lines(&output, &files, kept.as_deref()).join("\n"));
-            }
-            Event::Summary { failed, not_tried, result, .. } => {
-                if let Some(line) = super::summary_line(failed, not_tried, result) {
-                    self.say(&line);
-                }
-            }
-            _ => {}
+        let failure = match &event {
+            Event::Failed { failure, .. } => Some(failure.name.clone()),
+            _ => None,
+        };
+        let lines = self.told(event);
+        lines.iter().for_each(|line| say(line));
+        if !lines.is_empty() {
+            self.remember(failure);
         }
     }
 
@@ -141,20 +168,119 @@ impl EventSink for Lines<'_> {
 
 impl Drop for Lines<'_> {
     fn drop(&mut self) {
-        let failed = self.failed.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if failed.names.is_empty() || !failed.is_buried {
-            return;
+        if let Some(line) = self.last_line() {
+            say(&line);
         }
-        let more = match failed.names.len().saturating_sub(NAMED_FAILURES) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ampoule_realise::{Failure, FailureKind};
+
+    use super::*;
+    use crate::ui::ColorChoice;
+
+    fn drv(name: &str) -> StorePath {
+        StorePath::parse(&format!("{}-{name}.drv", "0".repeat(32))).expect("a store path")
+    }
+
+    fn started(name: &str, activity: Activity) -> Event {
+        Event::Started { drv: drv(name), name: name.to_owned(), activity, at_ms: 0 }
+    }
+
+    fn finished(name: &str, activity: Activity) -> Event {
+        let outputs = BTreeMap::new();
+        Event::Finished { drv: drv(name), name: name.to_owned(), activity, outputs, took_ms: 1400, at_ms: 0 }
+    }
+
+    fn log(name: &str, line: &str) -> Event {
+        Event::Log { drv: drv(name), line: line.to_owned() }
+    }
+
+    fn failed(name: &str) -> Event {
+        let mut failure = Failure::new(FailureKind::Build, "builder failed with exit code 3");
+        failure.name = name.to_owned();
+        failure.drv = Some(drv(name));
+        Event::Failed { activity: Activity::Build, took_ms: 1, at_ms: 0, failure }
+    }
+
+    fn planned(name: &str, size_bytes: Option<u64>) -> Planned {
+        Planned { drv: drv(name), outputs: Box::default(), size_bytes, url: None }
+    }
+
+    fn check(verbosity: u8, event: Event, expected: &[&str]) {
+        let ui = Ui::new(ColorChoice::Never, verbosity, false);
+        let lines = Lines::new(&ui, None);
+        assert_eq!(lines.told(event), expected);
+    }
+
+    #[test]
+    fn an_event_is_a_line() {
+        let plan = |fetch: Vec<Planned>, substitute: Vec<Planned>, build| Event::Plan {
+            store_dir: "/nix/store".to_owned(),
+            build,
+            fetch,
+            substitute,
+            valid: 1,
         };
-        failed.names.truncate(NAMED_FAILURES);
-        let line = format!(
-            "{} failed, as told above: {}{more}",
-            self.ui.paint("error:", "1;31"),
-            failed.names.join(", ")
+        check(1, plan(Vec::new(), Vec::new(), Vec::new()), &[]);
+        let both = vec![planned("a", Some(1024)), planned("b", None)];
+        check(
+            1,
+            plan(both, Vec::new(), vec![planned("c", None)]),
+            &["plan: 1 to build, 2 to fetch (1.0 kB)"],
         );
-        self.say(&line);
+        check(
+            1,
+            plan(Vec::new(), vec![planned("a", None)], Vec::new()),
+            &["plan: 0 to build, 0 to fetch, 1 to copy"],
+        );
+        check(1, started("hello", Activity::Build), &["build hello"]);
+        check(1, started("x.tgz", Activity::Fetch), &["fetch x.tgz"]);
+        check(1, finished("hello", Activity::Build), &["done hello: build took 1.4 s"]);
+        check(1, finished("x.tgz", Activity::Fetch), &[]);
+        check(2, finished("x.tgz", Activity::Fetch), &["done x.tgz: fetch took 1.4 s"]);
+        check(1, log("hello", "cc -o hello"), &[]);
+        check(2, log("hello", "cc -o hello"), &["hello.drv> cc -o hello"]);
+        let waiting = Event::Waiting { drv: drv("hello"), name: "hello".to_owned(), at_ms: 0 };
+        check(1, waiting, &["wait hello: another process works on it"]);
+        check(1, Event::Note { drv: None, message: "so it is".to_owned() }, &["note: so it is"]);
+        check(1, Event::Progress { drv: drv("x"), done_bytes: 1, total_bytes: None }, &[]);
+    }
+
+    #[test]
+    fn a_buried_failure_is_named_again() {
+        let ui = Ui::new(ColorChoice::Never, 1, false);
+        let lines = Lines::new(&ui, None);
+        assert_eq!(lines.last_line(), None);
+        lines.event(failed("a"));
+        assert_eq!(lines.last_line(), None);
+        lines.event(log("b", "prints nothing and buries nothing"));
+        assert_eq!(lines.last_line(), None);
+        lines.event(finished("b", Activity::Build));
+        assert_eq!(lines.last_line().expect("buried"), "error: failed, as told above: a");
+        for name in ["c", "d", "e", "f", "g"] {
+            lines.event(failed(name));
+        }
+        lines.event(finished("h", Activity::Build));
+        assert_eq!(
+            lines.last_line().expect("buried"),
+            "error: failed, as told above: a, c, d, e, f and 1 more"
+        );
+    }
+
+    #[test]
+    fn a_service_gets_the_log_of_what_ended_in_one_piece() {
+        let ui = Ui::new(ColorChoice::Never, 1, false);
+        let lines = Lines::new(&ui, Some(Ci::GitHub));
+        assert!(lines.told(log("hello", "cc -o hello")).is_empty());
+        let told = lines.told(finished("hello", Activity::Build));
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(
+            told[1].starts_with("::group::log of hello\n") && told[1].contains("cc -o hello"),
+            "{told:?}"
+        );
+        assert_eq!(lines.told(finished("hello", Activity::Build)).len(), 1);
     }
 }
