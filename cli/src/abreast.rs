@@ -23,7 +23,8 @@ use ampoule_eval::{AddError, ContextElem, Evaluator, Fetch, FileType, Filter, In
 use ampoule_lang::SourceMap;
 use ampoule_store::{ContentAddress, Method, StoreDir, StorePath};
 
-use crate::error::CliError;
+use crate::error::{CliError, IoContext};
+use crate::signals;
 
 /// Gives the number of the next task, if there is one.
 pub type Next<'a> = &'a mut dyn FnMut() -> Option<usize>;
@@ -45,7 +46,8 @@ pub fn begin<R: Send>(
     work: Work<'_, R>,
     deliver: &mut dyn FnMut(R) -> Result<(), CliError>,
 ) -> Result<usize, CliError> {
-    let workers = (0..threads).map(|_| Worker::new(&settings.interrupt)).collect();
+    let started: Result<_, _> = (0..threads).map(|_| Worker::new(&settings.interrupt)).collect();
+    let workers = started.while_doing(|| "cannot watch for signals".to_owned())?;
     let crew = Crew { next: AtomicUsize::new(0), end: AtomicUsize::new(count), workers };
     std::thread::scope(|scope| {
         let (sender, receiver) = channel();
@@ -76,8 +78,15 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(all: &Interrupt) -> Self {
-        Self { interrupt: all.child(), task: AtomicUsize::new(0), spoke: Arc::default() }
+    /// One that a signal stops as it does the evaluation of them all.
+    fn new(all: &Interrupt) -> std::io::Result<Self> {
+        let interrupt = Interrupt::default();
+        signals::also_stop(&interrupt)?;
+        // It may have come before.
+        if all.is_asked() {
+            interrupt.interrupt();
+        }
+        Ok(Self { interrupt, task: AtomicUsize::new(0), spoke: Arc::default() })
     }
 }
 

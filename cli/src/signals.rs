@@ -1,17 +1,20 @@
 //! Signals: the first one asks everything to stop, the second ends the process.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use ampoule_eval::Interrupt;
 use ampoule_net::Cancel;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::iterator::Signals;
+use signal_hook::flag;
 
 use crate::error::{CliError, ExitStatus, IoContext};
 
+/// Those that ask a command to end.
+const ENDING: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+
 /// The signal that came last.
-static LAST: AtomicI32 = AtomicI32::new(SIGINT);
+static LAST: LazyLock<Arc<AtomicUsize>> = LazyLock::new(|| Arc::new(AtomicUsize::new(SIGINT as usize)));
 
 /// The code to end with: one that was interrupted ends with 128 and the number of the signal, as shells expect.
 pub fn exit_code(status: ExitStatus) -> u8 {
@@ -26,16 +29,29 @@ pub fn exit_code(status: ExitStatus) -> u8 {
 /// A handler and not "ignored": what is started from here finds the signal as it was.
 pub fn tell_of_large_files() {
     // Where the system refuses, the signal ends us, as it would have.
-    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    let _ = flag::register(SIGXFSZ, Arc::default());
+}
+
+/// Lets the signals that are watched stop this evaluation, too: one of several that go on at once.
+///
+/// # Errors
+/// If the system refuses.
+pub fn also_stop(evaluation: &Interrupt) -> std::io::Result<()> {
+    let (limit, stop) = evaluation.switch();
+    for signal in ENDING {
+        flag::register_usize(signal, Arc::clone(&limit), stop)?;
+    }
+    Ok(())
 }
 
 /// Whether a signal came, and what it stops.
+///
+/// The handlers store all that has to be known. A thread that waits for signals would take a tenth of the time of a
+/// small evaluation.
 #[derive(Clone)]
 pub struct Stop {
     /// Stops fetches and builds.
     pub cancel: Cancel,
-    /// Stops the evaluation.
-    pub interrupt: Interrupt,
     /// Whether it came.
     pub came: Arc<AtomicBool>,
 }
@@ -46,7 +62,7 @@ impl Stop {
     /// # Errors
     /// If the system refuses.
     pub fn watch() -> Result<Self, CliError> {
-        Self::start(true, Interrupt::default())
+        Self::start(true, &Interrupt::default())
     }
 
     /// Watches for them, and stops this evaluation with what it fetches and builds.
@@ -54,15 +70,15 @@ impl Stop {
     /// # Errors
     /// If the system refuses.
     pub fn watch_for(evaluation: &Interrupt) -> Result<Self, CliError> {
-        Self::start(true, evaluation.clone())
+        Self::start(true, evaluation)
     }
 
-    /// Watches for SIGINT only, and never ends the process: a REPL's.
+    /// Watches for SIGINT only, stops this evaluation, and never ends the process: a REPL's.
     ///
     /// # Errors
     /// If the system refuses.
-    pub fn watch_softly() -> Result<Self, CliError> {
-        Self::start(false, Interrupt::default())
+    pub fn watch_softly(evaluation: &Interrupt) -> Result<Self, CliError> {
+        Self::start(false, evaluation)
     }
 
     /// Forgets a signal that came: the REPL's next line is not stopped by the last one's ^C.
@@ -70,23 +86,23 @@ impl Stop {
         self.came.store(false, Ordering::SeqCst);
     }
 
-    fn start(ends: bool, interrupt: Interrupt) -> Result<Self, CliError> {
+    fn start(ends: bool, interrupt: &Interrupt) -> Result<Self, CliError> {
         let came = Arc::new(AtomicBool::new(false));
-        let asked = Arc::clone(&came);
-        let cancel = Cancel::when(move || asked.load(Ordering::SeqCst));
-        let stop = Self { cancel, interrupt, came };
-        let watched: &[i32] = if ends { &[SIGINT, SIGTERM, SIGHUP] } else { &[SIGINT] };
-        let mut signals = Signals::new(watched).while_doing(|| "cannot watch for signals".to_owned())?;
-        let told = stop.clone();
-        std::thread::spawn(move || {
-            for signal in signals.forever() {
-                LAST.store(signal, Ordering::SeqCst);
-                if told.came.swap(true, Ordering::SeqCst) && ends {
-                    std::process::exit(128 + signal);
+        let watched: &[i32] = if ends { &ENDING } else { &[SIGINT] };
+        let (limit, stop) = interrupt.switch();
+        for &signal in watched {
+            let register = || {
+                flag::register_usize(signal, Arc::clone(&LAST), signal as usize)?;
+                if ends {
+                    // Before the flag is set: the first signal does not end the process, the second does.
+                    flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&came))?;
                 }
-                told.interrupt.interrupt();
-            }
-        });
-        Ok(stop)
+                flag::register(signal, Arc::clone(&came))?;
+                flag::register_usize(signal, Arc::clone(&limit), stop)
+            };
+            register().while_doing(|| "cannot watch for signals".to_owned())?;
+        }
+        let asked = Arc::clone(&came);
+        Ok(Self { cancel: Cancel::when(move || asked.load(Ordering::SeqCst)), came })
     }
 }

@@ -7,8 +7,8 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use ampoule_lang::resolve::Place;
 use ampoule_lang::{FileId, SourceMap, Symbol};
@@ -83,13 +83,11 @@ impl Default for Settings {
     }
 }
 
-/// Stops an evaluation from outside: another thread. For one evaluation at a time; see [`Interrupt::child`].
+/// Stops an evaluation from outside: another thread, or a signal. For one evaluation at a time.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     /// The lowest stack address that may be used; [`STOP`], to stop.
     limit: Arc<AtomicUsize>,
-    /// Those of other evaluations that end with this one.
-    children: Arc<Mutex<Vec<Interrupt>>>,
 }
 
 /// No address is as high: every call is too deep.
@@ -104,8 +102,6 @@ impl Interrupt {
     /// Makes the evaluation end with an error soon, or as soon as it begins.
     pub fn interrupt(&self) {
         self.limit.store(STOP, Ordering::SeqCst);
-        let children = self.children.lock().expect("no holder of this lock panics");
-        children.iter().for_each(Self::interrupt);
     }
 
     /// Returns whether it was asked to end.
@@ -113,15 +109,9 @@ impl Interrupt {
         self.limit.load(Ordering::SeqCst) == STOP
     }
 
-    /// Returns what interrupts another evaluation, and is interrupted with this one.
-    pub fn child(&self) -> Self {
-        let child = Self::default();
-        let mut children = self.children.lock().expect("no holder of this lock panics");
-        if self.is_asked() {
-            child.interrupt();
-        }
-        children.push(child.clone());
-        child
+    /// Returns what [`Self::interrupt`] stores and where, for the handler of a signal.
+    pub fn switch(&self) -> (Arc<AtomicUsize>, usize) {
+        (Arc::clone(&self.limit), STOP)
     }
 
     /// Tells the evaluation that begins how deep it may go, unless it was interrupted already.

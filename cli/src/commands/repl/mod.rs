@@ -53,11 +53,15 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let expression = ExpressionArgs { expressions: vec!["null".to_owned()], ..args.expression.clone() };
     let mut session = Session::new(&expression, &config, Keeps::Sources, options)?;
     session.settings.shows_sameness = true;
-    let stop = Stop::watch_softly()?;
-    session.settings.interrupt = stop.interrupt.clone();
+    let stop = Stop::watch_softly(&session.settings.interrupt)?;
     let done = ampoule_eval::run(session.settings.clone(), session.world.clone(), |ev| {
-        let repl =
-            Repl { session: &session, config: &config, ui, resume: stop.interrupt.pause(), stop: &stop };
+        let repl = Repl {
+            session: &session,
+            config: &config,
+            ui,
+            resume: session.settings.interrupt.pause(),
+            stop: &stop,
+        };
         repl.run(ev, &files)
     });
     done.map_err(|error| CliError::failed(error.to_string()))?
@@ -90,7 +94,7 @@ impl Repl<'_> {
             .build();
         let mut editor: Editor<LineHelper<'_, '_>, DefaultHistory> =
             Editor::with_config(settings).map_err(|e| CliError::failed(e.to_string()))?;
-        let interrupt = self.stop.interrupt.clone();
+        let interrupt = self.session.settings.interrupt.clone();
         let budget = Budget { world: &self.session.world, interrupt, resume: self.resume.clone() };
         editor.set_helper(Some(LineHelper::new(&state, budget, self.ui.color())));
         let history = History::new(interactive);
