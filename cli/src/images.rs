@@ -429,10 +429,16 @@ pub fn connect(reference: &str, plain_http: &[String]) -> Result<Registry, CliEr
     Registry::new(client, registry_settings(plain_http), reference).map_err(|e| cli_error(&e))
 }
 
-/// Splits `DIR:TAG`, as skopeo writes it; a path that exists is not split.
+/// Splits `PATH:NAME`, as skopeo writes it, after a path that exists; one that exists whole
+/// is not split.
 fn split_name(text: &str) -> (PathBuf, Option<&str>) {
-    match text.rsplit_once(':') {
-        Some((path, name)) if !Path::new(text).exists() => (PathBuf::from(path), Some(name)),
-        _ => (PathBuf::from(text), None),
+    let at = |i: usize| (PathBuf::from(&text[..i]), Some(&text[i + 1..]));
+    let exists = |i: &usize| Path::new(&text[..*i]).exists();
+    if Path::new(text).exists() {
+        return (PathBuf::from(text), None);
     }
+    // A name may have colons of its own: `app.tar:registry.example:5000/app:v1`.
+    let mut colons = text.match_indices(':').map(|(i, _)| i);
+    let found = colons.clone().rev().find(exists).or_else(|| colons.next_back());
+    found.map_or_else(|| (PathBuf::from(text), None), at)
 }

@@ -299,7 +299,8 @@ impl Builder<'_> {
         let links = view.links().clone();
         let tables = Tables { directories: &directories, permissions: &permissions, links: &links };
         let (units, slices) = self.units(&metas, trees, packed, &contents, &sizes, &dpkg, &tables)?;
-        let layers = self.layers(units, files)?;
+        let below = base.as_ref().map_or(Ok(0), |base| self.layers_below(base))?;
+        let layers = self.layers(units, files, below)?;
         let plan = PlatformPlan {
             platform: self.platform.clone(),
             config: run,
@@ -447,6 +448,11 @@ impl Builder<'_> {
         let layout = crate::layout::Layout::open(self.objects.locate(path)?)?;
         let manifest = crate::base::find(&layout, base.digest(), self.platform)?;
         Ok(Some(BasePlan { layout: path.to_owned(), manifest }))
+    }
+
+    /// Counts the layers of a base.
+    fn layers_below(&self, base: &BasePlan) -> Result<usize> {
+        Ok(crate::base::read(&self.objects.locate(&base.layout)?, &base.manifest)?.layers.len())
     }
 
     fn sbom(

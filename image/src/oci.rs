@@ -110,6 +110,13 @@ pub struct Platform {
     pub os_version: Option<String>,
 }
 
+/// What Linux runs on, in Go's words: another word is a slip, and no machine would take the
+/// image.
+const ARCHITECTURES: [&str; 14] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le",
+    "riscv64", "s390x", "sparc64",
+];
+
 impl Platform {
     /// Reads `linux/arm64`, `linux/arm/v7`, and Nix's `aarch64-linux`.
     ///
@@ -144,7 +151,11 @@ impl Platform {
         }
         let mut parts = text.split('/');
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some("linux"), Some(arch), variant, None) if !arch.is_empty() => Ok(new(arch, variant)),
+            (Some("linux"), Some(architecture), variant, None)
+                if ARCHITECTURES.contains(&architecture) && variant != Some("") =>
+            {
+                Ok(new(architecture, variant))
+            }
             _ => Err(fail()),
         }
     }

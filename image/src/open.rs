@@ -14,7 +14,7 @@ use crate::digest::{DiffId, Digest, Sha256};
 use crate::error::{ImageError, Result};
 use crate::layout::{BlobRef, Layout, MAX_DOCUMENT_BYTES, REF_NAME};
 use crate::oci::{self, Config, Descriptor, Manifest, media};
-use crate::project::{Companion, Image, ImageLayer, ImageManifest};
+use crate::project::{Companion, Image, ImageLayer, ImageManifest, canonical_name};
 use crate::tar_read::{TarError, TarReader};
 
 /// Finds blobs.
@@ -87,7 +87,7 @@ pub(crate) struct Top {
 fn find_top(what: &Path, bytes: Vec<u8>, name: Option<&str>) -> Result<Top> {
     let index = base::read_top_index(&bytes)?;
     let called = |d: &&Descriptor, name: &str| {
-        d.annotations.get(REF_NAME).is_some_and(|n| n == name) || d.digest.to_string() == name
+        d.annotations.get(REF_NAME).is_some_and(|n| is_called(n, name)) || d.digest.to_string() == name
     };
     let found: Vec<&Descriptor> =
         index.manifests.iter().filter(|d| name.is_none_or(|name| called(d, name))).collect();
@@ -110,19 +110,29 @@ fn find_top(what: &Path, bytes: Vec<u8>, name: Option<&str>) -> Result<Top> {
         descriptor.annotations.extend(names.into_iter().map(|name| (REF_NAME.to_owned(), name.clone())));
         return Ok(Top { descriptor, bytes: Some(bytes) });
     }
-    let shown: Vec<&str> = names.into_iter().map(String::as_str).collect();
-    Err(ImageError::invalid(match (name, &found[..]) {
-        (Some(name), []) => {
-            format!("`{}` has no image `{name}`: it has `{}`", what.display(), shown.join("`, `"))
-        }
-        (None, []) => format!("`{}` has no image", what.display()),
-        (_, several) => format!(
-            "`{}` has {} images: name one, as `PATH:TAG` (`{}`)",
-            what.display(),
-            several.len(),
-            shown.join("`, `")
-        ),
-    }))
+    Err(not_one(what, name, found.len(), names.into_iter().map(String::as_str)))
+}
+
+/// Whether an image that a layout or archive calls `reference` is meant by `name`: by all of
+/// it, however much of the registry is left away, or by its tag.
+fn is_called(reference: &str, name: &str) -> bool {
+    let tag = reference.rsplit_once(':').map(|(_, tag)| tag);
+    reference == name || tag == Some(name) || canonical_name(reference) == canonical_name(name)
+}
+
+/// The error for a file of which not just one image is meant.
+fn not_one<'a>(
+    what: &Path,
+    name: Option<&str>,
+    found: usize,
+    names: impl Iterator<Item = &'a str>,
+) -> ImageError {
+    let (what, names) = (what.display(), names.collect::<Vec<_>>().join("`, `"));
+    ImageError::invalid(match (name, found) {
+        (Some(name), 0) => format!("`{what}` has no image `{name}`: it has `{names}`"),
+        (None, 0) => format!("`{what}` has no image"),
+        (_, several) => format!("`{what}` has {several} images: name one, as `PATH:TAG` (`{names}`)"),
+    })
 }
 
 /// Opens an image that was just projected.
@@ -409,14 +419,13 @@ fn read_docker(mut archive: Archive, name: Option<&str>) -> Result<OpenImage> {
     }
     let lines: Vec<Line> =
         oci::from_json("manifest.json", &archive.member("manifest.json", MAX_DOCUMENT_BYTES)?)?;
-    let fits = |line: &&Line| name.is_none_or(|name| line.repo_tags.iter().flatten().any(|tag| tag == name));
+    let fits = |line: &&Line| {
+        name.is_none_or(|name| line.repo_tags.iter().flatten().any(|reference| is_called(reference, name)))
+    };
     let found: Vec<&Line> = lines.iter().filter(fits).collect();
     let [line] = found[..] else {
-        return Err(ImageError::invalid(format!(
-            "`{}` has {} images: name one",
-            archive.path.display(),
-            lines.len()
-        )));
+        let names = lines.iter().flat_map(|line| line.repo_tags.iter().flatten()).map(String::as_str);
+        return Err(not_one(&archive.path, name, found.len(), names));
     };
     let config_bytes = archive.member(&line.config, MAX_DOCUMENT_BYTES)?;
     let config: Config = oci::from_json("image configuration", &config_bytes)?;
@@ -427,10 +436,10 @@ fn read_docker(mut archive: Archive, name: Option<&str>) -> Result<OpenImage> {
     for member in &line.layers {
         let (reader, size_bytes) = archive.open_member(member)?;
         let (digest, start) = digest_of(reader).map_err(|e| ImageError::io("read", &archive.path, e))?;
-        let media_type = match start {
-            [0x1f, 0x8b, ..] => media::LAYER_GZIP,
-            [0x28, 0xb5, 0x2f, 0xfd] => media::LAYER_ZSTD,
-            _ => media::LAYER,
+        let media_type = match Form::of(&start) {
+            Form::Gzip => media::LAYER_GZIP,
+            Form::Zstd => media::LAYER_ZSTD,
+            Form::Plain => media::LAYER,
         };
         archive.named.insert(digest, member.clone());
         descriptors.push(Descriptor::new(media_type, digest, size_bytes));
@@ -544,23 +553,47 @@ impl Read for Limited {
     }
 }
 
-/// Uncompresses a stream by its media type.
+/// Uncompresses a layer by what it begins with, as container engines do: some programs
+/// announce a layer of gzip and bring a plain tar, or the same in zstd (buildah does, where
+/// a registry has the layer in another form).
 ///
 /// # Errors
-/// [`ImageError::Malformed`] for a type that we do not know.
-pub fn decompress(reader: Box<dyn Read + Send>, media_type: &str) -> Result<Box<dyn Read + Send>> {
-    let buffered = std::io::BufReader::with_capacity(1 << 18, reader);
-    Ok(match media_type {
-        media::LAYER | media::DOCKER_LAYER => Box::new(buffered),
-        media::LAYER_GZIP | media::DOCKER_LAYER_GZIP => {
-            Box::new(flate2::bufread::MultiGzDecoder::new(buffered))
-        }
-        media::LAYER_ZSTD => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(buffered);
+/// [`ImageError::Malformed`] for a media type that is no layer's, [`ImageError::Io`].
+pub fn decompress(mut reader: Box<dyn Read + Send>, media_type: &str) -> Result<Box<dyn Read + Send>> {
+    if !media::is_layer(media_type) {
+        return Err(ImageError::malformed("layer", format!("`{media_type}` is not a type that we read")));
+    }
+    let mut start = Vec::with_capacity(4);
+    reader.by_ref().take(4).read_to_end(&mut start).map_err(|e| ImageError::io("read", "a layer", e))?;
+    let form = Form::of(&start);
+    let whole = std::io::BufReader::with_capacity(1 << 18, std::io::Cursor::new(start).chain(reader));
+    Ok(match form {
+        Form::Plain => Box::new(whole),
+        Form::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
+        Form::Zstd => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(whole);
             Box::new(decoder.map_err(|e| ImageError::malformed("layer", e.to_string()))?)
         }
-        other => return Err(ImageError::malformed("layer", format!("`{other}` is not a type that we read"))),
     })
+}
+
+/// How a layer is compressed.
+enum Form {
+    Plain,
+    Gzip,
+    Zstd,
+}
+
+impl Form {
+    /// Tells it from the first bytes.
+    fn of(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            // A frame, or one that is skipped, in which tables of contents are hidden.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            _ => Self::Plain,
+        }
+    }
 }
 
 fn copy_blob(blobs: &dyn Blobs, digest: &Digest, size: u64, cache: &BlobCache) -> Result<()> {

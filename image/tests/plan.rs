@@ -191,21 +191,40 @@ fn one_index_for_several_platforms() {
     assert_eq!(opened.configs[1].config.env, Some(vec!["X=1".to_owned()]));
 }
 
+/// Puts an image into the store as a layout.
+fn layout_of(store: &mut TestStore, asked: &Value) -> String {
+    let name = format!("{}-layout", asked["name"].as_str().unwrap());
+    let (_dir, cache) = cache();
+    let image = store.project(asked, &cache).unwrap();
+    let path = store.add(&name, &[], &[]);
+    image.write_layout(&cache, &store.physical(&name)).unwrap();
+    path
+}
+
+/// What lies above a base has the layers that it leaves.
+#[test]
+fn a_base_of_many_layers_leaves_the_rest() {
+    let mut store = TestStore::new();
+    let objects: Vec<String> =
+        (0..120).map(|i| store.add(&format!("object{i}"), &[("x", &i.to_string())], &[])).collect();
+    let asked = |name: &str, base: Option<&str>| json!({ "name": name, "layers": 100, "contents": objects, "base": base, "lint": false });
+    let low = layout_of(&mut store, &asked("low", None));
+    let full = asked("full", Some(&low));
+    let (config, _) = made(&store, &full);
+    assert_eq!(config.rootfs.diff_ids.len(), 127);
+    let full = layout_of(&mut store, &full);
+    let error = store.plan(&asked("more", Some(&full))).err().unwrap().to_string();
+    assert!(error.contains("`base` has 127 layers") && error.contains("no room"), "{error}");
+}
+
 #[test]
 fn a_base_lies_below_and_gives_what_is_not_said() {
     let mut store = TestStore::new();
     let tree = store.add("base-tree", &[("!bin/app", "x"), ("etc/a", "a")], &[]);
-    let (dir, cache) = cache();
-    let base = store
-        .project(&json!({ "name": "base", "root": tree, "config": { "entrypoint": ["/bin/app"], "env": { "A": "1", "B": "1" } } }), &cache)
-        .unwrap();
-    let layout = store.add("layout", &[], &[]);
-    base.write_layout(&cache, &store.physical("layout").join("tmp")).unwrap();
-    std::fs::remove_dir(dir.path().join("none")).ok();
-    let at = store.physical("layout");
-    std::fs::rename(at.join("tmp"), at.with_extension("x")).unwrap();
-    std::fs::remove_dir(&at).unwrap();
-    std::fs::rename(at.with_extension("x"), &at).unwrap();
+    let layout = layout_of(
+        &mut store,
+        &json!({ "name": "base", "root": tree, "config": { "entrypoint": ["/bin/app"], "env": { "A": "1", "B": "1" } } }),
+    );
     let (config, fs) = made(
         &store,
         &json!({ "name": "x", "base": { "layout": layout }, "files": { "/etc/b": "b" }, "config": { "env": { "B": "2" } } }),

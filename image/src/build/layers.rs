@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Builder, Listed, TreeContents, TreeMeta, TreeSlices};
+use crate::base::MAX_LAYERS;
 use crate::dpkg::Dpkg;
 use crate::error::{ImageError, Result};
 use crate::group::{self, GroupObject};
@@ -89,15 +90,22 @@ impl Builder<'_> {
         Ok((units, lists))
     }
 
-    /// Puts the parts into layers: trees, packages and store objects by groups, what no
-    /// package brought, our own files.
-    pub(super) fn layers(&self, units: Units, files: Vec<FilePlan>) -> Result<Vec<LayerPlan>> {
+    /// Puts the parts into layers, above a base of `below` of them: trees, packages and store
+    /// objects by groups, what no package brought, our own files.
+    pub(super) fn layers(&self, units: Units, files: Vec<FilePlan>, below: usize) -> Result<Vec<LayerPlan>> {
         let budget = self.spec.layers.budget() as usize;
         if budget == 0 || budget > 100 {
             return Err(ImageError::invalid(format!(
                 "`layers` is {budget}: expected 1 to 100 (runtimes mount about 127, and children need room)"
             )));
         }
+        let left = MAX_LAYERS.saturating_sub(below);
+        if left == 0 {
+            return Err(ImageError::invalid(format!(
+                "`base` has {below} layers, and {MAX_LAYERS} are the most that runtimes mount: there is no room above it"
+            )));
+        }
+        let budget = budget.min(left);
         let Units { trees, grouped, rests } = units;
         // Trees, objects and our own files want a layer each, or all share one.
         let kinds = usize::from(!trees.is_empty()) + usize::from(!grouped.is_empty() || !rests.is_empty());

@@ -180,6 +180,9 @@ impl Registry {
         let credential = self.credential()?;
         for challenge in challenges {
             match (challenge, &credential) {
+                (Challenge::Bearer { .. }, Some(Credential::RegistryToken(token))) => {
+                    return Ok(Credentials::Bearer(token.clone()));
+                }
                 (Challenge::Bearer { realm, service, scope, .. }, _) => {
                     return self.token(
                         doing,
@@ -248,7 +251,9 @@ impl Registry {
                     Credential::Password { user, password } => {
                         Credentials::basic(user.clone(), password.reveal())
                     }
-                    Credential::IdentityToken(token) => Credentials::basic("<token>", token.reveal()),
+                    Credential::IdentityToken(token) | Credential::RegistryToken(token) => {
+                        Credentials::basic("<token>", token.reveal())
+                    }
                 });
                 Request::for_url(Method::GET, url).map(|r| r.credentials(basic))
             }

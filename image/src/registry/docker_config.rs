@@ -28,6 +28,8 @@ pub enum Credential {
     },
     /// A token that is exchanged for others.
     IdentityToken(Secret),
+    /// A token that the registry itself takes.
+    RegistryToken(Secret),
 }
 
 /// Where credentials are looked for.
@@ -123,6 +125,7 @@ struct AuthEntry {
     username: Option<String>,
     password: Option<String>,
     identitytoken: Option<String>,
+    registrytoken: Option<String>,
 }
 
 /// The names under which a registry may stand in a file, the most exact first.
@@ -180,8 +183,12 @@ fn find_in(what: &str, text: &str, reference: &Reference) -> Result<Option<Crede
 }
 
 fn stored(entry: &AuthEntry) -> Option<Credential> {
-    if let Some(token) = entry.identitytoken.as_ref().filter(|t| !t.is_empty()) {
-        return Some(Credential::IdentityToken(Secret::new(token.clone())));
+    let token = |field: &Option<String>| field.clone().filter(|token| !token.is_empty()).map(Secret::new);
+    if let Some(token) = token(&entry.registrytoken) {
+        return Some(Credential::RegistryToken(token));
+    }
+    if let Some(token) = token(&entry.identitytoken) {
+        return Some(Credential::IdentityToken(token));
     }
     if let (Some(user), Some(password)) = (&entry.username, &entry.password) {
         return Some(Credential::Password { user: user.clone(), password: Secret::new(password.clone()) });
@@ -243,6 +250,7 @@ mod tests {
         find_in("test", text, &reference.parse().unwrap()).unwrap().map(|c| match c {
             Credential::Password { user, password } => format!("{user}:{}", password.reveal()),
             Credential::IdentityToken(token) => format!("token {}", token.reveal()),
+            Credential::RegistryToken(token) => format!("bearer {}", token.reveal()),
         })
     }
 
@@ -252,11 +260,13 @@ mod tests {
         let text = r#"{"auths":{
             "https://r.example/v2/": {"auth":"am9lOnA6dw=="},
             "r.example/team": {"username":"team","password":"x"},
+            "ready.example": {"registrytoken":"rt","auth":"am9lOnA6dw=="},
             "https://index.docker.io/v1/": {"identitytoken":"it"}
         }}"#;
         assert_eq!(found(text, "r.example/other/app").as_deref(), Some("joe:p:w"));
         assert_eq!(found(text, "r.example/team/app").as_deref(), Some("team:x"));
         assert_eq!(found(text, "busybox").as_deref(), Some("token it"));
+        assert_eq!(found(text, "ready.example/a").as_deref(), Some("bearer rt"));
         assert_eq!(found(text, "else.example/a"), None);
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use ampoule_net::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use ampoule_net::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderName, RANGE};
 use ampoule_net::{Body, Method, NetError, Response, StatusCode, Url};
 use serde::Serialize;
 
@@ -75,9 +75,19 @@ pub fn push(
     cache: &BlobCache,
     make: &(dyn Fn() -> Result<()> + Sync),
 ) -> Result<PushReport> {
-    let tag = registry.reference.tag.clone().unwrap_or_else(|| image.tag.clone());
     let mut shown = registry.reference.clone();
-    shown.tag = Some(tag.clone());
+    if let Some(other) = shown.digest.filter(|digest| *digest != image.top.digest) {
+        return Err(ImageError::invalid(format!(
+            "the image is `{}`, not `{other}`: push it under a tag, or under its own digest",
+            image.top.digest
+        )));
+    }
+    // By its digest alone an image is there without a tag.
+    let tag = match (&shown.tag, &shown.digest) {
+        (Some(tag), _) => tag.clone(),
+        (None, Some(digest)) => digest.to_string(),
+        (None, None) => shown.tag.insert(image.tag.clone()).clone(),
+    };
     let mut report = PushReport {
         reference: shown.to_string(),
         digest: image.top.digest,
@@ -194,7 +204,7 @@ fn push_blob(
         response.error_for_status().map_err(|e| error(&doing, &e))?;
     }
     let known = cache.locations(&blob.digest, &place.0);
-    let mut session = None;
+    let mut begun = None;
     if let Some(from) = known.into_iter().find(|repository| *repository != place.1) {
         let url = registry.url(&format!("blobs/uploads/?mount={}&from={from}", blob.digest));
         // The other repository may be closed to us: then this one gets its own copy.
@@ -205,13 +215,13 @@ fn push_blob(
                 return Ok(PushedHow::Mounted { from });
             }
             Some(StatusCode::ACCEPTED) => {
-                session = answer.as_ref().map(|answer| registry.location(answer)).transpose()?;
+                begun = answer.as_ref().map(|answer| session(registry, answer)).transpose()?;
             }
             _ => {}
         }
     }
     ensure(blob)?;
-    upload(registry, &doing, blob, session)?;
+    upload(registry, &doing, blob, begun)?;
     cache.note_location(&blob.digest, &place.0, &place.1);
     Ok(PushedHow::Uploaded)
 }
@@ -220,12 +230,12 @@ fn push_blob(
 const TRIES: u32 = 5;
 
 /// Sends a blob; goes on where it was cut, as far as the registry remembers.
-fn upload(registry: &Registry, doing: &str, blob: &BlobRef, session: Option<Url>) -> Result<()> {
-    let chunk = registry.settings().chunk_bytes.unwrap_or(64 << 20).max(1);
-    let mut url = match session {
-        Some(url) => url,
+fn upload(registry: &Registry, doing: &str, blob: &BlobRef, session: Option<Session>) -> Result<()> {
+    let (mut url, mut least) = match session {
+        Some(session) => session,
         None => begin(registry, doing)?,
     };
+    let wanted = registry.settings().chunk_bytes.unwrap_or(64 << 20).max(1);
     let mut offset = 0;
     // Only what was never reached before is progress: an upload that the registry forgets
     // again and again, always at the same place, comes to an end.
@@ -236,7 +246,7 @@ fn upload(registry: &Registry, doing: &str, blob: &BlobRef, session: Option<Url>
         }
     };
     loop {
-        let sent = send_piece(registry, doing, blob, &url, offset, chunk)?;
+        let sent = send_piece(registry, doing, blob, &url, offset, wanted.max(least))?;
         let wait = match sent {
             Sent::Done => return Ok(()),
             Sent::Next { url: next, offset: reached } => {
@@ -261,7 +271,7 @@ fn upload(registry: &Registry, doing: &str, blob: &BlobRef, session: Option<Url>
                 (url, offset) = (next, reached);
             }
             // The registry has forgotten the upload: all of it again.
-            _ => (url, offset) = (begin(registry, doing)?, 0),
+            _ => ((url, least), offset) = (begin(registry, doing)?, 0),
         }
     }
 }
@@ -272,10 +282,20 @@ enum Sent {
     Failed { why: String, wait: Option<Duration> },
 }
 
-fn begin(registry: &Registry, doing: &str) -> Result<Url> {
+/// An upload that was begun: where it goes, and how large its pieces have to be at least
+/// (but for the last one).
+type Session = (Url, u64);
+
+fn begin(registry: &Registry, doing: &str) -> Result<Session> {
     let request = registry.request(Method::POST, registry.url("blobs/uploads/"))?;
     let response = registry.send(doing, &request)?.error_for_status().map_err(|e| error(doing, &e))?;
-    registry.location(&response)
+    session(registry, &response)
+}
+
+fn session(registry: &Registry, response: &Response) -> Result<Session> {
+    let least = response.header(HeaderName::from_static("oci-chunk-min-length"));
+    let least = least.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0);
+    Ok((registry.location(response)?, least))
 }
 
 /// Sends the next piece, or the last one together with the end.

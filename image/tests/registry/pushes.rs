@@ -135,6 +135,55 @@ fn an_upload_that_gets_nowhere_ends() {
     }
 }
 
+/// A registry that takes no small pieces says so when an upload begins.
+#[test]
+fn pieces_are_as_large_as_the_registry_wants() {
+    let server = taking_mounts(|asked| {
+        let upload = "/v2/a/b/blobs/uploads/1";
+        let begun = || Answer::status(202).header("Location", upload);
+        match asked.method.as_str() {
+            "POST" => Some(begun().header("OCI-Chunk-Min-Length", "300")),
+            "PATCH" => {
+                let range = asked.header("content-range").unwrap().to_owned();
+                Some(begun().header("Range", range))
+            }
+            _ => None,
+        }
+    });
+    push_to(&server, Some(64)).unwrap();
+    let pieces: Vec<usize> =
+        server.asked().iter().filter(|asked| asked.method == "PATCH").map(|asked| asked.body.len()).collect();
+    // Only the last one may be smaller: it comes after one that is as large as it has to be.
+    assert!(pieces.contains(&300), "{pieces:?}");
+    assert!(pieces.windows(2).all(|two| two[0] >= 300 || two[1] >= 300), "{pieces:?}");
+}
+
+/// By its own digest an image is pushed without a tag; another one's is an error.
+#[test]
+fn a_push_to_a_digest_is_of_that_image() {
+    let (_dir, cache) = cache();
+    let image = image(&cache);
+    let server = taking_mounts(|_| None);
+    let to = |selector: &str| {
+        let registry = registry(&format!("{}/a/b{selector}", host(&server)), RegistrySettings::default());
+        push(&registry, &image, &cache, &never)
+    };
+    let own = image.top.digest;
+    assert_eq!(to(&format!("@{own}")).unwrap().reference, format!("{}/a/b@{own}", host(&server)));
+    to(&format!(":v2@{own}")).unwrap();
+    let manifests: Vec<String> = server
+        .asked()
+        .iter()
+        .filter(|asked| asked.method == "PUT" && asked.path.contains("/manifests/"))
+        .map(|asked| asked.path.rsplit('/').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(manifests, [own.to_string(), "v2".to_owned()]);
+    let count = server.asked().len();
+    let other = to(&format!("@{}", Digest::of(b"other"))).unwrap_err().to_string();
+    assert!(other.contains("the image is `sha256:") && other.contains(", not `"), "{other}");
+    assert!(!server.asked()[count..].iter().any(|asked| asked.method == "PUT"));
+}
+
 /// Uploads go where the registry says, without our credentials if that is somewhere else.
 #[test]
 fn upload_addresses_are_looked_at() {
