@@ -3,76 +3,13 @@
 #[allow(dead_code, reason = "each test file uses its own part of this")]
 mod support;
 
-use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ampoule_realise::builtin::Place;
-use ampoule_realise::unpack::{Format, Limits, Options, RelPath, UnpackError, Unpacked, unpack};
+use ampoule_realise::unpack::{Format, Limits, Options, RelPath};
 use ampoule_store::{HashAlgo, Method};
-use support::archives::{Header, Tar, Zip, ar, bzip2, deb, gzip, pax_record, xz, zstd};
-use support::listing;
-use tempfile::TempDir;
-
-/// A place with a neighbour file that nothing may touch.
-struct Yard {
-    dir: TempDir,
-}
-
-impl Yard {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        std::fs::create_dir(dir.path().join("place")).expect("a directory");
-        std::fs::write(dir.path().join("neighbour"), "untouched").expect("a file");
-        Self { dir }
-    }
-
-    fn tree(&self) -> PathBuf {
-        self.dir.path().join("place/tree")
-    }
-
-    fn unpack(&self, bytes: &[u8], options: &Options) -> Result<Unpacked, UnpackError> {
-        let mut file = tempfile::tempfile().expect("a temporary file");
-        file.write_all(bytes).expect("room for an archive");
-        let place = Place {
-            dir: File::open(self.dir.path().join("place")).expect("a directory").into(),
-            name: "tree".to_owned(),
-        };
-        let result = unpack(file, options, &place);
-        let neighbour = std::fs::read_to_string(self.dir.path().join("neighbour"));
-        assert_eq!(neighbour.expect("the neighbour is there"), "untouched");
-        let around = std::fs::read_dir(self.dir.path()).expect("a directory").count();
-        assert_eq!(around, 2, "nothing appears beside");
-        result
-    }
-}
-
-/// Unpacks what must go well; returns the tree as text.
-fn accepted(bytes: &[u8], options: &Options) -> Vec<String> {
-    let yard = Yard::new();
-    yard.unpack(bytes, options).expect("a good archive");
-    listing(&yard.tree())
-}
-
-fn plain(bytes: &[u8]) -> Vec<String> {
-    accepted(bytes, &Options::default())
-}
-
-/// Unpacks what must be refused with `words`.
-fn refused(bytes: &[u8], words: &str) {
-    refused_with(bytes, &Options::default(), words);
-}
-
-fn refused_with(bytes: &[u8], options: &Options, words: &str) {
-    let error = Yard::new().unpack(bytes, options).expect_err(words).to_string();
-    assert!(error.contains(words), "expected `{words}`, found `{error}`");
-}
-
-fn strip() -> Options {
-    Options { strip_root: true, ..Options::default() }
-}
+use support::archives::{Header, Tar, Zip, ar, bzip2, deb, gzip, lzma, pax_record, xz, zstd};
+use support::unpacking::{Yard, accepted, plain, refused, refused_with, strip};
 
 #[test]
 fn every_compression_gives_the_same_tree() {
@@ -125,8 +62,14 @@ fn case_84_hard_links_stay_inside() {
     refused(&Tar::default().dir("d").hard_link("h", "d").end(), "which is a directory here");
     refused(
         &Tar::default().symlink("l", "../../neighbour").hard_link("h", "l").end(),
-        "which is a symbolic link here",
+        "which is a symbolic link here that leads out",
     );
+    refused(&Tar::default().dir("d").symlink("d/l", "..").hard_link("h", "d/l").end(), "that leads out");
+    refused(&Tar::default().symlink("l", "/etc/passwd").hard_link("h", "l").end(), "that leads out");
+    // What `tar` writes for two names of one symbolic link. Nothing is written through either.
+    let two = Tar::default().file("f", "x").symlink("l", "f").hard_link("h", "l");
+    assert_eq!(plain(&two.clone().end()), ["f x", "h -> f", "l -> f"]);
+    refused(&two.file("h", "evil").end(), "is a file where a symbolic link came before");
     refused(&Tar::default().symlink("l", "../..").hard_link("h", "l/neighbour").end(), "not in the archive");
     refused(&Tar::default().file("h", "x").hard_link("h", "h").end(), "to itself");
     // Written through afterwards: the other name keeps its bytes.
@@ -268,8 +211,9 @@ fn case_91_announced_sizes_cost_nothing() {
     refused(&with_size(b'0', b"-0000000001\0"), "not a number");
     refused(&with_size(b'0', b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), "too large");
     refused(&with_size(b'L', b"100000000000"), "extended header");
-    refused(&with_size(b'S', tebibyte), "sparse");
-    refused(&Tar::default().pax(&[("GNU.sparse.realsize", "4398046511104")]).file("f", "x").end(), "sparse");
+    refused(&with_size(b'S', tebibyte), "entry `f`: its map of holes is wrong");
+    let holes = [("GNU.sparse.realsize", "4398046511104"), ("GNU.sparse.map", "0,1")];
+    refused(&Tar::default().pax(&holes).file("f", "x").end(), "entry `f`: the archive unpacks to more than");
     assert!(start.elapsed() < Duration::from_secs(60));
 }
 
@@ -434,6 +378,64 @@ fn case_98_a_zip_bomb_is_seen_in_its_directory() {
     );
 }
 
+/// What comes after an archive, in each form: zeros where tapes leave them, garbage never.
+#[test]
+fn case_94_what_follows_a_compressed_stream() {
+    let tar = Tar::default().file("f", "x").end();
+    for (pack, name) in
+        [(gzip as fn(&[u8]) -> Vec<u8>, "gzip"), (xz, "xz"), (zstd, "zstd"), (bzip2, "bzip2"), (lzma, "lzma")]
+    {
+        for junk in [&b"garbage"[..], b"x", &[0, 0, 0, 0, b'x']] {
+            let result = Yard::new().unpack(&[&pack(&tar), junk].concat(), &Options::default());
+            assert!(result.is_err(), "{junk:?} after {name}");
+        }
+        let cut = pack(&tar);
+        for len in 1..cut.len() {
+            let result = Yard::new().unpack(&cut[..len], &Options::default());
+            assert!(result.is_err(), "{name} cut at {len} of {}", cut.len());
+        }
+        assert_eq!(plain(&pack(&tar)), ["f x"], "{name}");
+    }
+}
+
+/// POSIX: an unknown type is a file. GNU's incremental archives have directories with lists of names.
+#[test]
+fn types_that_few_know() {
+    let of_type = |kind, data: &[u8]| {
+        Tar::default().header(Header::new("f", kind, data.len() as u64)).data(data).file("after", "y").end()
+    };
+    for kind in [b'z', b'Q', b'7', b'A', b'8'] {
+        assert_eq!(plain(&of_type(kind, b"x")), ["after y", "f x"]);
+    }
+    assert_eq!(plain(&of_type(b'D', b"Yname\0Nother\0\0")), ["after y", "f/"]);
+    assert_eq!(plain(&of_type(b'V', b"")), ["after y"]);
+    for kind in [b'M', b'N'] {
+        refused(&of_type(kind, b"x"), "entry `f`: parts of several volumes");
+    }
+    let record = pax_record("GNU.volume.filename", "f");
+    let global = Tar::default().header(Header::new("g", b'g', record.len() as u64)).data(record.as_bytes());
+    refused(&global.file("f", "x").end(), "parts of several volumes");
+}
+
+/// An error says which entry it is about, or after which one it comes.
+#[test]
+fn errors_name_the_entry() {
+    let tar = Tar::default().file("first", "x").file("second", &"y".repeat(600));
+    refused(&tar.0[..1700], "entry `second`: the archive is cut short within a file");
+    refused(&tar.0[..1200], "cut short within a header (after entry `first`)");
+    let mut damaged = tar.clone().end();
+    damaged[1024] ^= 1;
+    refused(&damaged, "checksum is wrong: not a tar archive, or a damaged one (after entry `first`)");
+    let mut damaged = gzip(&tar.clone().end());
+    let last = damaged.len() - 5;
+    damaged[last] ^= 1;
+    refused(&damaged, "(after entry `second`)");
+    refused(
+        &tar.pax_raw(b"nonsense").file("f", "").end(),
+        "a PAX header is malformed (after entry `second`)",
+    );
+}
+
 #[test]
 fn case_99_whiteout_names_are_plain_files() {
     let tar = Tar::default()
@@ -487,6 +489,11 @@ fn formats_by_name_and_by_bytes() {
     assert_eq!(Format::parse("crate").expect("known"), Some(Format::Tar));
     assert!(Format::parse("cab").is_err());
     refused(b"\x1f\x9d\x90junk", "compress (.Z)");
+    refused(b"070701 and so on", "cpio is not read");
+    refused(b"PK\x07\x08PK\x03\x04", "in several parts");
+    for program in [&b"MZ\x90"[..], b"#!/bin/sh\n", b"\x7fELF"] {
+        refused(program, "begins with a program; if a zip archive follows it, say `format = \"zip\"`");
+    }
     refused(b"7z\xbc\xaf\x27\x1c", "7-zip");
     refused(b"hello, this is text and no archive at all", "cut short");
     refused(&[b'x'; 600], "checksum is wrong: not a tar archive");
@@ -578,8 +585,14 @@ fn case_89_names_of_extended_headers_are_checked_like_others() {
     let path = yard.tree().join(std::ffi::OsStr::from_bytes(b"\xff\xfe/x\xffy"));
     assert_eq!(std::fs::read(path).expect("it is there"), b"x");
     // An extension that nothing follows.
-    refused(&Tar::default().pax(&[("path", "x")]).0, "");
-    refused(&Tar::default().pax(&[("path", "x")]).end(), "");
+    for tar in [Tar::default(), Tar::default().file("f", "x")] {
+        refused(&tar.clone().pax(&[("path", "x")]).0, "");
+        refused(&tar.clone().pax(&[("path", "x")]).end(), "is followed by no entry");
+        refused(
+            &tar.header(Header::new("././@LongLink", b'K', 2)).data(b"x\0").end(),
+            "is followed by no entry",
+        );
+    }
 }
 
 #[test]

@@ -164,9 +164,12 @@ fn hash_of_mod(fetched: &Fetched) -> io::Result<String> {
 
 fn hash_of_zip(fetched: &Fetched) -> Result<String, Failure> {
     let refused = |error: UnpackError| Failure::Local(error.to_string());
-    let archive =
-        zip::Archive::open(fetched.file.try_clone().map_err(local)?, Limits::for_archive(fetched.size_bytes))
-            .map_err(refused)?;
+    let archive = zip::Archive::open(
+        fetched.file.try_clone().map_err(local)?,
+        Limits::for_archive(fetched.size_bytes),
+        false,
+    )
+    .map_err(refused)?;
     let mut files = Vec::new();
     for entry in archive.entries().iter().filter(|entry| !entry.name.ends_with(b"/")) {
         let hash = hash_of_reader(archive.read(entry).map_err(refused)?).map_err(local)?;

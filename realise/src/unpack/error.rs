@@ -32,6 +32,21 @@ impl UnpackError {
         Self::entry(name, problem.to_string())
     }
 
+    /// Says in which entry it happened, where that is not known yet.
+    #[must_use]
+    pub fn within(self, name: &[u8]) -> Self {
+        Self { entry: self.entry.or_else(|| Some(shown(name))), ..self }
+    }
+
+    /// Says which entry was the last that could be read, where no entry is to blame.
+    #[must_use]
+    pub(super) fn after(mut self, name: &[u8]) -> Self {
+        if self.entry.is_none() && !name.is_empty() {
+            self.reason.push_str(&format!(" (after entry `{}`)", shown(name)));
+        }
+        self
+    }
+
     /// The system refused a step while the entry was placed.
     pub fn place(name: &[u8], what: &str, error: io::Error) -> Self {
         Self { io: Some(error.kind()), ..Self::entry(name, format!("cannot {what}: {error}")) }

@@ -14,6 +14,7 @@
 mod ar;
 mod error;
 mod path;
+mod sparse;
 mod stream;
 pub mod tar;
 mod tree;
@@ -31,6 +32,7 @@ pub use stream::{Codec, Limited, Limits};
 pub use tree::{Found, Tree};
 
 use crate::builtin::Place;
+use stream::Stoppable;
 use tar::{Entry, Kind};
 
 /// What kind of archive it is.
@@ -53,11 +55,11 @@ impl Format {
         match name {
             "" | "auto" => Ok(None),
             "tar" | "tar.gz" | "tgz" | "tar.xz" | "txz" | "tar.zst" | "tar.zstd" | "tar.bz2" | "tbz2"
-            | "crate" | "npm" => Ok(Some(Self::Tar)),
+            | "tar.lzma" | "tar.lz" | "crate" | "npm" => Ok(Some(Self::Tar)),
             "zip" | "whl" | "wheel" | "jar" => Ok(Some(Self::Zip)),
             "deb" => Ok(Some(Self::Deb)),
             other => Err(UnpackError::archive(format!(
-                "unknown format `{other}`; known are tar, tar.gz, tar.xz, tar.zst, tar.bz2, zip, whl, crate, deb"
+                "unknown format `{other}`; known are tar, tar.gz, tar.xz, tar.zst, tar.bz2, tar.lzma, tar.lz, zip, whl, crate, deb"
             ))),
         }
     }
@@ -72,6 +74,10 @@ impl Format {
             [] => Err(UnpackError::archive("the archive is empty")),
             [b'!', b'<', b'a', b'r', ..] => Ok(Self::Deb),
             [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Ok(Self::Zip),
+            [b'P', b'K', 7, 8, ..] => Err(UnpackError::archive("a zip archive in several parts")),
+            [b'M', b'Z', ..] | [b'#', b'!', ..] | [0x7f, b'E', b'L', b'F', ..] => Err(UnpackError::archive(
+                "begins with a program; if a zip archive follows it, say `format = \"zip\"`",
+            )),
             start => Codec::detect(start).map(|_| Self::Tar),
         }
     }
@@ -115,17 +121,19 @@ pub fn unpack(mut archive: File, options: &Options, place: &Place) -> Result<Unp
     let tree = Tree::create(place)
         .map_err(|e| UnpackError::place(place.name.as_bytes(), "make the directory", e))?;
     let mut placer = Placer::new(tree, options, limits);
+    // What follows the last entry, and what is passed over, ends when somebody asks, too.
+    let cancel = || options.cancel.clone();
     match format {
         Format::Tar => {
             archive.seek(SeekFrom::Start(0))?;
-            read_tar(archive, limits, &mut |entry, data| placer.place(entry, data))?;
+            let input = Stoppable { input: archive, cancel: cancel() };
+            read_tar(input, limits, &mut |entry, data| placer.place(entry, data))?;
         }
         Format::Zip => unpack_zip(archive, limits, &mut placer)?,
         Format::Deb => {
             let package = ArArchive::open(archive)?;
-            read_tar(deb_member(&package, "data.tar")?, limits, &mut |entry, data| {
-                placer.place(entry, data)
-            })?;
+            let input = Stoppable { input: deb_member(&package, "data.tar")?, cancel: cancel() };
+            read_tar(input, limits, &mut |entry, data| placer.place(entry, data))?;
         }
     }
     placer.finish()
@@ -171,52 +179,58 @@ pub fn read_tar(
     let codec = Codec::detect(&start)?;
     let whole = io::Cursor::new(start).chain(input);
     let mut reader = tar::Reader::new(Limited::new(codec.reader(whole)?, limits.max_bytes));
-    let mut entries = 0;
+    let (mut entries, mut size_bytes) = (0, 0_u64);
     while let Some(entry) = reader.next_entry()? {
         entries += 1;
         if entries > limits.max_entries {
             return Err(UnpackError::archive(format!("more than {} entries", limits.max_entries)));
         }
-        // Before a byte of it is read, or a file made for it.
-        if entry.size_bytes > limits.max_bytes {
-            return Err(UnpackError::entry(&entry.name, stream::too_much(limits.max_bytes).reason));
+        // Before a byte of it is read, or a file made for it. Holes count too.
+        size_bytes = size_bytes.saturating_add(entry.size_bytes);
+        if size_bytes > limits.max_bytes {
+            return Err(stream::too_much(limits.max_bytes).within(&entry.name));
         }
-        on_entry(&entry, &mut reader)?;
+        on_entry(&entry, &mut reader).map_err(|error| error.within(&entry.name))?;
     }
     reader.drain()
 }
 
 fn unpack_zip(archive: File, limits: Limits, placer: &mut Placer<'_>) -> Result<(), UnpackError> {
-    let archive = zip::Archive::open(archive, limits)?;
+    let is_named = placer.options.format == Some(Format::Zip);
+    let archive = zip::Archive::open(archive, limits, is_named)?;
     let total = archive.entries().iter().try_fold(0_u64, |sum, entry| sum.checked_add(entry.size_bytes));
     if total.is_none_or(|total| total > limits.max_bytes) {
         return Err(stream::too_much(limits.max_bytes));
     }
     for entry in archive.entries() {
-        let mut data = archive.read(entry)?;
+        let mut data = archive.read(entry).map_err(|error| error.within(&entry.name))?;
         let kind = match entry.mode & 0o170_000 {
             0o120_000 => Kind::Symlink,
             0o040_000 => Kind::Directory,
             0 | 0o100_000 if entry.name.last() == Some(&b'/') => Kind::Directory,
             0 | 0o100_000 => Kind::File,
+            // What `zip` read from a pipe.
+            0o010_000 if entry.size_bytes > 0 => Kind::File,
             _ => Kind::Special("a special file"),
         };
         let mut link = Vec::new();
         if kind == Kind::Symlink {
-            (&mut data).take(4097).read_to_end(&mut link)?;
+            let read = (&mut data).take(4097).read_to_end(&mut link);
+            read.map_err(|error| UnpackError::from(error).within(&entry.name))?;
         }
         let as_tar = Entry {
             name: entry.name.clone(),
             kind,
             link,
             size_bytes: entry.size_bytes,
+            is_sparse: false,
             mode: entry.mode & 0o7777,
             uid: 0,
             gid: 0,
             user: Vec::new(),
             group: Vec::new(),
         };
-        placer.place(&as_tar, &mut data)?;
+        placer.place(&as_tar, &mut data).map_err(|error| error.within(&entry.name))?;
     }
     Ok(())
 }
@@ -274,8 +288,13 @@ impl<'o> Placer<'o> {
                 self.tree.hard_link(&path, &target)
             }
             Kind::File => {
+                let data = Stoppable { input: data, cancel: self.options.cancel.clone() };
                 let mut data = Limited::new(data, self.limits.max_bytes.saturating_sub(self.done.size_bytes));
-                self.done.size_bytes += self.tree.file(&path, entry.mode & 0o100 != 0, &mut data)?;
+                let executable = entry.mode & 0o100 != 0;
+                self.done.size_bytes += match entry.is_sparse {
+                    true => self.tree.sparse_file(&path, executable, &mut data)?,
+                    false => self.tree.file(&path, executable, &mut data)?,
+                };
                 Ok(())
             }
             Kind::Special(_) => unreachable!("refused above"),

@@ -130,6 +130,21 @@ impl RelPath {
         }
     }
 
+    /// Whether a symbolic link at this path with that target stays below the root, as far as the text tells.
+    pub(super) fn reaches_below(&self, target: &[u8]) -> bool {
+        let mut depth = self.parts().count().saturating_sub(1);
+        target.first() != Some(&b'/')
+            && target.split(|byte| *byte == b'/').all(|part| {
+                match part {
+                    b"" | b"." => {}
+                    b".." if depth == 0 => return false,
+                    b".." => depth -= 1,
+                    _ => depth += 1,
+                }
+                true
+            })
+    }
+
     /// Returns `self` below `base`.
     ///
     /// # Errors

@@ -1,11 +1,14 @@
 //! Decompression: whole streams only, bounded.
 //!
-//! Every codec reads all members (gzip), frames (zstd) or streams (xz, bzip2) of its
+//! Every codec reads all members (gzip, lzip), frames (zstd) or streams (xz, bzip2) of its
 //! input and sees the checksum of each. What follows the last one may be zero bytes
 //! (tapes and block devices pad so); anything else is refused. [`Limited`] ends a
 //! stream that gives more than its limit.
 
 use std::io::{self, BufRead, BufReader, Read};
+
+use ampoule_net::Cancel;
+use liblzma::stream::Stream;
 
 use super::error::UnpackError;
 
@@ -22,6 +25,10 @@ pub enum Codec {
     Zstd,
     /// bzip2.
     Bzip2,
+    /// LZMA of before xz.
+    Lzma,
+    /// lzip.
+    Lzip,
 }
 
 impl Codec {
@@ -38,11 +45,12 @@ impl Codec {
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => Ok(Self::Bzip2),
             [0x1f, 0x9d, ..] => unread("compress (.Z)"),
-            [b'L', b'Z', b'I', b'P', ..] => unread("lzip (.lz)"),
+            [b'L', b'Z', b'I', b'P', ..] => Ok(Self::Lzip),
             [0x04, 0x22, 0x4d, 0x18, ..] => unread("lz4"),
             [b'7', b'z', 0xbc, 0xaf, ..] => unread("7-zip"),
-            [0x5d, 0, 0, ..] => unread("lzma (.lzma)"),
+            [0x5d, 0, 0, ..] => Ok(Self::Lzma),
             [b'R', b'a', b'r', b'!', ..] => unread("rar"),
+            [b'0', b'7', b'0', b'7', b'0', ..] => Err(UnpackError::archive("cpio is not read here")),
             _ => Ok(Self::Plain),
         }
     }
@@ -57,17 +65,23 @@ impl Codec {
             Self::Plain => Box::new(input),
             Self::Gzip => Box::new(Gzip { member: None, rest: Some(input), members: 0 }),
             Self::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(input)?),
-            Self::Xz => {
-                let flags = liblzma::stream::CONCATENATED;
-                // 1 GiB of dictionary is more than `xz -9` asks for (64 MiB), and less than a trap.
-                let stream =
-                    liblzma::stream::Stream::new_stream_decoder(1 << 30, flags).map_err(io::Error::other)?;
-                Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
+            Self::Xz | Self::Lzma | Self::Lzip => {
+                let all = liblzma::stream::CONCATENATED;
+                let stream = match self {
+                    Self::Lzma => Stream::new_lzma_decoder(MOST_MEMORY_BYTES),
+                    Self::Lzip => Stream::new_lzip_decoder(MOST_MEMORY_BYTES, all),
+                    _ => Stream::new_stream_decoder(MOST_MEMORY_BYTES, all),
+                };
+                let stream = stream.map_err(io::Error::other)?;
+                Box::new(ToTheEnd(liblzma::bufread::XzDecoder::new_stream(input, stream)))
             }
             Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
         })
     }
 }
+
+/// A dictionary of 1 GiB is more than `xz -9` asks for (64 MiB), and less than a trap.
+const MOST_MEMORY_BYTES: u64 = 1 << 30;
 
 /// Reads all members of a gzip stream.
 ///
@@ -106,6 +120,19 @@ impl<R: BufRead> Read for Gzip<R> {
             self.members += 1;
             self.member = Some(flate2::bufread::GzDecoder::new(rest));
         }
+    }
+}
+
+/// Sees what follows a stream of LZMA, which has no sum at its end and of which there is one.
+struct ToTheEnd<R>(liblzma::bufread::XzDecoder<R>);
+
+impl<R: BufRead> Read for ToTheEnd<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.0.read(buf)?;
+        if len == 0 && !buf.is_empty() {
+            only_zeros(self.0.get_mut())?;
+        }
+        Ok(len)
     }
 }
 
@@ -171,6 +198,21 @@ impl<R: Read> Read for Limited<R> {
         }
         self.left -= len as u64;
         Ok(len)
+    }
+}
+
+/// A reader that fails when somebody asks to stop.
+pub(super) struct Stoppable<R> {
+    pub(super) input: R,
+    pub(super) cancel: Cancel,
+}
+
+impl<R: Read> Read for Stoppable<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_asked() {
+            return Err(UnpackError::archive("interrupted").into());
+        }
+        self.input.read(buf)
     }
 }
 

@@ -3,8 +3,8 @@
 //! A reader of our own, because what counts here is what other readers pass over: a
 //! PAX record that does not parse is an error (two readers that skip it differently
 //! see two archives), a PAX size wins over the header's in *where the next entry
-//! starts* too, sizes are checked before anything is allocated, and sparse files are
-//! refused. One entry at a time, nothing recursive.
+//! starts* too, and sizes are checked before anything is allocated. Sparse files give
+//! their holes as zeros: see [`super::sparse`]. One entry at a time, nothing recursive.
 //!
 //! ```text
 //! header x (PAX: path=…, size=…) · header of the entry · data, padded to 512 · …
@@ -14,10 +14,11 @@
 use std::io::{self, Read};
 
 use super::error::UnpackError;
+use super::sparse::{Holes, Pax as PaxSparse, Piece, Run};
 
-const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = 512;
 /// Longest PAX header or GNU long name.
-const MAX_EXTENSION_LEN: u64 = 256 * 1024;
+const MAX_EXTENSION_LEN: u64 = 1 << 20;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +44,10 @@ pub struct Entry {
     pub kind: Kind,
     /// Where a link points.
     pub link: Vec<u8>,
-    /// How many bytes of data follow.
+    /// How many bytes reading it gives.
     pub size_bytes: u64,
+    /// Whether the archive leaves zeros out of it.
+    pub is_sparse: bool,
     /// Permission bits, with set-id and sticky.
     pub mode: u32,
     /// The owner's number.
@@ -64,7 +67,10 @@ pub struct Reader<R> {
     left: u64,
     /// Zero bytes after it.
     padding: u64,
-    entries: u64,
+    /// Where the data of the current entry belong, if it is sparse.
+    holes: Option<Holes>,
+    /// The name of the current entry; nothing before the first.
+    current: Vec<u8>,
     done: bool,
 }
 
@@ -80,12 +86,13 @@ struct Extensions {
     gid: Option<u64>,
     user: Option<Vec<u8>>,
     group: Option<Vec<u8>>,
+    sparse: Option<PaxSparse>,
 }
 
 impl<R: Read> Reader<R> {
     /// Begins.
     pub fn new(input: R) -> Self {
-        Self { input, left: 0, padding: 0, entries: 0, done: false }
+        Self { input, left: 0, padding: 0, holes: None, current: Vec::new(), done: false }
     }
 
     /// Returns the next entry, or none after the last; what was not read of the one
@@ -94,13 +101,22 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// [`UnpackError`] for anything that is not tar as this module's text says.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, UnpackError> {
+        self.read_entry().map_err(|error| error.after(&self.current))
+    }
+
+    fn read_entry(&mut self) -> Result<Option<Entry>, UnpackError> {
         let mut extensions = Extensions::default();
+        let mut is_extended = false;
         loop {
             self.skip_data()?;
             let Some(header) = self.next_header()? else {
-                return Ok(None);
+                return match is_extended {
+                    true => Err(UnpackError::archive("an extended header is followed by no entry")),
+                    false => Ok(None),
+                };
             };
             let size = number(&header[124..136], "size")?;
+            is_extended |= matches!(header[156], b'x' | b'X' | b'L' | b'K');
             match header[156] {
                 b'x' | b'X' => self.read_pax(size, &mut extensions)?,
                 b'g' => self.read_global(size)?,
@@ -120,50 +136,44 @@ impl<R: Read> Reader<R> {
     /// Those of reading.
     pub fn drain(mut self) -> Result<(), UnpackError> {
         self.skip_data()?;
-        io::copy(&mut self.input, &mut io::sink())?;
-        Ok(())
+        let rest = io::copy(&mut self.input, &mut io::sink());
+        rest.map(drop).map_err(|error| UnpackError::from(error).after(&self.current))
     }
 
     fn entry(
         &mut self,
         header: &[u8; BLOCK],
-        kind: u8,
+        type_flag: u8,
         size: u64,
         ext: Extensions,
     ) -> Result<Entry, UnpackError> {
-        let name = ext.pax_name.or(ext.name).unwrap_or_else(|| header_name(header));
+        let sparse_name = ext.sparse.as_ref().and_then(|sparse| sparse.name.clone());
+        let name = sparse_name.or(ext.pax_name).or(ext.name).unwrap_or_else(|| header_name(header));
         let link = ext.pax_link.or(ext.link).unwrap_or_else(|| text(&header[157..257]));
         if name.is_empty() {
             return Err(UnpackError::archive("an entry without a name"));
         }
-        let kind = match kind {
-            // Before POSIX, directories were files whose name ends in a slash.
-            b'0' | 0 | b'7' if name.last() == Some(&b'/') => Kind::Directory,
-            b'0' | 0 | b'7' => Kind::File,
-            b'1' => Kind::HardLink,
-            b'2' => Kind::Symlink,
-            b'3' => Kind::Special("a character device"),
-            b'4' => Kind::Special("a block device"),
-            b'5' => Kind::Directory,
-            b'6' => Kind::Special("a fifo"),
-            b'S' => return Err(UnpackError::entry(&name, "sparse files are not unpacked")),
-            b'D' | b'M' | b'N' => {
-                return Err(UnpackError::entry(&name, "parts of several volumes are not unpacked"));
-            }
-            other => {
-                return Err(UnpackError::entry(&name, format!("unknown type `{}`", other.escape_ascii())));
-            }
+        let kind = kind_of(type_flag, &name)?;
+        self.current.clone_from(&name);
+        let stored = ext.size_bytes.unwrap_or(size);
+        // Links and directories have no data, whatever some writers put into the field; a directory
+        // of an incremental archive has a list of names.
+        self.begin_data(if kind == Kind::File || type_flag == b'D' { stored } else { 0 });
+        let holes = self.holes_of(header, ext.sparse, kind).map_err(|error| error.within(&name))?;
+        let size_bytes = match &holes {
+            Some(holes) => holes.size_bytes(),
+            None if kind == Kind::File => stored,
+            None => 0,
         };
-        // Links and directories have no data, whatever some writers put into the field.
-        let size_bytes = if kind == Kind::File { ext.size_bytes.unwrap_or(size) } else { 0 };
-        self.begin_data(size_bytes);
-        self.entries += 1;
+        let is_sparse = holes.is_some();
+        self.holes = holes;
         let mode = number(&header[100..108], "mode").map_err(|e| UnpackError::entry(&name, e.reason))?;
         let names = header[257..262] == *b"ustar";
         Ok(Entry {
             kind,
             link,
             size_bytes,
+            is_sparse,
             mode: u32::try_from(mode & 0o7777).unwrap_or_default(),
             uid: ext.uid.or_else(|| number(&header[108..116], "uid").ok()).unwrap_or_default(),
             gid: ext.gid.or_else(|| number(&header[116..124], "gid").ok()).unwrap_or_default(),
@@ -171,6 +181,58 @@ impl<R: Read> Reader<R> {
             group: ext.group.unwrap_or_else(|| if names { text(&header[297..329]) } else { Vec::new() }),
             name,
         })
+    }
+
+    /// Reads where the data of the entry belong that begins, if it is sparse.
+    fn holes_of(
+        &mut self,
+        header: &[u8; BLOCK],
+        pax: Option<PaxSparse>,
+        kind: Kind,
+    ) -> Result<Option<Holes>, UnpackError> {
+        if header[156] == b'S' {
+            let (mut runs, mut more) = (Vec::new(), header[482] != 0);
+            super::sparse::read_runs(&header[386..482], &mut runs)?;
+            while more {
+                let mut block = [0; BLOCK];
+                if read_full(&mut self.input, &mut block)? < BLOCK {
+                    return Err(UnpackError::archive("the archive is cut short within a map of holes"));
+                }
+                super::sparse::read_runs(&block[..504], &mut runs)?;
+                more = block[504] != 0;
+            }
+            let size_bytes = number(&header[483..495], "real size")?;
+            return Holes::new(runs, size_bytes, self.left).map(Some);
+        }
+        let Some(pax) = pax else { return Ok(None) };
+        if kind != Kind::File {
+            return Err(UnpackError::archive("has holes and is not a file"));
+        }
+        if !pax.map_is_in_data()? {
+            let (runs, size_bytes) = pax.finish(Vec::new())?;
+            return Holes::new(runs, size_bytes, self.left).map(Some);
+        }
+        let runs = self.read_map()?;
+        let (runs, size_bytes) = pax.finish(runs)?;
+        Holes::new(runs, size_bytes, self.left).map(Some)
+    }
+
+    /// Reads the map at the start of the data: numbers, one a line, in whole blocks.
+    fn read_map(&mut self) -> Result<Vec<Run>, UnpackError> {
+        let mut lines = super::sparse::Lines::default();
+        loop {
+            let mut block = [0; BLOCK];
+            let mut filled = 0;
+            while filled < BLOCK {
+                match self.read_stored(&mut block[filled..])? {
+                    0 => return Err(UnpackError::archive("its map of holes has no end")),
+                    len => filled += len,
+                }
+            }
+            if let Some(runs) = lines.take(&block)? {
+                return Ok(runs);
+            }
+        }
     }
 
     /// Reads a header and checks its sum; none at the end.
@@ -182,12 +244,12 @@ impl<R: Read> Reader<R> {
         let len = read_full(&mut self.input, &mut block)?;
         // Some writers leave the end marker out; a stream that is cut between entries
         // is caught by its compression, or by its hash.
-        if len == 0 && self.entries > 0 || len == BLOCK && block == [0; BLOCK] {
+        if len == 0 && !self.current.is_empty() || len == BLOCK && block == [0; BLOCK] {
             self.done = true;
             return Ok(None);
         }
         if len < BLOCK {
-            return Err(if self.entries == 0 && len == 0 {
+            return Err(if self.current.is_empty() && len == 0 {
                 UnpackError::archive("the archive is empty")
             } else {
                 UnpackError::archive("the archive is cut short within a header")
@@ -198,6 +260,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn begin_data(&mut self, size: u64) {
+        self.holes = None;
         self.left = size;
         self.padding = size.wrapping_neg() % BLOCK as u64;
     }
@@ -206,11 +269,30 @@ impl<R: Read> Reader<R> {
         let rest = self.left.saturating_add(self.padding);
         let skipped = io::copy(&mut (&mut self.input).take(rest), &mut io::sink())?;
         if skipped < rest {
-            return Err(UnpackError::archive("the archive is cut short within a file"));
+            return Err(self.cut());
         }
         self.left = 0;
         self.padding = 0;
         Ok(())
+    }
+
+    /// The input ends within the current entry.
+    fn cut(&self) -> UnpackError {
+        UnpackError::entry(&self.current, "the archive is cut short within a file")
+    }
+
+    /// Reads data as they are stored, without holes.
+    fn read_stored(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let want = buf.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if want == 0 {
+            return Ok(0);
+        }
+        let len = self.input.read(&mut buf[..want])?;
+        if len == 0 {
+            return Err(self.cut().into());
+        }
+        self.left -= len as u64;
+        Ok(len)
     }
 
     fn read_extension(&mut self, size: u64) -> Result<Vec<u8>, UnpackError> {
@@ -219,9 +301,13 @@ impl<R: Read> Reader<R> {
                 "an extended header of {size} bytes (at most {MAX_EXTENSION_LEN} are read)"
             )));
         }
-        self.begin_data(size);
         let mut data = Vec::new();
-        self.read_to_end(&mut data)?;
+        (&mut self.input).take(size).read_to_end(&mut data)?;
+        if (data.len() as u64) < size {
+            return Err(UnpackError::archive("the archive is cut short within an extended header"));
+        }
+        self.begin_data(size);
+        self.left = 0;
         Ok(data)
     }
 
@@ -244,7 +330,7 @@ impl<R: Read> Reader<R> {
                 b"uname" => ext.user = Some(value.to_vec()),
                 b"gname" => ext.group = Some(value.to_vec()),
                 key if key.starts_with(b"GNU.sparse.") => {
-                    return Err(UnpackError::archive("sparse files are not unpacked"));
+                    ext.sparse.get_or_insert_default().record(&key[11..], value)?;
                 }
                 // Times, comments, extended attributes: not part of what is unpacked.
                 _ => {}
@@ -258,6 +344,9 @@ impl<R: Read> Reader<R> {
         let data = self.read_extension(size)?;
         for record in pax_records(&data) {
             let (key, _) = record?;
+            if key.starts_with(b"GNU.volume.") && key != b"GNU.volume.label" {
+                return Err(UnpackError::archive(SEVERAL_VOLUMES));
+            }
             if matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.") {
                 let key = key.escape_ascii();
                 return Err(UnpackError::archive(format!("a PAX header gives all entries one `{key}`")));
@@ -270,17 +359,44 @@ impl<R: Read> Reader<R> {
 /// Reads the data of the current entry.
 impl<R: Read> Read for Reader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let want = buf.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        if want == 0 {
-            return Ok(0);
+        let Some(piece) = self.holes.as_ref().map(Holes::next_piece) else { return self.read_stored(buf) };
+        let fit = |len: u64| buf.len().min(usize::try_from(len).unwrap_or(usize::MAX));
+        let len = match piece {
+            Piece::End => return Ok(0),
+            Piece::Hole(len) => {
+                let len = fit(len);
+                buf[..len].fill(0);
+                len
+            }
+            Piece::Data(len) => {
+                let len = fit(len);
+                self.read_stored(&mut buf[..len])?
+            }
+        };
+        if let Some(holes) = &mut self.holes {
+            holes.advance(len as u64);
         }
-        let len = self.input.read(&mut buf[..want])?;
-        if len == 0 {
-            return Err(UnpackError::archive("the archive is cut short within a file").into());
-        }
-        self.left -= len as u64;
         Ok(len)
     }
+}
+
+const SEVERAL_VOLUMES: &str = "parts of several volumes are not unpacked";
+
+/// Returns what an entry is. Of types that nobody here knows, POSIX says that they are to be taken
+/// for regular files.
+fn kind_of(type_flag: u8, name: &[u8]) -> Result<Kind, UnpackError> {
+    Ok(match type_flag {
+        b'1' => Kind::HardLink,
+        b'2' => Kind::Symlink,
+        b'3' => Kind::Special("a character device"),
+        b'4' => Kind::Special("a block device"),
+        b'5' | b'D' => Kind::Directory,
+        b'6' => Kind::Special("a fifo"),
+        b'M' | b'N' => return Err(UnpackError::entry(name, SEVERAL_VOLUMES)),
+        // Before POSIX, directories were files whose name ends in a slash.
+        _ if name.last() == Some(&b'/') => Kind::Directory,
+        _ => Kind::File,
+    })
 }
 
 fn read_full(input: &mut impl Read, buf: &mut [u8]) -> Result<usize, UnpackError> {
@@ -325,7 +441,7 @@ fn text(field: &[u8]) -> Vec<u8> {
 }
 
 /// Reads a numeric field: octal digits, or GNU's base 256.
-fn number(field: &[u8], what: &str) -> Result<u64, UnpackError> {
+pub(super) fn number(field: &[u8], what: &str) -> Result<u64, UnpackError> {
     let bad = || UnpackError::archive(format!("a header's {what} is not a number, negative, or too large"));
     if field[0] & 0x80 != 0 {
         if field[0] != 0x80 {
@@ -383,7 +499,7 @@ fn pax_record(data: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     (!key.is_empty()).then_some((key, value, &data[len..]))
 }
 
-fn pax_number(key: &[u8], value: &[u8]) -> Result<u64, UnpackError> {
+pub(super) fn pax_number(key: &[u8], value: &[u8]) -> Result<u64, UnpackError> {
     let digits = std::str::from_utf8(value).ok().filter(|v| v.bytes().all(|b| b.is_ascii_digit()));
     digits.and_then(|d| d.parse().ok()).ok_or_else(|| {
         UnpackError::archive(format!(

@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -131,9 +131,32 @@ impl Tree {
         executable: bool,
         data: &mut dyn Read,
     ) -> Result<u64, UnpackError> {
+        self.write_file(path, executable, data, false)
+    }
+
+    /// The same; pieces of zeros take no room on the disk.
+    ///
+    /// # Errors
+    /// As [`Self::file`].
+    pub fn sparse_file(
+        &mut self,
+        path: &RelPath,
+        executable: bool,
+        data: &mut dyn Read,
+    ) -> Result<u64, UnpackError> {
+        self.write_file(path, executable, data, true)
+    }
+
+    fn write_file(
+        &mut self,
+        path: &RelPath,
+        executable: bool,
+        data: &mut dyn Read,
+        keeps_holes: bool,
+    ) -> Result<u64, UnpackError> {
         self.note(path);
         let mut file = self.create_file(path)?;
-        let size = copy(data, &mut file, path)?;
+        let size = copy(data, &mut file, path, keeps_holes)?;
         let mode = if executable { 0o555 } else { 0o444 };
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
             .map_err(|e| UnpackError::place(path.as_bytes(), "set its mode", e.into()))?;
@@ -184,10 +207,11 @@ impl Tree {
         }
     }
 
-    /// Makes `path` another name of the file at `target`, which must be in this tree.
+    /// Makes `path` another name of the file at `target`, which must be in this tree. Another name of a
+    /// symbolic link is the same link, if it stays below the root.
     ///
     /// # Errors
-    /// When there is no such file, it is not a regular one, or a link is on the way to it.
+    /// When there is no such file, it is of another kind, or a link is on the way to it.
     pub fn hard_link(&mut self, path: &RelPath, target: &RelPath) -> Result<(), UnpackError> {
         let refuse = |reason: String| Err(UnpackError::entry(path.as_bytes(), reason));
         if path == target {
@@ -205,6 +229,16 @@ impl Tree {
         let target_name = OsStr::from_bytes(target_name).to_owned();
         match look(target_dir.as_fd(), &target_name) {
             Found::File => {}
+            Found::Symlink => {
+                let link = rustix::fs::readlinkat(&target_dir, &target_name, Vec::new());
+                let link = link.map(|link| link.into_bytes()).unwrap_or_default();
+                if !path.reaches_below(&link) {
+                    return refuse(format!(
+                        "a hard link to `{target}`, which is a symbolic link here that leads out"
+                    ));
+                }
+                return self.symlink(path, &link);
+            }
             found => return refuse(format!("a hard link to `{target}`, which is {} here", found.word())),
         }
         self.note(path);
@@ -384,17 +418,27 @@ fn blocked(path: &RelPath, error: &io::Error) -> UnpackError {
     }
 }
 
-fn copy(from: &mut dyn Read, to: &mut File, path: &RelPath) -> Result<u64, UnpackError> {
+fn copy(from: &mut dyn Read, to: &mut File, path: &RelPath, keeps_holes: bool) -> Result<u64, UnpackError> {
+    let failed = |e| UnpackError::place(path.as_bytes(), "write the file", e);
     let mut buf = [0; 64 * 1024];
-    let mut size = 0;
+    let (mut size, mut written) = (0, 0);
     loop {
         let len = match from.read(&mut buf) {
-            Ok(0) => return Ok(size),
+            Ok(0) => break,
             Ok(len) => len,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error.into()),
         };
-        to.write_all(&buf[..len]).map_err(|e| UnpackError::place(path.as_bytes(), "write the file", e))?;
         size += len as u64;
+        if keeps_holes && buf[..len].iter().all(|byte| *byte == 0) {
+            to.seek(SeekFrom::Current(len as i64)).map_err(failed)?;
+        } else {
+            to.write_all(&buf[..len]).map_err(failed)?;
+            written = size;
+        }
     }
+    if written < size {
+        to.set_len(size).map_err(failed)?;
+    }
+    Ok(size)
 }

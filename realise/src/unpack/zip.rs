@@ -2,27 +2,32 @@
 //!
 //! The central directory says what there is; each entry's local header must agree
 //! with it in name, method and sizes, since readers that believe one and readers that
-//! believe the other would see two archives. Stored and deflated entries, zip64, CRC
-//! checked. Entries that overlap are refused (a bomb of nested views of one stream
-//! needs them), and so are names with a backslash: on one system they are a path.
+//! believe the other would see two archives. Entries that are stored, or compressed by
+//! deflate, bzip2, LZMA, zstd or xz; zip64; CRC checked. Entries that overlap are refused (a
+//! bomb of nested views of one stream needs them), and so are names with a backslash: on
+//! one system they are a path.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use super::error::UnpackError;
-use super::stream::Limits;
+use super::stream::{Codec, Limits};
 
 /// One entry of the central directory.
 #[derive(Clone, Debug)]
 pub struct ZipEntry {
-    /// The name, as it stands.
+    /// The name, in UTF-8 where the archive says how it is written.
     pub name: Vec<u8>,
+    /// The name, as it stands.
+    raw_name: Vec<u8>,
     /// The Unix mode with the file's type; 0 if the writer was not Unix.
     pub mode: u32,
     /// How long the contents are.
     pub size_bytes: u64,
     compressed_bytes: u64,
     header_offset: u64,
+    /// Where what follows it begins.
+    end_offset: u64,
     crc: u32,
     method: u16,
 }
@@ -42,14 +47,17 @@ const LOCAL: u32 = 0x0403_4b50;
 const END_SEARCH_LEN: u64 = 65_535 + 22;
 const ENCRYPTED: u16 = 1;
 const HAS_DESCRIPTOR: u16 = 8;
+const LZMA_MARKS_END: u16 = 2;
+const UTF8_NAME: u16 = 1 << 11;
 
 impl Archive {
-    /// Reads the central directory.
+    /// Reads the central directory. What `may_begin_later` has other bytes before it, such as a
+    /// program that unpacks it; its offsets may count from the file's start or its own.
     ///
     /// # Errors
     /// When the file is not zip as this module's text says.
-    pub fn open(mut file: File, limits: Limits) -> Result<Self, UnpackError> {
-        let directory = Directory::find(&mut file)?;
+    pub fn open(mut file: File, limits: Limits, may_begin_later: bool) -> Result<Self, UnpackError> {
+        let directory = Directory::find(&mut file, may_begin_later)?;
         if directory.entries > limits.max_entries {
             return Err(UnpackError::archive(format!("more than {} entries", limits.max_entries)));
         }
@@ -58,12 +66,12 @@ impl Archive {
         // Not `with_capacity`: the number is the archive's word, the bytes are not there yet.
         let mut entries = Vec::new();
         for _ in 0..directory.entries {
-            entries.push(read_central(&mut reader)?);
+            entries.push(read_central(&mut reader, directory.shift)?);
         }
         if io::copy(&mut reader, &mut io::sink())? != 0 {
             return Err(UnpackError::archive("the zip directory holds more than it says"));
         }
-        check_overlap(&entries, directory.offset)?;
+        check_overlap(&mut entries, directory.offset)?;
         Ok(Self { file, entries })
     }
 
@@ -94,29 +102,58 @@ impl Archive {
         file.read_exact(&mut name)?;
         let mut extra = vec![0; usize::from(u16_at(&header, 28))];
         file.read_exact(&mut extra)?;
-        if name != entry.name {
+        if name != entry.raw_name {
             return differs("names");
         }
         if u16_at(&header, 8) != entry.method {
             return differs("methods");
         }
+        let flags = u16_at(&header, 6);
+        if flags & ENCRYPTED != 0 {
+            return Err(UnpackError::entry(&entry.name, "is encrypted"));
+        }
         let mut sizes =
             Sizes { size: u32_at(&header, 22).into(), compressed: u32_at(&header, 18).into(), offset: 0 };
-        sizes.widen(&extra)?;
-        // With a descriptor behind the data, the header may leave sizes at zero.
-        let streamed = u16_at(&header, 6) & HAS_DESCRIPTOR != 0 && sizes.size == 0 && sizes.compressed == 0;
-        if !streamed && (sizes.size, sizes.compressed) != (entry.size_bytes, entry.compressed_bytes) {
+        sizes.widen(&extra).map_err(|error| error.within(&entry.name))?;
+        // With a descriptor behind the data, the header may leave at zero what was not known yet.
+        let agrees = |here: u64, there: u64| here == there || flags & HAS_DESCRIPTOR != 0 && here == 0;
+        if !agrees(sizes.size, entry.size_bytes) || !agrees(sizes.compressed, entry.compressed_bytes) {
             return differs("sizes");
         }
-        let raw = BufReader::new(file.take(entry.compressed_bytes));
+        if !agrees(u32_at(&header, 14).into(), entry.crc.into()) {
+            return differs("checksums");
+        }
+        // The extra field is no part of the directory's, so that only here it shows where the data are.
+        let start = entry.header_offset + 30 + (name.len() + extra.len()) as u64;
+        if start.checked_add(entry.compressed_bytes).is_none_or(|end| end > entry.end_offset) {
+            return Err(overlaps(&entry.name));
+        }
+        let mut raw = BufReader::new(file.take(entry.compressed_bytes));
         let data: Box<dyn Read + Send> = match entry.method {
             0 if entry.size_bytes != entry.compressed_bytes => return differs("sizes"),
             0 => Box::new(raw),
             8 => Box::new(flate2::bufread::DeflateDecoder::new(raw)),
+            12 => Codec::Bzip2.reader(raw)?,
+            14 => {
+                // Version and length of the properties, then those; an own file has the size behind them.
+                let mut start = [0; 9];
+                raw.read_exact(&mut start)?;
+                if u16_at(&start, 2) != 5 {
+                    return Err(UnpackError::entry(&entry.name, "has damaged LZMA properties"));
+                }
+                let size = if flags & LZMA_MARKS_END != 0 { u64::MAX } else { entry.size_bytes };
+                let header = [&start[4..], &size.to_le_bytes()].concat();
+                Codec::Lzma.reader(io::Cursor::new(header).chain(raw))?
+            }
+            93 => Codec::Zstd.reader(raw)?,
+            95 => Codec::Xz.reader(raw)?,
             other => {
+                let name = method_name(other).map(|name| format!(" ({name})")).unwrap_or_default();
                 return Err(UnpackError::entry(
                     &entry.name,
-                    format!("zip method {other} is not read; only stored and deflate"),
+                    format!(
+                        "zip method {other}{name} is not read; stored, deflate, bzip2, LZMA, zstd and xz are"
+                    ),
                 ));
             }
         };
@@ -124,28 +161,51 @@ impl Archive {
     }
 }
 
+/// Returns what a method that is not read is called.
+fn method_name(method: u16) -> Option<&'static str> {
+    Some(match method {
+        1 => "shrink",
+        2..=5 => "reduce",
+        6 => "implode",
+        9 => "deflate64",
+        96 => "JPEG",
+        97 => "WavPack",
+        98 => "PPMd",
+        99 => "AES",
+        _ => return None,
+    })
+}
+
 /// Where the central directory is.
 struct Directory {
     entries: u64,
     size_bytes: u64,
+    /// From the start of the file.
     offset: u64,
+    /// How many bytes stand before what the archive's own offsets count from.
+    shift: u64,
 }
 
 impl Directory {
-    fn find(file: &mut File) -> Result<Self, UnpackError> {
+    fn find(file: &mut File, may_begin_later: bool) -> Result<Self, UnpackError> {
         let len = file.seek(SeekFrom::End(0))?;
         let start = len.saturating_sub(END_SEARCH_LEN);
         file.seek(SeekFrom::Start(start))?;
         let mut tail = Vec::new();
         file.take(END_SEARCH_LEN).read_to_end(&mut tail)?;
         // The record must end where the file does: one inside a comment is not it.
-        let found = (0..tail.len().saturating_sub(21)).rev().find(|&at| {
+        let mut found = (0..tail.len().saturating_sub(21)).rev().filter(|&at| {
             u32_at(&tail, at) == END && at + 22 + usize::from(u16_at(&tail, at + 20)) == tail.len()
         });
-        let Some(at) = found else {
-            return Err(UnpackError::archive(
-                "not a zip archive, or one that is cut short: its directory is missing",
-            ));
+        let at = match (found.next(), found.next()) {
+            (Some(at), None) => at,
+            // Some readers take the first, and some the last.
+            (Some(_), Some(_)) => return Err(UnpackError::archive("the zip archive has two ends")),
+            (None, _) => {
+                return Err(UnpackError::archive(
+                    "not a zip archive, or one that is cut short or followed by other bytes: its directory is missing",
+                ));
+            }
         };
         if u16_at(&tail, at + 4) != 0 || u16_at(&tail, at + 6) != 0 {
             return Err(UnpackError::archive("a zip archive in several parts"));
@@ -154,16 +214,31 @@ impl Directory {
             entries: u16_at(&tail, at + 10).into(),
             size_bytes: u32_at(&tail, at + 12).into(),
             offset: u32_at(&tail, at + 16).into(),
+            shift: 0,
         };
         let mut end = start + at as u64;
         if at >= 20 && u32_at(&tail, at - 20) == END64_LOCATOR {
-            end = u64_at(&tail, at - 12);
+            let claimed = u64_at(&tail, at - 12);
+            end = claimed;
+            if may_begin_later && !has_end64(file, claimed)? {
+                // Right before its locator, where nothing stands between them.
+                end = (start + at as u64).saturating_sub(20 + 56);
+            }
             directory = Self::read64(file, end, directory)?;
+            directory.shift = end.saturating_sub(claimed);
         }
-        if directory.offset.checked_add(directory.size_bytes) != Some(end) {
-            return Err(UnpackError::archive("the zip directory is not where the archive says"));
+        let lies = |what: &str| {
+            UnpackError::archive(format!("the zip directory is not where the archive says{what}"))
+        };
+        let begins = end.checked_sub(directory.size_bytes).ok_or_else(|| lies(""))?;
+        let shift = begins.checked_sub(directory.offset).ok_or_else(|| lies(""))?;
+        if shift > 0 && !may_begin_later {
+            return Err(lies("; if other bytes stand before it, say `format = \"zip\"`"));
         }
-        Ok(directory)
+        if directory.shift != 0 && directory.shift != shift {
+            return Err(lies(""));
+        }
+        Ok(Self { offset: begins, shift, ..directory })
     }
 
     fn read64(file: &mut File, at: u64, plain: Self) -> Result<Self, UnpackError> {
@@ -175,6 +250,7 @@ impl Directory {
             entries: u64_at(&record, 32),
             size_bytes: u64_at(&record, 40),
             offset: u64_at(&record, 48),
+            shift: 0,
         };
         let agrees = |plain: u64, wide: u64, marker: u64| plain == marker || plain == wide;
         let all = u32_at(&record, 0) == END64
@@ -183,6 +259,14 @@ impl Directory {
             && agrees(plain.offset, wide.offset, 0xffff_ffff);
         if all { Ok(wide) } else { Err(lies()) }
     }
+}
+
+/// Returns whether the record of zip64 stands at an offset.
+fn has_end64(file: &mut File, at: u64) -> io::Result<bool> {
+    file.seek(SeekFrom::Start(at))?;
+    let mut magic = Vec::new();
+    file.take(4).read_to_end(&mut magic)?;
+    Ok(magic == END64.to_le_bytes())
 }
 
 struct Sizes {
@@ -216,7 +300,7 @@ impl Sizes {
     }
 }
 
-fn read_central(reader: &mut impl Read) -> Result<ZipEntry, UnpackError> {
+fn read_central(reader: &mut impl Read, shift: u64) -> Result<ZipEntry, UnpackError> {
     let mut header = [0; 46];
     reader.read_exact(&mut header)?;
     if u32_at(&header, 0) != CENTRAL {
@@ -226,7 +310,8 @@ fn read_central(reader: &mut impl Read) -> Result<ZipEntry, UnpackError> {
         let mut data = vec![0; usize::from(len)];
         reader.read_exact(&mut data).map(|()| data)
     };
-    let name = read(u16_at(&header, 28))?;
+    let raw_name = read(u16_at(&header, 28))?;
+    let name = decoded_name(&raw_name, &header)?;
     let extra = read(u16_at(&header, 30))?;
     read(u16_at(&header, 32))?;
     let mut sizes = Sizes {
@@ -234,36 +319,75 @@ fn read_central(reader: &mut impl Read) -> Result<ZipEntry, UnpackError> {
         compressed: u32_at(&header, 20).into(),
         offset: u32_at(&header, 42).into(),
     };
-    sizes.widen(&extra)?;
+    sizes.widen(&extra).map_err(|error| error.within(&name))?;
     if u16_at(&header, 8) & ENCRYPTED != 0 {
         return Err(UnpackError::entry(&name, "is encrypted"));
     }
     if name.contains(&b'\\') {
         return Err(UnpackError::entry(&name, "has a backslash in its name"));
     }
+    let header_offset = sizes.offset.checked_add(shift).ok_or_else(|| overlaps(&name))?;
     let unix = matches!(header[5], 3 | 19);
     Ok(ZipEntry {
         name,
+        raw_name,
         mode: if unix { u32_at(&header, 38) >> 16 } else { 0 },
         size_bytes: sizes.size,
         compressed_bytes: sizes.compressed,
-        header_offset: sizes.offset,
+        header_offset,
+        end_offset: 0,
         crc: u32_at(&header, 16),
         method: u16_at(&header, 10),
     })
 }
 
-fn check_overlap(entries: &[ZipEntry], directory_offset: u64) -> Result<(), UnpackError> {
-    let mut by_place: Vec<&ZipEntry> = entries.iter().collect();
+/// Returns an entry's name in UTF-8, if the archive says how it is written: so, or in the letters of
+/// DOS. What a Unix writes is kept byte for byte, as its file system had it.
+fn decoded_name(raw: &[u8], header: &[u8; 46]) -> Result<Vec<u8>, UnpackError> {
+    let is_text = std::str::from_utf8(raw).is_ok();
+    if u16_at(header, 8) & UTF8_NAME != 0 && !is_text {
+        return Err(UnpackError::entry(raw, "its name is said to be UTF-8 and is not"));
+    }
+    let dos = matches!(header[5], 0 | 6 | 10 | 11 | 14);
+    if is_text || !dos {
+        return Ok(raw.to_vec());
+    }
+    let letter = |byte: &u8| match byte {
+        0..0x80 => char::from(*byte),
+        byte => CODE_PAGE_437[usize::from(byte - 0x80)],
+    };
+    Ok(raw.iter().map(letter).collect::<String>().into_bytes())
+}
+
+/// The upper half of code page 437.
+const CODE_PAGE_437: [char; 128] = [
+    'Ç', 'ü', 'é', 'â', 'ä', 'à', 'å', 'ç', 'ê', 'ë', 'è', 'ï', 'î', 'ì', 'Ä', 'Å', 'É', 'æ', 'Æ', 'ô', 'ö',
+    'ò', 'û', 'ù', 'ÿ', 'Ö', 'Ü', '¢', '£', '¥', '₧', 'ƒ', 'á', 'í', 'ó', 'ú', 'ñ', 'Ñ', 'ª', 'º', '¿', '⌐',
+    '¬', '½', '¼', '¡', '«', '»', '░', '▒', '▓', '│', '┤', '╡', '╢', '╖', '╕', '╣', '║', '╗', '╝', '╜', '╛',
+    '┐', '└', '┴', '┬', '├', '─', '┼', '╞', '╟', '╚', '╔', '╩', '╦', '╠', '═', '╬', '╧', '╨', '╤', '╥', '╙',
+    '╘', '╒', '╓', '╫', '╪', '┘', '┌', '█', '▄', '▌', '▐', '▀', 'α', 'ß', 'Γ', 'π', 'Σ', 'σ', 'µ', 'τ', 'Φ',
+    'Θ', 'Ω', 'δ', '∞', 'φ', 'ε', '∩', '≡', '±', '≥', '≤', '⌠', '⌡', '÷', '≈', '°', '∙', '·', '√', 'ⁿ', '²',
+    '■', '\u{a0}',
+];
+
+fn overlaps(name: &[u8]) -> UnpackError {
+    UnpackError::entry(name, "overlaps what follows it in the zip archive")
+}
+
+/// Notes of each entry where the next begins, and compares that with what the directory says.
+fn check_overlap(entries: &mut [ZipEntry], directory_offset: u64) -> Result<(), UnpackError> {
+    let mut by_place: Vec<&mut ZipEntry> = entries.iter_mut().collect();
     by_place.sort_by_key(|entry| entry.header_offset);
-    let ends = by_place.iter().skip(1).map(|next| next.header_offset).chain([directory_offset]);
-    for (entry, next) in by_place.iter().zip(ends) {
-        let least = 30 + entry.name.len() as u64;
+    let mut next = directory_offset;
+    for entry in by_place.into_iter().rev() {
+        let least = 30 + entry.raw_name.len() as u64;
         let end =
             entry.header_offset.checked_add(least).and_then(|at| at.checked_add(entry.compressed_bytes));
         if end.is_none_or(|end| end > next) {
-            return Err(UnpackError::entry(&entry.name, "overlaps what follows it in the zip archive"));
+            return Err(overlaps(&entry.name));
         }
+        entry.end_offset = next;
+        next = entry.header_offset;
     }
     Ok(())
 }

@@ -119,6 +119,14 @@ pub fn xz(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory does not fail")
 }
 
+pub fn lzma(bytes: &[u8]) -> Vec<u8> {
+    let options = liblzma::stream::LzmaOptions::new_preset(1).expect("a preset of LZMA");
+    let stream = liblzma::stream::Stream::new_lzma_encoder(&options).expect("an encoder of LZMA");
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+    encoder.write_all(bytes).expect("memory does not fail");
+    encoder.finish().expect("memory does not fail")
+}
+
 pub fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).expect("memory does not fail")
 }
@@ -186,6 +194,74 @@ impl Zip {
         bytes.extend(offset.to_le_bytes());
         bytes.extend([0, 0]);
         bytes
+    }
+}
+
+/// An entry of a zip file whose headers can say anything.
+#[derive(Clone)]
+pub struct Member<'a> {
+    pub name: &'a [u8],
+    /// As it lies in the archive.
+    pub packed: Vec<u8>,
+    /// What it unpacks to.
+    pub plain: &'a [u8],
+    pub method: u16,
+    pub flags: u16,
+    /// Which system wrote it: 3 is Unix, 0 is DOS.
+    pub host: u8,
+    pub mode: u32,
+    /// Size, packed size and checksum in the entry's own header, where they are not the directory's.
+    pub local: Option<(u32, u32, u32)>,
+    /// The extra field of the entry's own header.
+    pub extra: Vec<u8>,
+}
+
+impl<'a> Member<'a> {
+    pub fn stored(name: &'a str, plain: &'a [u8]) -> Self {
+        let (name, packed) = (name.as_bytes(), plain.to_vec());
+        Self {
+            name,
+            packed,
+            plain,
+            method: 0,
+            flags: 0,
+            host: 3,
+            mode: 0o100_644,
+            local: None,
+            extra: Vec::new(),
+        }
+    }
+}
+
+impl Zip {
+    pub fn member(mut self, member: &Member<'_>) -> Self {
+        let mut crc = flate2::Crc::new();
+        crc.update(member.plain);
+        let real = (member.plain.len() as u32, member.packed.len() as u32, crc.sum());
+        let offset = self.data.len() as u32;
+        let common = |(size, packed, crc): (u32, u32, u32), extra: usize| {
+            let mut bytes = vec![20, 0];
+            bytes.extend(member.flags.to_le_bytes());
+            bytes.extend(member.method.to_le_bytes());
+            bytes.extend([0, 0, 0x21, 0]);
+            bytes.extend([crc, packed, size].into_iter().flat_map(u32::to_le_bytes));
+            bytes.extend((member.name.len() as u16).to_le_bytes());
+            bytes.extend((extra as u16).to_le_bytes());
+            bytes
+        };
+        self.data.extend(b"PK\x03\x04");
+        self.data.extend(common(member.local.unwrap_or(real), member.extra.len()));
+        self.data.extend(member.name);
+        self.data.extend(&member.extra);
+        self.data.extend(&member.packed);
+        self.directory.extend([b'P', b'K', 1, 2, 20, member.host]);
+        self.directory.extend(common(real, 0));
+        self.directory.extend([0; 6]);
+        self.directory.extend((member.mode << 16).to_le_bytes());
+        self.directory.extend(offset.to_le_bytes());
+        self.directory.extend(member.name);
+        self.entries += 1;
+        self
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the tests of fetching, unpacking and builtin builders share.
 
 pub mod archives;
+pub mod unpacking;
 pub mod yard;
 
 use std::collections::BTreeMap;
