@@ -1,9 +1,11 @@
 //! Errors of the evaluation, as people and programs read them.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use ampoule_eval::{EvalError, Evaluator};
 use ampoule_lang::diagnostic::Label;
+use ampoule_lang::resolve::Place;
 use ampoule_lang::{Diagnostic, FileId, SourceMap};
 
 use crate::ci::Ci;
@@ -11,6 +13,8 @@ use crate::ui::Ui;
 
 /// Frames of a trace that are shown without `--show-trace`.
 const SHORT_TRACE: usize = 4;
+/// Frames that are shown though they were shown before.
+const FEW_AGAIN: usize = 5;
 
 /// Shows what is wrong, where, and how the evaluation got there, on stderr.
 pub fn eval_error(ev: &mut Evaluator, error: &EvalError, sources: &SourceMap, show_trace: bool, ui: &Ui) {
@@ -25,40 +29,72 @@ pub fn eval_error(ev: &mut Evaluator, error: &EvalError, sources: &SourceMap, sh
         }
     }
     show(&diagnostics, sources, ui);
-    if ui.json() || error.frames().is_empty() {
+    if ui.json() {
         return;
     }
+    let lines = if show_trace { whole_trace(ev, error, sources) } else { short_trace(ev, error, sources) };
+    if !lines.is_empty() {
+        let _ = writeln!(std::io::stderr().lock(), "{}", lines.join("\n"));
+    }
+}
+
+/// The steps in files of the user's, from the outermost inwards. Rounds of a recursion are told once.
+fn short_trace(ev: &Evaluator, error: &EvalError, sources: &SourceMap) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut told = 0;
-    let shown = |frame: &&ampoule_eval::Frame| show_trace || !frame.is_detail && is_users(ev, frame);
-    let users: Vec<_> = error.frames().iter().filter(shown).collect();
-    let limit = if show_trace { usize::MAX } else { SHORT_TRACE };
-    // From the user's file outwards in: the last frame is the outermost. Rounds of a recursion are told once.
-    for same in users.chunk_by(|a, b| a == b).rev().take(limit) {
-        let frame = same[0];
-        let at = match ev.file_span(frame.place) {
-            Some(span) => {
-                let source = sources.get(span.file);
-                let position = source.position(span.span.start);
-                format!(" at {}:{}:{}", source.name(), position.line_number, position.column_number)
-            }
-            None => String::new(),
-        };
-        lines.push(format!("  {}{at}", frame.text));
+    let users: Vec<_> = error.frames().filter(|frame| !frame.is_detail && is_users(ev, frame)).collect();
+    for same in users.chunk_by(|a, b| a == b).rev().take(SHORT_TRACE) {
+        lines.push(line(ev, sources, &same[0].text, same[0].place));
         if same.len() > 1 {
             lines.push(format!("  ({} duplicate frames omitted)", same.len() - 1));
         }
         told += same.len();
     }
     // Which part of an expression it was is not worth asking for alone.
-    let frames = error.frames().iter().filter(|frame| show_trace || !frame.is_detail).count();
-    let hidden = frames.saturating_sub(told);
+    let hidden = error.frames().filter(|frame| !frame.is_detail).count().saturating_sub(told);
     if hidden > 0 {
         lines.push(format!("  … {hidden} more; --show-trace shows them"));
     }
-    if !lines.is_empty() {
-        let _ = writeln!(std::io::stderr().lock(), "{}", lines.join("\n"));
+    lines
+}
+
+/// Every step. Where many come again, as in a recursion, they are counted.
+fn whole_trace(ev: &Evaluator, error: &EvalError, sources: &SourceMap) -> Vec<String> {
+    let steps = error.frames().rev().flat_map(|frame| match frame.callee.is_some() {
+        true => vec![("from call site", frame.place), (frame.text.as_str(), frame.callee)],
+        false => vec![(frame.text.as_str(), frame.place)],
+    });
+    let (mut lines, mut seen, mut again) = (Vec::new(), BTreeSet::new(), Vec::new());
+    let tell_again = |lines: &mut Vec<String>, seen: &mut BTreeSet<_>, again: &mut Vec<_>| {
+        if again.len() > FEW_AGAIN {
+            lines.push(format!("  ({} duplicate frames omitted)", again.len()));
+            seen.clear();
+            again.clear();
+        }
+        lines.extend(again.drain(..).map(|(text, place)| line(ev, sources, text, place)));
+    };
+    for step in steps {
+        if !seen.insert(step) {
+            again.push(step);
+            continue;
+        }
+        tell_again(&mut lines, &mut seen, &mut again);
+        lines.push(line(ev, sources, step.0, step.1));
     }
+    tell_again(&mut lines, &mut seen, &mut again);
+    lines
+}
+
+fn line(ev: &Evaluator, sources: &SourceMap, text: &str, place: Place) -> String {
+    let at = match ev.file_span(place) {
+        Some(span) => {
+            let source = sources.get(span.file);
+            let position = source.position(span.span.start);
+            format!(" at {}:{}:{}", source.name(), position.line_number, position.column_number)
+        }
+        None => String::new(),
+    };
+    format!("  {text}{at}")
 }
 
 /// Whether a frame is in a file of the user's, not in the library.
@@ -80,7 +116,7 @@ fn is_library(ev: &Evaluator, file: FileId) -> bool {
 fn blame_user(ev: &Evaluator, error: &EvalError, diagnostic: &mut Diagnostic, show_trace: bool) {
     let Some(inside) = diagnostic.primary.take_if(|label| is_library(ev, label.at.file)) else { return };
     // The innermost frame of the user's: if all that failed is the library's, the file that it came from.
-    let call = error.frames().iter().find(|frame| is_users(ev, frame));
+    let call = error.frames().find(|frame| is_users(ev, frame));
     let Some(at) = call.and_then(|frame| ev.file_span(frame.place)) else {
         diagnostic.primary = Some(inside);
         return;

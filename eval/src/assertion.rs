@@ -3,7 +3,7 @@
 use ampoule_lang::resolve::{Assert, Node, Place};
 use ampoule_lang::{Source, sym};
 
-use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::error::{ErrorKind, EvalError, EvalResult, shown_name};
 use crate::evaluator::Evaluator;
 use crate::heap::{Attrs, Captures, Frame, List, Value, View};
 use crate::runtime::Words;
@@ -141,16 +141,23 @@ impl Evaluator {
         let sorted = self.heap.sorted(a);
         for index in 0..sorted.len() {
             let (name, _) = sorted.get(index);
-            let Some((slot, _)) = b.find(name) else {
+            let Some((slot, other_pos)) = b.find(name) else {
                 return Err(unequal(format!(
-                    "attribute name '{name}' is contained in '{x}', but not in '{y}'"
+                    "attribute name '{}' is contained in '{x}', but not in '{y}'",
+                    shown_name(name)
                 )));
             };
             let one = self.force_slot(sorted.slot(index))?;
             let other = self.force_slot(slot)?;
             if one != other {
                 self.difference(one, other).map_err(|error| {
-                    error.while_(format!("while comparing attribute '{name}'"), Place::NONE)
+                    let sides = [("right", other_pos), ("left", sorted.pos(index))];
+                    let placed = sides.into_iter().filter(|&(_, pos)| pos != 0);
+                    let error = placed.fold(error, |error, (side, pos)| {
+                        let place = Place { start: pos, end: pos };
+                        error.in_part(format!("where {side} hand side is"), place)
+                    });
+                    error.while_(format!("while comparing attribute '{}'", shown_name(name)), Place::NONE)
                 })?;
             }
         }

@@ -1,7 +1,7 @@
 //! Calls: of functions with more or fewer arguments than they take, of builtins, of sets with
 //! `__functor`; and the binding of formals.
 
-use ampoule_lang::resolve::{Body, Call, Formals, Lambda, Node, Place};
+use ampoule_lang::resolve::{Body, Call, Formals, Lambda, Place};
 use ampoule_lang::{Symbol, sym};
 
 use crate::error::{ErrorKind, EvalError, EvalResult};
@@ -46,6 +46,7 @@ impl Evaluator {
         place: Place,
     ) -> EvalResult<Value> {
         let (mut function, mut frame, mut count) = (function, frame, count);
+        let mut functors = 0;
         loop {
             if count == 0 && !matches!(function.view(), View::Builtin(_)) {
                 return Ok(function);
@@ -102,6 +103,10 @@ impl Evaluator {
                 View::Attrs(attrs) => match self.force_attr(attrs, sym::FUNCTOR)? {
                     Some(functor) => {
                         self.check_depth()?;
+                        functors += 1;
+                        if functors > MAX_FUNCTORS {
+                            return Err(EvalError::stack_overflow());
+                        }
                         value = self.call(functor, &[function])?;
                         taken = 0;
                     }
@@ -116,6 +121,16 @@ impl Evaluator {
             frame = frame.after(taken);
             count -= taken;
         }
+    }
+
+    /// Calls a function in place of the call that stands at `place`, which tells of itself.
+    pub(crate) fn call_from(&mut self, place: Place, function: Value, argument: Value) -> EvalResult<Value> {
+        let mark = self.heap.stack_mark();
+        let Some(frame) = self.heap.push_frame(1) else { return Err(EvalError::stack_overflow()) };
+        frame.set(0, argument);
+        let value = self.call_frame(function, frame, 1, place)?;
+        self.heap.pop_to(mark);
+        Ok(value)
     }
 
     fn call_closure(
@@ -168,7 +183,7 @@ impl Evaluator {
         result.map_err(|error| builtin_failed(builtin.name, error, place))
     }
 
-    /// Adds a call of a set or of a function with more arguments than it takes to the trace; builtins add themselves.
+    /// Adds a call of a set to the trace; functions and builtins add themselves.
     #[cold]
     fn other_failed(
         &mut self,
@@ -177,28 +192,9 @@ impl Evaluator {
         call: &'static Call<'static, Words>,
     ) -> EvalError {
         match function.view() {
-            View::Closure(_) => self.in_call(error, call),
             View::Attrs(attrs) if attrs.has(sym::FUNCTOR) => error.in_part(CALLING_FUNCTOR, call.place),
             _ => error,
         }
-    }
-
-    /// Adds a call that is in the text to the trace.
-    #[cold]
-    pub(crate) fn in_call(&self, error: EvalError, call: &'static Call<'static, Words>) -> EvalError {
-        if !error.has_room() {
-            return error;
-        }
-        let name = match &call.function {
-            &Node::Local(_, start) | &Node::Captured(_, start) => self.name_at(start),
-            Node::Field(field) => Some(field.name.as_str().into_owned()),
-            Node::WithName(name) => Some(name.name.as_str().into_owned()),
-            Node::Const(value) => value
-                .as_closure()
-                .and_then(|closure| closure.lambda().name.get().map(|name| name.as_str().into_owned())),
-            _ => None,
-        };
-        error.while_(calling(name.as_deref()), call.place)
     }
 
     #[cold]
@@ -223,10 +219,10 @@ impl Evaluator {
         captures: Captures,
     ) -> EvalResult<()> {
         let slot = lambda.arity - 1;
-        let argument = self.force(frame.get(slot))?;
+        let argument = self.force(frame.get(slot)).map_err(EvalError::before_entering)?;
         let Some(attrs) = argument.as_attrs() else {
             let error = self.mismatch("a set", argument).at(lambda.place);
-            return Err(error.in_part(LAMBDA_ARGUMENT, lambda.place));
+            return Err(error.in_part(LAMBDA_ARGUMENT, lambda.place).before_entering());
         };
         frame.set(slot, argument);
         let mut found = 0;
@@ -290,7 +286,7 @@ impl Evaluator {
         let formals: Vec<String> =
             formals.list.iter().map(|formal| formal.name.as_str().into_owned()).collect();
         let near = ampoule_lang::near::near_name(&name, formals.iter().map(String::as_str));
-        let error = error.saying("called here").label(lambda.place, "this function");
+        let error = error.saying("called here").label(lambda.place, "this function").before_entering();
         match near {
             Some(near) => error.help(format!("did you mean `{near}`?")),
             None => error,
@@ -306,26 +302,29 @@ fn missing_argument(lambda: &'static Lambda<'static, Words>, name: Symbol) -> Ev
     )
     .saying("called here")
     .label(lambda.place, "this function")
+    .before_entering()
 }
 
+/// Sets that one call may go through, each of them what the `__functor` of the one before gave.
+const MAX_FUNCTORS: u32 = 10_000;
 const LAMBDA_ARGUMENT: &str = "while evaluating the value passed for the lambda argument";
 const CALLING_FUNCTOR: &str = "while calling a functor (an attribute set with a '__functor' attribute)";
 
-/// What a trace says of a call.
-fn calling(name: Option<&str>) -> String {
-    name.map_or_else(|| "while calling anonymous lambda".to_owned(), |name| format!("while calling '{name}'"))
-}
-
-/// Adds a call that a builtin made to the trace; what stands in the text adds itself.
+/// Adds a call to the trace. One that a builtin made has no place of its own.
 #[cold]
 pub(crate) fn lambda_failed(error: EvalError, lambda: &Lambda<'_, Words>, place: Place) -> EvalError {
-    let error = error.at(place);
-    let is_not_entered = error.frames().last().is_some_and(|frame| frame.text == LAMBDA_ARGUMENT);
-    if place.is_some() || !error.has_room() || is_not_entered {
-        return error;
+    let mut error = error.at(place);
+    if error.take_not_entered() {
+        // Unless that is what the error itself is about.
+        let is_known = !place.is_some() || error.place() == place;
+        return if is_known { error } else { error.while_("from call site", place) };
     }
-    let name = lambda.name.get().map(|name| name.as_str().into_owned());
-    error.in_part(calling(name.as_deref()), lambda.place)
+    let text = match lambda.name.get() {
+        Some(name) => format!("while calling '{name}'"),
+        None => "while calling anonymous lambda".to_owned(),
+    };
+    let callee = *lambda.places.last().unwrap_or(&lambda.place);
+    if place.is_some() { error.in_call(text, place, callee) } else { error.in_part(text, callee) }
 }
 
 pub(crate) fn lambda_name(lambda: &'static Lambda<'static, Words>) -> String {
@@ -336,7 +335,8 @@ pub(crate) fn lambda_name(lambda: &'static Lambda<'static, Words>) -> String {
 fn builtin_failed(name: &str, error: EvalError, place: Place) -> EvalError {
     let error = error.at(place);
     // It is there to say something else.
-    let is_silent = name == "addErrorContext" || name == crate::builtins::ASSEMBLE || !place.is_some();
+    let is_silent =
+        matches!(name, "addErrorContext" | "break" | crate::builtins::ASSEMBLE) || !place.is_some();
     if is_silent { error } else { error.while_(format!("while calling the '{name}' builtin"), place) }
 }
 

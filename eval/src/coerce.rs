@@ -87,7 +87,8 @@ impl Evaluator {
         self.check_depth()?;
         if let Some(to_string) = self.force_attr(attrs, sym::TO_STRING)? {
             let result = self.call(to_string, &[value])?;
-            return self.coerce_to_string(result, how);
+            let text = self.coerce_to_string(result, how);
+            return text.map_err(|error| error.wanted_for(RESULT_OF_TO_STRING, Place::NONE));
         }
         match self.force_attr(attrs, sym::OUT_PATH)? {
             Some(path) => self.coerce_to_string(path, how),
@@ -111,9 +112,8 @@ impl Evaluator {
     ) -> EvalResult<()> {
         self.check_depth()?;
         for index in 0..list.len() {
-            let element = self.force_element(list, index)?;
-            self.coerce_into(element, how, bytes, gathering)
-                .map_err(|error| error.in_part("while evaluating one element of the list", Place::NONE))?;
+            let element = self.force_element(list, index).map_err(EvalError::in_coercion)?;
+            self.coerce_into(element, how, bytes, gathering).map_err(element_failed)?;
             let is_empty_list = element.as_list().is_some_and(|list| list.is_empty());
             if index + 1 < list.len() && !is_empty_list {
                 bytes.push(b' ');
@@ -148,7 +148,7 @@ impl Evaluator {
     pub(crate) fn cannot_coerce(&mut self, value: Value) -> EvalError {
         let shown = self.show_short(value);
         let kind = self.type_with_article(value);
-        EvalError::new(ErrorKind::Type, format!("cannot coerce {kind} to a string: {shown}"))
+        EvalError::new(ErrorKind::Type, format!("cannot coerce {kind} to a string: {shown}")).in_coercion()
     }
 
     /// Adds a path to the store, once, and returns its store path as a string that depends on it.
@@ -274,7 +274,7 @@ impl Evaluator {
     /// # Errors
     /// If it is none, or not absolute.
     pub fn coerce_to_path(&mut self, value: Value) -> EvalResult<(Value, ContextId)> {
-        let value = self.force(value)?;
+        let value = self.force(value).map_err(EvalError::in_coercion)?;
         if value.as_path().is_some() {
             return Ok((value, ContextId::EMPTY));
         }
@@ -291,7 +291,8 @@ impl Evaluator {
             return Err(EvalError::new(
                 ErrorKind::Type,
                 format!("string '{}' doesn't represent an absolute path", text.to_text()),
-            ));
+            )
+            .in_coercion());
         }
         let canonical = crate::path::canonical(text.as_bytes());
         Ok((self.heap.path(Life::Collected, &canonical), text.context()))
@@ -305,5 +306,13 @@ fn path_with_context() -> EvalError {
 
 #[cold]
 pub(crate) fn segment_failed(error: EvalError, place: Place) -> EvalError {
-    error.at(place).in_part("while evaluating a path segment", place)
+    error.wanted_for("while evaluating a path segment", place).at(place)
 }
+
+/// Whatever an element fails with, it is told what the list was wanted for.
+#[cold]
+fn element_failed(error: EvalError) -> EvalError {
+    error.wanted_for("while evaluating one element of the list", Place::NONE).in_coercion()
+}
+
+pub(crate) const RESULT_OF_TO_STRING: &str = "while evaluating the result of the `__toString` attribute";

@@ -14,7 +14,7 @@
 
 use ampoule_lang::resolve::Place;
 
-use crate::error::EvalResult;
+use crate::error::{EvalResult, shown_name};
 use crate::evaluator::Evaluator;
 use crate::heap::{Attrs, Depth, List, Value, View};
 
@@ -100,7 +100,7 @@ impl Evaluator {
             is_open |= deep.map_err(|error| {
                 let (name, pos) = (flat.keys().name(index), flat.keys().pos(index));
                 let place = Place { start: pos, end: pos };
-                error.while_(format!("while evaluating the attribute '{name}'"), place)
+                error.while_(format!("while evaluating the attribute '{}'", shown_name(name)), place)
             })?;
         }
         Ok(is_open)

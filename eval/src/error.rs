@@ -4,6 +4,8 @@
 //! every kind of error has one wording and one place; where Nix reports the same thing, the
 //! words are Nix's. On its way outwards an error collects frames ("while calling …").
 
+use std::collections::VecDeque;
+
 use ampoule_lang::resolve::Place;
 use ampoule_lang::{Diagnostic, Symbol};
 
@@ -22,12 +24,29 @@ struct Inner {
     place: Place,
     /// What is to be said at `place`; mostly nothing.
     saying: &'static str,
+    /// The innermost frames, from the inside outwards.
     frames: Vec<Frame>,
+    /// The outermost ones of those that did not go in there: the middle of a very deep recursion is not worth
+    /// its memory.
+    outermost: VecDeque<Frame>,
     labels: Vec<(Place, String)>,
     hints: Vec<String>,
     diagnostics: Vec<Diagnostic>,
     /// Of infinite recursion: the thunk that was met again, until the way back to it is complete.
     ring: Option<u64>,
+    /// What the next one to add a frame should know; no longer than that.
+    stage: Stage,
+}
+
+/// How far an error has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing special.
+    Told,
+    /// A value that is no text: who wanted one says for what.
+    Coercing,
+    /// The argument does not fit the function: the call was not entered, and no trace tells of it.
+    NotEntered,
 }
 
 /// One line of a trace, from the inside outwards.
@@ -37,6 +56,8 @@ pub struct Frame {
     pub text: String,
     /// Where.
     pub place: Place,
+    /// Of a call that stands at `place`: where the function that was called stands.
+    pub callee: Place,
     /// Whether it says which part of an expression it was, and not how the evaluation got there: for who
     /// wants to see every step.
     pub is_detail: bool,
@@ -100,10 +121,12 @@ impl EvalError {
             place: Place::NONE,
             saying: "",
             frames: Vec::new(),
+            outermost: VecDeque::new(),
             labels: Vec::new(),
             hints: Vec::new(),
             diagnostics: Vec::new(),
             ring: None,
+            stage: Stage::Told,
         }))
     }
 
@@ -120,7 +143,7 @@ impl EvalError {
     #[must_use]
     #[cold]
     pub fn while_(mut self, text: impl Into<String>, place: Place) -> Self {
-        self.push_frame(Frame { text: text.into(), place, is_detail: false });
+        self.push_frame(Frame { text: text.into(), place, callee: Place::NONE, is_detail: false });
         self
     }
 
@@ -128,20 +151,65 @@ impl EvalError {
     #[must_use]
     #[cold]
     pub(crate) fn in_part(mut self, text: impl Into<String>, place: Place) -> Self {
-        self.push_frame(Frame { text: text.into(), place, is_detail: true });
+        self.push_frame(Frame { text: text.into(), place, callee: Place::NONE, is_detail: true });
         self
     }
 
-    fn push_frame(&mut self, frame: Frame) {
-        // The middle of a very deep recursion is not worth its memory.
-        if self.has_room() {
-            self.0.frames.push(frame);
-        }
+    /// Adds a call of a function of the language.
+    #[must_use]
+    #[cold]
+    pub(crate) fn in_call(mut self, text: String, place: Place, callee: Place) -> Self {
+        self.push_frame(Frame { text, place, callee, is_detail: false });
+        self
     }
 
-    /// Returns whether a frame more would be kept.
-    pub(crate) fn has_room(&self) -> bool {
-        self.0.frames.len() < MAX_FRAMES
+    /// Takes back the frame of the call that was added last: it stands for another one, which tells of itself.
+    #[must_use]
+    pub(crate) fn forget_call(mut self) -> Self {
+        let frames = &mut self.0.frames;
+        frames.pop_if(|last| last.callee.is_some());
+        self
+    }
+
+    /// Says that a value cannot be a text, or a list's element cannot.
+    #[must_use]
+    #[cold]
+    pub(crate) fn in_coercion(mut self) -> Self {
+        self.0.stage = Stage::Coercing;
+        self
+    }
+
+    /// Adds what a text was wanted for, unless something else failed on the way to it.
+    #[must_use]
+    #[cold]
+    pub(crate) fn wanted_for(self, text: &str, place: Place) -> Self {
+        if self.0.stage == Stage::Coercing { self.in_part(text, place) } else { self }
+    }
+
+    /// Says that a function was called with what it does not take.
+    #[must_use]
+    #[cold]
+    pub(crate) fn before_entering(mut self) -> Self {
+        self.0.stage = Stage::NotEntered;
+        self
+    }
+
+    /// Returns whether the call that failed was not entered; asked once, by that call.
+    pub(crate) fn take_not_entered(&mut self) -> bool {
+        let is_not_entered = self.0.stage == Stage::NotEntered;
+        self.0.stage = Stage::Told;
+        is_not_entered
+    }
+
+    fn push_frame(&mut self, frame: Frame) {
+        self.0.stage = Stage::Told;
+        if self.0.frames.len() < MAX_FRAMES {
+            return self.0.frames.push(frame);
+        }
+        if self.0.outermost.len() == MAX_OUTERMOST {
+            self.0.outermost.pop_front();
+        }
+        self.0.outermost.push_back(frame);
     }
 
     /// Says something at the place where it went wrong.
@@ -186,8 +254,8 @@ impl EvalError {
     }
 
     /// Returns what was being done, from the inside outwards.
-    pub fn frames(&self) -> &[Frame] {
-        &self.0.frames
+    pub fn frames(&self) -> impl DoubleEndedIterator<Item = &Frame> {
+        self.0.frames.iter().chain(&self.0.outermost)
     }
 
     /// Returns other places with what is to be said there.
@@ -202,7 +270,8 @@ impl EvalError {
 
     /// Returns whether the message shows what is inside a list or set: that depends on how much of it was computed.
     pub fn shows_values(&self) -> bool {
-        self.0.kind == ErrorKind::Type && (self.0.message.contains("{ ") || self.0.message.contains("[ "))
+        matches!(self.0.kind, ErrorKind::Type | ErrorKind::AssertionFailed)
+            && (self.0.message.contains("{ ") || self.0.message.contains("[ "))
     }
 
     /// Returns what was wrong with a text, if that is what this is about.
@@ -320,8 +389,10 @@ impl Clone for EvalError {
 
 /// Stations of a ring of values that are shown.
 const MAX_RING: usize = 12;
-/// Frames that are kept.
+/// Frames that are kept: the innermost ones.
 const MAX_FRAMES: usize = 200;
+/// And the outermost ones.
+const MAX_OUTERMOST: usize = 50;
 
 impl std::fmt::Display for EvalError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

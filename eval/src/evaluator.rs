@@ -797,6 +797,13 @@ impl Evaluator {
         self.heap.root(value);
         self.builtins_set = value;
         self.globals.insert(builtins, value);
+        if self.settings.shows_unforced {
+            // Constants that a look at the set shows as what they are.
+            let flat = self.heap.flat(attrs);
+            for index in 0..flat.len() {
+                let _ = self.force_slot(flat.slot(index));
+            }
+        }
     }
 }
 

@@ -21,6 +21,10 @@ pub trait Visitor {
     fn bool(&mut self, value: bool) -> Result<(), Self::Error>;
     /// A number without point and exponent that fits.
     fn int(&mut self, value: i64) -> Result<(), Self::Error>;
+    /// A larger one.
+    fn too_large(&mut self, value: u64) -> Result<(), Self::Error> {
+        Err(too_large(value).into())
+    }
     /// Another number; finite.
     fn float(&mut self, value: f64) -> Result<(), Self::Error>;
     /// A string; valid UTF-8, may hold NUL.
@@ -48,6 +52,11 @@ impl std::fmt::Display for JsonError {
 }
 
 impl std::error::Error for JsonError {}
+
+/// A number without point and exponent that is larger than Nix's.
+pub(crate) fn too_large(value: u64) -> JsonError {
+    JsonError(format!("unsigned json number {value} outside of Nix integer range"))
+}
 
 /// Reads one value and nothing after it.
 ///
@@ -222,9 +231,7 @@ impl Reader<'_> {
             Token::True => visitor.bool(true),
             Token::False => visitor.bool(false),
             Token::Int(value) => visitor.int(value),
-            Token::TooLarge(value) => {
-                Err(JsonError(format!("unsigned json number {value} outside of Nix integer range")).into())
-            }
+            Token::TooLarge(value) => visitor.too_large(value),
             Token::Float(value) if value.is_finite() => visitor.float(value),
             Token::Float(_) => {
                 let text = String::from_utf8_lossy(&self.text[self.token_start..self.at]);

@@ -1,6 +1,6 @@
 //! Operators: arithmetic, comparison, equality, `//`, `++`, assertions.
 
-use ampoule_lang::resolve::{Binary, Place, Unary};
+use ampoule_lang::resolve::{Binary, Node, Place, Unary};
 use ampoule_lang::sym;
 
 use crate::coerce::Coercion;
@@ -274,7 +274,9 @@ impl Evaluator {
             let x = self.force_element(a, index)?;
             let y = self.force_element(b, index)?;
             if !self.equal(x, y)? {
-                return self.less_than(x, y);
+                let is_less = self.less_than(x, y);
+                return is_less
+                    .map_err(|error| error.in_part("while comparing two list elements", Place::NONE));
             }
         }
         unreachable!("one of the lists ends")
@@ -407,11 +409,13 @@ impl Evaluator {
 
     pub(crate) fn update(&mut self, node: Operands, frame: Frame, captures: Captures) -> EvalResult<Value> {
         // The right one first, as in Nix.
-        let right = self.attrs_operand(&node.right, frame, captures, node.right_place).map_err(|error| {
-            error.in_part("in the right operand of the update (//) operator", node.right_place)
+        let right = self.attrs_operand(&node.right, frame, captures, node.right_place);
+        let right = right.map_err(|error| {
+            in_chain(error, &node.right, "in the right operand of the update (//) operator", node.right_place)
         })?;
-        let left = self.attrs_operand(&node.left, frame, captures, node.left_place).map_err(|error| {
-            error.in_part("in the left operand of the update (//) operator", node.left_place)
+        let left = self.attrs_operand(&node.left, frame, captures, node.left_place);
+        let left = left.map_err(|error| {
+            in_chain(error, &node.left, "in the left operand of the update (//) operator", node.left_place)
         })?;
         Ok(self.heap.update(left, right))
     }
@@ -450,6 +454,17 @@ impl Evaluator {
             None => Err(self.mismatch("a list", value).at(place).in_part(part, place)),
         }
     }
+}
+
+/// Adds an operand to the trace, unless it is a chain of updates itself: then the innermost tells.
+#[cold]
+fn in_chain(
+    error: EvalError,
+    operand: &'static crate::walk::Code,
+    part: &'static str,
+    place: Place,
+) -> EvalError {
+    if matches!(operand, Node::Update(_)) { error } else { error.in_part(part, place) }
 }
 
 /// Adds an operator that is the call of a builtin to the trace.

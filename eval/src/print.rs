@@ -1,5 +1,6 @@
 //! Values as text: for people who evaluate, and inside of error messages.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use ampoule_lang::Symbol;
@@ -31,6 +32,7 @@ pub struct Printed {
 struct Shown {
     items: usize,
     attrs: usize,
+    seen: HashSet<u64>,
 }
 
 impl Evaluator {
@@ -88,8 +90,19 @@ impl Evaluator {
 
     fn write_short(&mut self, out: &mut String, value: Value, depth: usize, shown: &mut Shown) {
         match value.view() {
-            View::List(list) => self.write_short_list(out, list, depth, shown),
-            View::Attrs(attrs) => self.write_short_attrs(out, attrs, depth, shown),
+            View::List(list) => {
+                if !list.is_empty() && !shown.seen.insert(value.identity()) {
+                    return out.push_str("«repeated»");
+                }
+                self.write_short_list(out, list, depth, shown);
+            }
+            View::Attrs(attrs) => {
+                let whole = self.heap.flat(attrs).attrs().value();
+                if !attrs.is_empty() && !shown.seen.insert(whole.identity()) {
+                    return out.push_str("«repeated»");
+                }
+                self.write_short_attrs(out, attrs, depth, shown);
+            }
             View::Str(text) => {
                 let bytes = text.as_bytes();
                 let kept = bytes.len().min(SHORT_STRING_BYTES);
@@ -205,7 +218,7 @@ impl Evaluator {
     /// If it is nested too deep.
     pub fn print_bytes(&mut self, value: Value) -> EvalResult<Printed> {
         let mut printed = Printed::default();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         self.print_into(&mut printed, value, &mut seen)?;
         Ok(printed)
     }
@@ -216,16 +229,11 @@ impl Evaluator {
     /// If it is nested too deep.
     pub(crate) fn print_traced(&mut self, value: Value) -> EvalResult<String> {
         let mut printed = Printed { is_traced: true, ..Printed::default() };
-        self.print_into(&mut printed, value, &mut std::collections::HashSet::new())?;
+        self.print_into(&mut printed, value, &mut HashSet::new())?;
         Ok(String::from_utf8_lossy(&printed.text).into_owned())
     }
 
-    fn print_into(
-        &mut self,
-        printed: &mut Printed,
-        value: Value,
-        seen: &mut std::collections::HashSet<u64>,
-    ) -> EvalResult<()> {
+    fn print_into(&mut self, printed: &mut Printed, value: Value, seen: &mut HashSet<u64>) -> EvalResult<()> {
         let out = &mut printed.text;
         match value.view() {
             View::Closure(_) | View::Builtin(_) | View::Partial(_) | View::Thunk(_) if printed.is_traced => {

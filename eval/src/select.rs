@@ -4,9 +4,9 @@ use ampoule_lang::near::near_name;
 use ampoule_lang::resolve::{
     DynamicAttrs, Field, Has, Hint, Overrides, Place, Scope, Select, Step, WithName,
 };
-use ampoule_lang::{Symbol, sym};
+use ampoule_lang::{FileSpan, Symbol, sym};
 
-use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::error::{ErrorKind, EvalError, EvalResult, shown_name};
 use crate::evaluator::Evaluator;
 use crate::heap::{Attrs, AttrsBuilder, Captures, Flat, Frame, Slot, Value};
 use crate::runtime::Words;
@@ -29,7 +29,10 @@ impl Evaluator {
         };
         match self.force_slot(slot) {
             Ok(value) => Ok(value),
-            Err(error) => Err(attribute_failed(error, &node.name.as_str(), node.place)),
+            Err(error) => {
+                let pos = attrs.pos(node.name);
+                Err(self.attribute_failed(error, &shown_name(node.name), pos, node.place))
+            }
         }
     }
 
@@ -57,27 +60,89 @@ impl Evaluator {
         captures: Captures,
     ) -> EvalResult<Value> {
         let mut value = self.operand(&node.base, frame, captures)?;
-        let mut base_place = node.base_place;
+        // The attribute that was found last.
+        let mut found: Option<(Attrs, Symbol, Place)> = None;
         for step in node.path {
-            let (name, place, hint) = self.step_name(step, frame, captures)?;
-            let Some(attrs) = value.as_attrs() else {
-                return match &node.default {
-                    Some(default) => self.eval(default, frame, captures),
-                    None => Err(self.nothing_to_select(value, base_place)),
-                };
+            let selected = self.select_step(node, step, value, &mut found, frame, captures);
+            value = match selected {
+                Ok(Some(value)) => value,
+                Ok(None) => {
+                    let default = node.default.as_ref().expect("a step without it fails");
+                    let value = self.eval(default, frame, captures);
+                    return value.map_err(|error| self.path_failed(error, node, found, frame, captures));
+                }
+                Err(error) => return Err(self.path_failed(error, node, found, frame, captures)),
             };
-            let Some(slot) = find(attrs, name, hint) else {
-                return match &node.default {
-                    Some(default) => self.eval(default, frame, captures),
-                    None => Err(self.missing_attribute(attrs, name, place)),
-                };
-            };
-            value = self
-                .force_slot(slot)
-                .map_err(|error| attribute_failed(error, &path_text(node.path), place))?;
-            base_place = place;
         }
         Ok(value)
+    }
+
+    /// Selects one attribute of a path; nothing if the default is to be taken.
+    #[inline(always)]
+    fn select_step(
+        &mut self,
+        node: &'static Select<'static, Words>,
+        step: &'static Step<'static, Words>,
+        value: Value,
+        found: &mut Option<(Attrs, Symbol, Place)>,
+        frame: Frame,
+        captures: Captures,
+    ) -> EvalResult<Option<Value>> {
+        let (name, place, hint) = self.step_name(step, frame, captures)?;
+        let Some(attrs) = value.as_attrs() else {
+            let base_place = found.map_or(node.base_place, |(_, _, place)| place);
+            return match &node.default {
+                Some(_) => Ok(None),
+                None => Err(self.nothing_to_select(value, base_place)),
+            };
+        };
+        let Some(slot) = find(attrs, name, hint) else {
+            return match &node.default {
+                Some(_) => Ok(None),
+                None => Err(self.missing_attribute(attrs, name, place)),
+            };
+        };
+        *found = Some((attrs, name, place));
+        self.force_slot(slot).map(Some)
+    }
+
+    /// Adds a path to the trace of what failed behind one of its attributes.
+    #[cold]
+    #[inline(never)]
+    fn path_failed(
+        &mut self,
+        error: EvalError,
+        node: &'static Select<'static, Words>,
+        found: Option<(Attrs, Symbol, Place)>,
+        frame: Frame,
+        captures: Captures,
+    ) -> EvalError {
+        let Some((attrs, name, place)) = found else { return error };
+        let pos = attrs.pos(name);
+        let names = node.path.iter().map(|step| match step {
+            Step::Static(name, ..) => shown_name(*name),
+            Step::Dynamic(_, place) => match self.guarded(|ev| ev.step_name(step, frame, captures)) {
+                Ok((name, ..)) => shown_name(name),
+                Err(_) => format!("\"{}\"", self.source_text(*place)),
+            },
+        });
+        let path = names.collect::<Vec<_>>().join(".");
+        self.attribute_failed(error, &path, pos, place)
+    }
+
+    /// Adds a selected attribute to the trace. What a builtin made has no place, and is not told of.
+    #[cold]
+    #[inline(never)]
+    fn attribute_failed(&self, error: EvalError, path: &str, pos: Option<u32>, place: Place) -> EvalError {
+        let pos = pos.filter(|&pos| pos != 0).and_then(|pos| self.file_span(Place { start: pos, end: pos }));
+        let is_own =
+            |at: FileSpan| self.settings.sources.get(at.file).name() == crate::builtins::DERIVATION_FILE;
+        match pos {
+            Some(at) if !is_own(at) => {
+                error.while_(format!("while evaluating the attribute '{path}'"), place)
+            }
+            _ => error,
+        }
     }
 
     #[inline(always)]
@@ -197,9 +262,12 @@ impl Evaluator {
     #[cold]
     fn duplicate_dynamic(&mut self, name: Symbol, place: Place, first: u32) -> EvalError {
         let at = self.show_position(first);
-        EvalError::new(ErrorKind::Other, format!("dynamic attribute '{name}' already defined at {at}"))
-            .at(place)
-            .label(Place { start: first, end: first }, "defined here first")
+        EvalError::new(
+            ErrorKind::Other,
+            format!("dynamic attribute '{}' already defined at {at}", shown_name(name)),
+        )
+        .at(place)
+        .label(Place { start: first, end: first }, "defined here first")
     }
 
     /// Replaces attributes of a recursive set by those of its `__overrides`, before they are captured.
@@ -223,9 +291,11 @@ impl Evaluator {
                 replaced.push(*slot);
             }
         }
-        // What is replaced is not seen again; the others see the replacements.
+        // What is replaced is not seen again; the others see the replacements, unless they were computed.
         for patch in overrides.patches.iter().filter(|patch| !replaced.contains(&patch.holder)) {
-            self.patch(std::slice::from_ref(patch), frame);
+            if frame.get(patch.holder).as_thunk().is_none_or(|thunk| thunk.peek().is_none()) {
+                self.patch(std::slice::from_ref(patch), frame);
+            }
         }
         Ok(self.heap.update(fixed.attrs(), over.attrs()))
     }
@@ -254,20 +324,6 @@ fn find(attrs: Attrs, name: Symbol, hint: Option<&Hint>) -> Option<Slot> {
 }
 
 #[cold]
-fn attribute_failed(error: EvalError, path: &str, place: Place) -> EvalError {
-    error.while_(format!("while evaluating the attribute '{path}'"), place)
-}
-
-#[cold]
 fn with_failed(error: EvalError, place: Place) -> EvalError {
     error.at(place).in_part("while evaluating the first subexpression of a with expression", place)
-}
-
-/// Returns an attribute path as it is read: `a.b.${…}`.
-fn path_text(path: &[Step<'_, Words>]) -> String {
-    let names = path.iter().map(|step| match step {
-        Step::Static(name, ..) => name.as_str(),
-        Step::Dynamic(..) => "${…}".into(),
-    });
-    names.collect::<Vec<_>>().join(".")
 }

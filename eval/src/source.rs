@@ -339,11 +339,6 @@ impl Evaluator {
         }
     }
 
-    /// Returns the name that starts at a position, if one does.
-    pub(crate) fn name_at(&self, start: u32) -> Option<String> {
-        Some(self.source_text(Place { start, end: start })).filter(|name| !name.is_empty())
-    }
-
     /// Returns the text at a place.
     pub(crate) fn source_text(&self, place: Place) -> String {
         match self.file_span(place) {

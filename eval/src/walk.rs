@@ -74,7 +74,7 @@ impl Evaluator {
                     let Some(lambda) = saturated(function, count) else {
                         break self.call_other(function, call, frame, captures)?;
                     };
-                    calls.last = Some(call);
+                    calls.last = Some((call, lambda));
                     self.check_depth()?;
                     let body = lambda.body.get();
                     let Some(new) = self.heap.push_frame(body.slots as usize) else {
@@ -86,11 +86,11 @@ impl Evaluator {
                     }
                     self.stats.calls += 1;
                     frame = if own_calls == 0 {
-                        calls.first = Some(call);
+                        calls.first = Some((call, lambda));
                         new
                     } else {
                         if own_calls == 1 {
-                            calls.second = Some(call);
+                            calls.second = Some((call, lambda));
                         }
                         self.reuse(frame, new, lambda, body, &mut own_calls)?
                     };
@@ -121,8 +121,14 @@ impl Evaluator {
                 Node::Divide(binary) => break self.divide(binary, frame, captures)?,
                 Node::Less(binary) => break Value::bool(self.less(binary, frame, captures)?),
                 Node::Greater(binary) => break Value::bool(self.greater(binary, frame, captures)?),
-                Node::LessOrEqual(binary) => break Value::bool(!self.greater(binary, frame, captures)?),
-                Node::GreaterOrEqual(binary) => break Value::bool(!self.less(binary, frame, captures)?),
+                Node::LessOrEqual(binary) => {
+                    let is_greater = self.greater(binary, frame, captures);
+                    break Value::bool(!is_greater.map_err(|error| in_not(error, binary))?);
+                }
+                Node::GreaterOrEqual(binary) => {
+                    let is_less = self.less(binary, frame, captures);
+                    break Value::bool(!is_less.map_err(|error| in_not(error, binary))?);
+                }
                 Node::Equal(binary) => break Value::bool(self.equal_nodes(binary, frame, captures)?),
                 Node::NotEqual(binary) => break Value::bool(!self.equal_nodes(binary, frame, captures)?),
                 Node::And(binary) => {
@@ -275,12 +281,14 @@ impl Evaluator {
     #[inline(never)]
     fn call_failed(&self, error: EvalError, calls: &TailCalls) -> EvalError {
         let (Some(first), Some(last)) = (calls.first, calls.last) else { return error };
+        let failed =
+            |error: EvalError, (call, lambda): Begun| crate::call::lambda_failed(error, lambda, call.place);
         // Arguments that do not fit are the call's fault; what goes wrong in the body is not.
-        let mut error = self.in_call(error.at(last.place), last);
-        if let Some(second) = calls.second.filter(|second| !std::ptr::eq(*second, last)) {
-            error = self.in_call(error, second);
+        let mut error = failed(error, last);
+        if let Some(second) = calls.second.filter(|second| !std::ptr::eq(second.0, last.0)) {
+            error = failed(error, second);
         }
-        if std::ptr::eq(first, last) { error } else { self.in_call(error, first) }
+        if std::ptr::eq(first.0, last.0) { error } else { failed(error, first) }
     }
 
     // ---- lazy places
@@ -510,12 +518,21 @@ const RIGHT_OF_OR: &str = "in the right operand of the OR (||) operator";
 const LEFT_OF_IMPL: &str = "in the left operand of the IMPL (->) operator";
 const RIGHT_OF_IMPL: &str = "in the right operand of the IMPL (->) operator";
 
+/// `a >= b` is `!(a < b)`, and fails as that does.
+#[cold]
+fn in_not(error: EvalError, binary: &'static Binary<'static, Words>) -> EvalError {
+    error.in_part(OF_NOT, binary.place)
+}
+
 /// The first, the second and the last of the calls that were made in tail position one after the other.
 struct TailCalls {
-    first: Option<&'static Call<'static, Words>>,
-    second: Option<&'static Call<'static, Words>>,
-    last: Option<&'static Call<'static, Words>>,
+    first: Option<Begun>,
+    second: Option<Begun>,
+    last: Option<Begun>,
 }
+
+/// A call, and the function whose body was begun.
+type Begun = (&'static Call<'static, Words>, &'static Lambda<'static, Words>);
 
 /// Returns the code of a function of the language that takes exactly `count` arguments.
 #[inline(always)]

@@ -29,8 +29,8 @@ fn ours(text: &str, traced: bool) -> String {
         let value = ev.eval_text("«string»", Path::new("/"), text.as_bytes());
         let printed = value.and_then(|value| ev.force_deep(value)).and_then(|value| ev.print(value));
         printed.map_err(|error| {
-            let frames = if traced { error.frames() } else { &[] };
-            let frames = frames.iter().rev().map(|frame| format!("{} … ", frame.text)).collect::<String>();
+            let frames = error.frames().rev().filter(|frame| traced && frame.text != "from call site");
+            let frames = frames.map(|frame| format!("{} … ", frame.text)).collect::<String>();
             format!("{frames}error: {}", error.message().lines().next().unwrap_or_default())
         })
     });

@@ -131,6 +131,8 @@ fn take_out(
         }
     };
     let (first, last) = (start(tokens.get(from)?)?, tokens.get(to.checked_sub(1)?)?.as_ref().ok()?.2);
+    // Nothing at all may have been there: `${ }`.
+    let first = first.min(last);
     for token in &tokens[from..to] {
         if let Ok((start, Token::Ident, end)) = *token {
             lost.insert(Symbol::intern(&source.bytes()[start as usize..end as usize]));

@@ -87,7 +87,7 @@ impl Args {
     /// Returns an argument as a string.
     pub(super) fn coerced(&self, ev: &mut Evaluator, index: usize, how: Coercion) -> EvalResult<Value> {
         let value = ev.force(self.at(index))?;
-        ev.coerce_to_string(value, how).map_err(|error| self.in_argument(error, index))
+        ev.coerce_to_string(value, how).map_err(|error| self.wanted_for(error, index))
     }
 
     /// Returns an argument as interpolation does: a string, and its context.
@@ -98,7 +98,7 @@ impl Args {
 
     /// Returns an argument that has to be a path which can be read.
     pub(super) fn readable_path(&self, ev: &mut Evaluator, index: usize) -> EvalResult<PathBuf> {
-        ev.readable_path(self.at(index)).map_err(|error| self.in_argument(error, index))
+        ev.readable_path(self.at(index)).map_err(|error| self.wanted_for(error, index))
     }
 
     /// Adds to the trace of an error which argument it was.
@@ -106,6 +106,13 @@ impl Args {
     #[inline(never)]
     pub(super) fn in_argument(&self, error: EvalError, index: usize) -> EvalError {
         error.in_part(words(self.builtin.name, index), Place::NONE)
+    }
+
+    /// Adds to the trace which argument it was that cannot be a text or path.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn wanted_for(&self, error: EvalError, index: usize) -> EvalError {
+        error.wanted_for(&words(self.builtin.name, index), Place::NONE)
     }
 }
 

@@ -272,7 +272,8 @@ fn function_args(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 fn get_attr(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let name = args.name(ev, 0)?;
     let set = args.attrs(ev, 1)?;
-    let value = ev.required_attr(set, name);
+    let value = ev.force_attr(set, name)?;
+    let value = value.ok_or_else(|| EvalError::missing_attribute(name));
     value.part("in the attribute set under consideration")
 }
 

@@ -7,6 +7,7 @@ use ampoule_store::StorePath;
 
 use super::Builtin;
 use super::Expect::{Fails, Shows};
+use super::arguments::Part;
 use crate::context::{ContextElem, ContextId};
 use crate::error::{EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
@@ -193,12 +194,12 @@ fn append_entry(
     entry: Value,
     elems: &mut Vec<ContextElem>,
 ) -> EvalResult<()> {
-    let entry = ev.force_attrs(entry)?;
-    let flag = |ev: &mut Evaluator, name: &str| -> EvalResult<bool> {
-        match ev.force_attr(entry, Symbol::intern(name))? {
-            Some(value) => ev.force_bool(value),
-            None => Ok(false),
-        }
+    let entry = ev.force(entry)?;
+    let entry = ev.force_attrs(entry).part("while evaluating the value of a string context")?;
+    let part = |name: &str| format!("while evaluating the `{name}` attribute of a string context");
+    let flag = |ev: &mut Evaluator, name: &str| match entry.get(Symbol::intern(name)) {
+        Some(value) => ev.force_bool(value).part(&part(name)),
+        None => Ok(false),
     };
     let not_derivation = |ev: &Evaluator, what: &str| {
         let shown = ev.world().store_dir().print(path);
@@ -216,7 +217,7 @@ fn append_entry(
         elems.push(ContextElem::DrvDeep(path.clone()));
     }
     let Some(outputs) = ev.force_attr(entry, Symbol::intern("outputs"))? else { return Ok(()) };
-    let outputs = ev.force_list(outputs)?;
+    let outputs = ev.force_list(outputs).part(&part("outputs"))?;
     if !outputs.is_empty() && !path.is_derivation() {
         return not_derivation(ev, "derivation output");
     }

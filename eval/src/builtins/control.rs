@@ -1,5 +1,6 @@
 //! Forcing, failing, tracing, importing.
 
+use ampoule_lang::resolve::Place;
 use ampoule_lang::{Symbol, sym};
 
 use super::Builtin;
@@ -208,7 +209,11 @@ impl Evaluator {
     /// If it is no path, or needs a build that is not allowed or fails.
     pub(crate) fn readable_path(&mut self, value: Value) -> EvalResult<std::path::PathBuf> {
         let (path, context) = self.coerce_to_path(value)?;
-        self.realise_context(context)?;
+        self.realise_context(context).map_err(|error| {
+            let path = path.as_path().expect("coerced");
+            let words = format!("while realising the context of path '{}'", path.as_path().display());
+            error.in_part(words, Place::NONE)
+        })?;
         Ok(path.as_path().expect("coerced").as_path().to_owned())
     }
 

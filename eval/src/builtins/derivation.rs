@@ -20,10 +20,11 @@ use ampoule_store::{
 
 use super::Builtin;
 use super::Expect::{Fails, Shows};
+use super::arguments::Part;
 use crate::coerce::Coercion;
 use crate::context::{self, ContextElem, ContextId, ElemView};
 use crate::derivations::{MAX_KEPT_BYTES, Workspace};
-use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::error::{ErrorKind, EvalError, EvalResult, shown_name};
 use crate::evaluator::{Args, Evaluator};
 use crate::heap::{Attrs, AttrsBuilder, Flat, List, Value};
 
@@ -76,24 +77,30 @@ pub(super) const TABLE: &[Builtin] = &[
 
 /// `derivation`, over `derivationStrict`. The lines are those of Nix's: `unsafeGetAttrPos` and `toXML` show
 /// where its attributes stand.
-const WRAPPER: [&str; 2] = [
-    r#"drvAttrs@{ outputs ? [ "out" ], ... }:
-let
-  paths = builtins.derivationStrict drvAttrs;"#,
-    r#"  common = drvAttrs // builtins.listToAttrs named // {
+const WRAPPER: [&str; 4] = [
+    r#"drvAttrs@{ outputs ? [ "out" ], ... }:"#,
+    r#"let
+  paths  = derivationStrict drvAttrs;"#,
+    r#"  common =
+    drvAttrs
+     // builtins.listToAttrs named
+      // {
       all = map (output: output.value) named;
       inherit drvAttrs;
     };
 
-  named = map (outputName: {
+  toNamed = outputName: {
     name = outputName;
     value = common // {
-      outPath = paths.${outputName};
+      outPath = builtins.getAttr outputName paths;
       drvPath = paths.drvPath;
       type = "derivation";
       inherit outputName;
     };
-  }) outputs;
+  };
+"#,
+    r#"  named       = map toNamed outputs;
+
 in
 (builtins.head named).value
 "#,
@@ -101,8 +108,13 @@ in
 
 /// The same, put together by [`assemble`]: else a small derivation's time would be the wrapper's by a third.
 const ASSEMBLED: &str = r#"drvAttrs@{ outputs ? [ "out" ], ... }:
+
+
+
+
+
 assemble drvAttrs outputs
-         (derivationStrict drvAttrs) places
+          (derivationStrict drvAttrs) places
 "#;
 
 /// Where the attributes stand in it, names only.
@@ -144,10 +156,10 @@ fn derivation(ev: &mut Evaluator, _: &Args) -> EvalResult<Value> {
     if ev.settings().shows_unforced {
         return wrapper(ev);
     }
-    let places = ev.eval_text(WRAPPER_NAME, Path::new("/"), text_at_line(42, PLACES).as_bytes())?;
+    let places = ev.eval_text(DERIVATION_FILE, Path::new("/"), text_at_line(42, PLACES).as_bytes())?;
     let names = [ASSEMBLE, "derivationStrict", "places"].map(Symbol::intern);
     let scope = [(names[0], ev.internal(0)), (names[1], ev.internal(3)), (names[2], places)];
-    ev.eval_text_in(WRAPPER_NAME, Path::new("/"), text_at_line(30, ASSEMBLED).as_bytes(), &scope)
+    ev.eval_text_in(DERIVATION_FILE, Path::new("/"), text_at_line(30, ASSEMBLED).as_bytes(), &scope)
 }
 
 /// `derivation` as Nix has it.
@@ -155,14 +167,16 @@ fn wrapper(ev: &mut Evaluator) -> EvalResult<Value> {
     if let Some(made) = ev.tools.derivation {
         return Ok(ev.heap().rooted(made));
     }
-    let [head, tail] = WRAPPER;
-    let text = [text_at_line(30, head), text_at_line(11, tail)].concat();
-    let made = ev.eval_text(WRAPPER_NAME, Path::new("/"), text.as_bytes())?;
+    let [head, paths, common, rest] = WRAPPER;
+    let text =
+        [text_at_line(30, head), text_at_line(7, paths), text_at_line(3, common), text_at_line(2, rest)];
+    let text = text.concat();
+    let made = ev.eval_text(DERIVATION_FILE, Path::new("/"), text.as_bytes())?;
     ev.tools.derivation = Some(ev.heap().root(made));
     Ok(made)
 }
 
-const WRAPPER_NAME: &str = "/derivation-internal.nix";
+pub(crate) const DERIVATION_FILE: &str = "/derivation-internal.nix";
 
 /// A text that begins on a line, counted from 1.
 fn text_at_line(line: usize, text: &str) -> String {
@@ -174,7 +188,7 @@ fn assemble(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let attrs = args.attrs(ev, 0)?;
     let Ok(Some((names, outputs))) = ev.guarded(|ev| output_names(ev, args.at(1))) else {
         let wrapper = wrapper(ev)?;
-        return ev.call(wrapper, &[args.at(0)]);
+        return ev.call_from(args.place(), wrapper, args.at(0)).map_err(EvalError::forget_call);
     };
     let own = own_template(ev, args.at(3), &names)?;
     let (paths, [out_path, drv_path]) = (args.at(2), [1, 2].map(|index| ev.internal(index)));
@@ -256,8 +270,12 @@ fn output_names(ev: &mut Evaluator, outputs: Value) -> EvalResult<Option<(Vec<Sy
 /// What every derivation has, besides its type.
 const OF_EVERY: [Symbol; 5] = [sym::OUT_PATH, sym::DRV_PATH, sym::OUTPUT_NAME, sym::ALL, sym::DRV_ATTRS];
 
-/// `paths.${output}`.
+/// `builtins.getAttr output paths`.
 fn out_path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
+    output_path(ev, args).part("while calling the 'getAttr' builtin")
+}
+
+fn output_path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let paths = ev.force(args.at(0))?;
     let name = args.name(ev, 1)?;
     let drv = drv_of(ev, paths);
@@ -265,7 +283,7 @@ fn out_path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let outputs = ev.derivations.outputs(number);
     match outputs.iter().position(|&output| ev.contexts.output_symbol(output) == name) {
         Some(index) => Ok(path_at(paths, index)),
-        None => Err(EvalError::missing_attribute(name)),
+        None => Err(EvalError::missing_attribute(name)).part("in the attribute set under consideration"),
     }
 }
 
@@ -342,14 +360,16 @@ fn derivation_strict(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 /// kept of a derivation whose `.drv` nobody asks for is this.
 fn strict_paths(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let attrs = args.attrs(ev, 0)?;
-    let Some(name) = attrs.get(sym::NAME) else { return Err(EvalError::missing_attribute(sym::NAME)) };
+    let Some(name) = attrs.get(sym::NAME) else {
+        let error = Err(EvalError::missing_attribute(sym::NAME));
+        return error.part("in the attrset passed as argument to builtins.derivationStrict");
+    };
     let name_pos = attrs.pos(sym::NAME).unwrap_or(0);
     let at_name = Place { start: name_pos, end: name_pos };
     let name = ev
         .force_string_no_context(name)
-        .map_err(|error| {
-            error.while_("while evaluating the `name` attribute passed to builtins.derivationStrict", at_name)
-        })?
+        .part("while evaluating the `name` attribute passed to builtins.derivationStrict")
+        .map_err(|error| error.while_("while evaluating the derivation attribute 'name'", at_name))?
         .to_text()
         .into_owned();
     build(ev, attrs, &name)
@@ -381,7 +401,7 @@ fn build(ev: &mut Evaluator, attrs: Attrs, name: &str) -> EvalResult<Value> {
             continue;
         }
         gathered.attribute(ev, key, value, ignores_nulls).map_err(|error| {
-            let words = format!("while evaluating attribute '{key}' of derivation '{name}'");
+            let words = format!("while evaluating attribute '{}' of derivation '{name}'", shown_name(key));
             let pos = sorted.pos(index);
             error.while_(words, Place { start: pos, end: pos })
         })?;
@@ -435,7 +455,9 @@ impl Gathered<'_> {
         for index in 0..list.len() {
             let element = ev.force_element(list, index)?;
             self.workspace.parts.begin_argument();
-            self.read(ev, element)?;
+            self.read(ev, element).map_err(|error| {
+                error.wanted_for("while evaluating an element of the argument list", Place::NONE)
+            })?;
             self.workspace.parts.end_argument();
         }
         Ok(())

@@ -340,7 +340,7 @@ fn path_exists(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 }
 
 fn to_path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
-    let (path, context) = ev.coerce_to_path(args.at(0)).map_err(|error| args.in_argument(error, 0))?;
+    let (path, context) = ev.coerce_to_path(args.at(0)).map_err(|error| args.wanted_for(error, 0))?;
     let bytes = path.as_path().expect("coerced").as_bytes().to_vec();
     Ok(ev.string_with(bytes, context))
 }
@@ -381,7 +381,8 @@ fn find_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         };
         let words =
             "while evaluating the `path` attribute of an element of the list passed to builtins.findFile";
-        let text = ev.coerce_to_string(path, Coercion::PLAIN).part(words)?;
+        let text = ev.coerce_to_string(path, Coercion::PLAIN);
+        let text = text.map_err(|error| error.wanted_for(words, Place::NONE))?;
         let text = text.as_str().expect("coerced");
         ev.realise_context(text.context())?;
         let Some(below) = below_prefix(&name, &prefix) else { continue };
@@ -462,7 +463,7 @@ fn store_path(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
             "'builtins.storePath' is not allowed in pure evaluation mode",
         ));
     }
-    let (path, context) = ev.coerce_to_path(args.at(0)).map_err(|error| args.in_argument(error, 0))?;
+    let (path, context) = ev.coerce_to_path(args.at(0)).map_err(|error| args.wanted_for(error, 0))?;
     let text = path.as_path().expect("coerced").as_path().to_string_lossy().into_owned();
     let world = ev.world();
     if !world.store_dir().contains(&text) {
@@ -520,7 +521,8 @@ fn add(ev: &mut Evaluator, addition: &Addition) -> EvalResult<Value> {
             let error = failed.take().expect("a filter that stops says why");
             error.in_part(format!("while adding path '{}'", addition.source.display()), Place::NONE)
         }
-        AddError::Io(error) => EvalError::adding(&*world, &error, &addition.source),
+        AddError::Io(error) => EvalError::adding(&*world, &error, &addition.source)
+            .in_part(format!("while adding path '{}'", addition.source.display()), Place::NONE),
         AddError::HashMismatch { .. } => EvalError::invalid(format!(
             "store path mismatch in (possibly filtered) path added from '{}'",
             addition.source.display()

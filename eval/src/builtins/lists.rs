@@ -671,10 +671,14 @@ fn generic_closure(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     while next < queue.len() {
         let element = ev.force(queue.get(next))?;
         next += 1;
-        let key = ev.force_attrs(element).and_then(|set| ev.required_attr(set, key_name));
-        let key = key.map_err(|error| {
+        let slot = ev.force_attrs(element).and_then(|set| match set.find(key_name) {
+            Some((slot, _)) => Ok(slot),
+            None => Err(EvalError::missing_attribute(key_name)),
+        });
+        let slot = slot.map_err(|error| {
             error.in_part(format!("in genericClosure element {}", ev.show_short(element)), Place::NONE)
         })?;
+        let key = ev.force_slot(slot)?;
         if !keys.insert(ev, (element, key), &done, key_name)? {
             continue;
         }

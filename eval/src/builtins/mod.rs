@@ -19,7 +19,7 @@ mod system;
 mod text;
 
 pub(crate) use attrs::NextArgument;
-pub(crate) use derivation::ASSEMBLE;
+pub(crate) use derivation::{ASSEMBLE, DERIVATION_FILE};
 
 use crate::error::EvalResult;
 use crate::evaluator::{Args, Evaluator};

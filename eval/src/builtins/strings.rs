@@ -1,5 +1,6 @@
 //! Strings, versions and regular expressions.
 
+use ampoule_lang::resolve::Place;
 use ampoule_lang::{Symbol, sym};
 
 use super::Builtin;
@@ -199,6 +200,9 @@ fn parse_drv_name(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     Ok(ev.heap().attrs_from(&[(sym::NAME, name), (Symbol::intern("version"), version)]))
 }
 
+const ELEMENT_TO_CONCAT: &str =
+    "while evaluating one element of the list of strings to concat passed to builtins.concatStringsSep";
+
 fn concat_strings_sep(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let separator = args.string(ev, 0)?;
     let list = args.list(ev, 1)?;
@@ -209,9 +213,7 @@ fn concat_strings_sep(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     for index in 0..list.len() {
         let element = ev.force_element(list, index)?;
         let text = ev.coerce_to_string(element, Coercion::INTERPOLATION);
-        let text = text.part(
-            "while evaluating one element of the list of strings to concat passed to builtins.concatStringsSep",
-        )?;
+        let text = text.map_err(|error| error.wanted_for(ELEMENT_TO_CONCAT, Place::NONE))?;
         let view = text.as_str().expect("coerced");
         total += view.len();
         context = ev.contexts().union(context, view.context());

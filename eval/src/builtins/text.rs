@@ -10,9 +10,9 @@ use super::Builtin;
 use super::Expect::{Fails, Shows};
 use super::arguments::Part;
 use super::attrs::NextArgument;
-use crate::coerce::Coercion;
+use crate::coerce::{Coercion, RESULT_OF_TO_STRING};
 use crate::context::ContextId;
-use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::error::{ErrorKind, EvalError, EvalResult, shown_name};
 use crate::evaluator::{Args, Evaluator};
 use crate::heap::{Attrs, AttrsBuilder, Sorted, Value, Values, View};
 use crate::json::{self, JsonError};
@@ -164,7 +164,7 @@ fn convert_hash(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 
 impl From<JsonError> for EvalError {
     fn from(error: JsonError) -> Self {
-        EvalError::invalid(error.0)
+        EvalError::invalid(error.0).in_part("while decoding a JSON string", Place::NONE)
     }
 }
 
@@ -178,7 +178,7 @@ fn from_json(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         shapes: HashMap::new(),
         examples: Values::new(),
     };
-    json::read(text.as_bytes(), &mut maker).part("while decoding a JSON string")?;
+    json::read(text.as_bytes(), &mut maker)?;
     Ok(maker.values.pop().expect("a text holds one value"))
 }
 
@@ -221,6 +221,10 @@ impl json::Visitor for JsonMaker<'_> {
         let value = self.ev.int(value);
         self.push(value);
         Ok(())
+    }
+
+    fn too_large(&mut self, value: u64) -> EvalResult<()> {
+        Err(EvalError::invalid(json::too_large(value).0))
     }
 
     fn float(&mut self, value: f64) -> EvalResult<()> {
@@ -395,7 +399,8 @@ impl Evaluator {
         if let Some(to_string) = self.force_attr(attrs, sym::TO_STRING)? {
             let text = self.call(to_string, &[value])?;
             let how = Coercion { more: false, copy_to_store: copy };
-            let text = self.coerce_to_string(text, how)?;
+            let text = self.coerce_to_string(text, how);
+            let text = text.map_err(|error| error.wanted_for(RESULT_OF_TO_STRING, Place::NONE))?;
             return self.write_json(text, copy, out, context);
         }
         if let Some(path) = attrs.get(sym::OUT_PATH) {
@@ -427,7 +432,7 @@ impl Evaluator {
         let value = self.force_slot(sorted.slot(index));
         value.and_then(|value| self.write_json(value, copy, out, context)).map_err(|error| {
             let place = Place { start: sorted.pos(index), end: sorted.pos(index) };
-            error.in_part(format!("while evaluating attribute '{name}'"), place)
+            error.in_part(format!("while evaluating attribute '{}'", shown_name(name)), place)
         })
     }
 

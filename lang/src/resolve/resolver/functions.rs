@@ -46,7 +46,7 @@ impl<'a, R: Runtime> Resolver<'a, '_, '_, R> {
         let deferred = if is_outermost || is_cheap { None } else { self.defer(body) };
         let node = match deferred {
             Some(deferred) => Node::Deferred(deferred),
-            None => self.strict(body),
+            None => self.body(body, name),
         };
         for name in bound.into_iter().rev() {
             self.pop_name(name);
@@ -75,6 +75,19 @@ impl<'a, R: Runtime> Resolver<'a, '_, '_, R> {
             return Node::Const(self.constants.lambda(lambda));
         }
         Node::Lambda(lambda)
+    }
+
+    /// Resolves the body of a function: one that it returns at once has its name.
+    pub(super) fn body(&mut self, id: ExprId, name: Option<Symbol>) -> N<'a, R> {
+        match self.ast.expr(id) {
+            Expr::Lambda(inner) if self.depth_left > 0 => {
+                self.depth_left -= 1;
+                let node = self.lambda(id, inner, name);
+                self.depth_left += 1;
+                node
+            }
+            _ => self.strict(id),
+        }
     }
 
     /// Puts the body of the current function off, if that is worth it.

@@ -147,7 +147,8 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
         // Around the function is what it captured; what else there is does not matter any more.
         self.push_ctx(false);
         self.push_ctx(true);
-        let captures = deferred.lambda.get().expect("it has a function").captures;
+        let lambda = deferred.lambda.get().expect("it has a function");
+        let captures = lambda.captures;
         for _ in captures {
             let Binding { id, .. } = self.outer_binding();
             self.ctx().add(id, Var::Local(0));
@@ -162,7 +163,7 @@ impl<'a, 's, 'c, R: Runtime> Resolver<'a, 's, 'c, R> {
             let binding = self.known_binding(var);
             self.withs.push((binding, place));
         }
-        let node = self.strict(self.ast.root());
+        let node = self.body(self.ast.root(), lambda.name.get());
         assert_eq!(self.ctx().captures.len(), captures.len(), "a look through the body finds all names");
         self.finish(node)
     }
