@@ -6,6 +6,7 @@
 //! again. A level may be all of the graph, so it is looked at in batches, too.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use ampoule_store::{Derivation, DrvOutput, OutputNames, Store, StoreError, StorePath};
@@ -517,6 +518,14 @@ fn check_runs_here(options: &Options, drv: &Derivation, attrs: &Attributes) -> R
             FailureKind::Policy,
             "has `__noChroot` set: it asks to be built without a sandbox, which is refused",
         ));
+    }
+    let paths = attrs.texts("__impureHostDeps").map_err(bad)?;
+    let is_shown = |path: &&String| options.host_paths.iter().any(|bind| bind.target == Path::new(path));
+    if let Some(path) = paths.iter().find(|path| !is_shown(path)) {
+        let text =
+            format!("requested impure path '{path}' (`__impureHostDeps`), which no build is shown unasked");
+        return Err(Failure::new(FailureKind::Policy, text)
+            .hint(format!("show it to every build, read-only, with `--sandbox-path {path}`")));
     }
     let required = attrs.texts("requiredSystemFeatures").map_err(bad)?;
     let missing: Vec<&String> =

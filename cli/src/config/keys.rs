@@ -1,6 +1,9 @@
 //! Every key of the configuration: one table feeds the reader, the environment, `config show` and
 //! the manual.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 /// What a key holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -115,7 +118,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "build.system-features",
         kind: Kind::List,
-        default: "",
+        default: "benchmark big-parallel nixos-test",
         doc: "What derivations may ask for in `requiredSystemFeatures`.",
     },
     Key {
@@ -228,6 +231,15 @@ pub const KEYS: &[Key] = &[
         doc: "How builds are shown: a live tree, a line for each event, nothing, or a JSON object for each event.",
     },
 ];
+
+/// The default of a list: its words.
+pub fn default_list(name: &str) -> &'static [String] {
+    static LISTS: LazyLock<BTreeMap<&str, Vec<String>>> = LazyLock::new(|| {
+        let lists = KEYS.iter().filter(|key| key.kind == Kind::List);
+        lists.map(|key| (key.name, key.default.split_whitespace().map(str::to_owned).collect())).collect()
+    });
+    LISTS.get(name).map_or(&[], Vec::as_slice)
+}
 
 #[cfg(test)]
 mod tests {

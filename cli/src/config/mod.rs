@@ -167,7 +167,7 @@ impl Config {
     pub fn list(&self, name: &str) -> &[String] {
         match self.settings.get(name) {
             Some((Setting::List(values), _)) => values,
-            _ => &[],
+            _ => keys::default_list(name),
         }
     }
 
@@ -182,7 +182,7 @@ impl Config {
             Some((setting, _)) => setting.to_string(),
             None => match key.kind {
                 Kind::Bool | Kind::Number => key.default.to_owned(),
-                Kind::List => "[]".to_owned(),
+                Kind::List => format!("{:?}", keys::default_list(key.name)),
                 _ => format!("{:?}", key.default),
             },
         }

@@ -3,10 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ampoule_store::{ObjectInfo, Store, StorePath};
-use serde_json::Value;
 
 use crate::builtin::{AttributeError, Attributes};
 use crate::error::{Failure, FailureKind};
+
+const ALLOWED_REFERENCES: &str = "allowedReferences";
+const ALLOWED_REQUISITES: &str = "allowedRequisites";
+const DISALLOWED_REFERENCES: &str = "disallowedReferences";
+const DISALLOWED_REQUISITES: &str = "disallowedRequisites";
 
 /// What one output must be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,31 +25,36 @@ pub(crate) struct OutputChecks {
 }
 
 impl OutputChecks {
-    /// Reads what `attrs` demand of `output`: with structured attributes `outputChecks.OUTPUT`, else
-    /// the same attributes of the derivation itself, which then hold for every output.
+    /// Reads what `attrs` demand of `output`: with structured attributes `outputChecks.OUTPUT`, and that alone; else
+    /// the lists of references among the attributes, which then hold for every output. Sizes can be demanded with
+    /// structured attributes only: `maxSize` of any other derivation is a variable like all others.
     pub(crate) fn read(attrs: &Attributes, output: &str) -> Result<Self, AttributeError> {
-        if let Some(checks) = attrs.get("outputChecks") {
-            let Some(of_output) = checks.get(output) else { return Ok(Self::default()) };
-            let text = of_output.to_string();
-            let nested = Attributes::from_json(text.as_bytes())?;
-            let ignore_self = nested.flag("ignoreSelfRefs", false)?;
-            return Self::read_from(&nested, ignore_self);
+        if !attrs.is_structured() {
+            return Ok(Self { ignore_self: true, ..Self::references(attrs)? });
         }
-        Self::read_from(attrs, true)
+        let Some(checks) = attrs.get("outputChecks").and_then(|checks| checks.get(output)) else {
+            return Ok(Self::default());
+        };
+        let nested = Attributes::from_json(checks.to_string().as_bytes())
+            .map_err(|_| Attributes::error(&format!("outputChecks.{output}"), "expected a set"))?;
+        Ok(Self {
+            max_size: nested.number("maxSize")?,
+            max_closure_size: nested.number("maxClosureSize")?,
+            ignore_self: nested.flag("ignoreSelfRefs", false)?,
+            ..Self::references(&nested)?
+        })
     }
 
-    fn read_from(attrs: &Attributes, ignore_self: bool) -> Result<Self, AttributeError> {
+    fn references(attrs: &Attributes) -> Result<Self, AttributeError> {
         let optional = |name: &str| -> Result<Option<Vec<String>>, AttributeError> {
             attrs.get(name).map(|_| attrs.texts(name)).transpose()
         };
         Ok(Self {
-            allowed_references: optional("allowedReferences")?,
-            allowed_requisites: optional("allowedRequisites")?,
-            disallowed_references: attrs.texts("disallowedReferences")?,
-            disallowed_requisites: attrs.texts("disallowedRequisites")?,
-            max_size: attrs.number("maxSize")?,
-            max_closure_size: attrs.number("maxClosureSize")?,
-            ignore_self,
+            allowed_references: optional(ALLOWED_REFERENCES)?,
+            allowed_requisites: optional(ALLOWED_REQUISITES)?,
+            disallowed_references: attrs.texts(DISALLOWED_REFERENCES)?,
+            disallowed_requisites: attrs.texts(DISALLOWED_REQUISITES)?,
+            ..Self::default()
         })
     }
 
@@ -69,19 +78,20 @@ impl Made<'_> {
         let shown = self.store.dir().print(&info.path);
         if let Some(limit) = checks.max_size.filter(|limit| info.nar_size_bytes > *limit) {
             let size = info.nar_size_bytes;
-            return Err(broken(format!("path `{shown}` is too large: {size} bytes, `maxSize` is {limit}")));
+            let text = format!("path '{shown}' is too large at {size} bytes; limit is {limit} bytes");
+            return Err(broken(text).hint(format!("make it smaller, or raise `outputChecks.{name}.maxSize`")));
         }
         let direct = &info.references;
         self.check_references(
             &shown,
-            "allowedReferences",
+            ALLOWED_REFERENCES,
             direct,
             checks.allowed_references.as_deref(),
             true,
         )?;
         self.check_references(
             &shown,
-            "disallowedReferences",
+            DISALLOWED_REFERENCES,
             direct,
             some(&checks.disallowed_references),
             false,
@@ -93,10 +103,10 @@ impl Made<'_> {
         if let Some(limit) = checks.max_closure_size {
             let size: u64 = closure.values().sum();
             if size > limit {
-                let text = format!(
-                    "the closure of path `{shown}` is too large: {size} bytes, `maxClosureSize` is {limit}"
-                );
-                return Err(broken(text));
+                let text =
+                    format!("closure of path '{shown}' is too large at {size} bytes; limit is {limit} bytes");
+                let hint = format!("look at what it needs, or raise `outputChecks.{name}.maxClosureSize`");
+                return Err(broken(text).hint(hint));
             }
         }
         let mut closure: BTreeSet<StorePath> = closure.into_keys().collect();
@@ -105,14 +115,14 @@ impl Made<'_> {
         }
         self.check_references(
             &shown,
-            "allowedRequisites",
+            ALLOWED_REQUISITES,
             &closure,
             checks.allowed_requisites.as_deref(),
             true,
         )?;
         self.check_references(
             &shown,
-            "disallowedRequisites",
+            DISALLOWED_REQUISITES,
             &closure,
             some(&checks.disallowed_requisites),
             false,
@@ -139,9 +149,10 @@ impl Made<'_> {
             return Ok(());
         }
         Err(broken(format!(
-            "output `{shown}` is not allowed to refer to the following paths (`{rule}`):{}",
+            "output '{shown}' is not allowed to refer to the following paths:{}",
             bad.concat()
-        )))
+        ))
+        .hint(format!("look for them in it, or change `{rule}`, which says so")))
     }
 
     /// An entry of such a list: a store path, or the name of an output of this build.
@@ -149,7 +160,7 @@ impl Made<'_> {
         if let Some(info) = self.infos.get(text) {
             return Ok(info.path.clone());
         }
-        self.store.dir().split(text).map(|(path, _)| path).map_err(|_| {
+        self.store.dir().parse(text).map_err(|_| {
             let outputs: Vec<&str> = self.infos.keys().map(String::as_str).collect();
             broken(format!(
                 "`{rule}` holds `{text}`, which is neither a store path nor an output (those are: {})",
@@ -191,10 +202,19 @@ fn broken(text: String) -> Failure {
     Failure::new(FailureKind::Build, text)
 }
 
-/// Says whether structured attributes hold anything under `outputChecks` that is not a set.
+/// Says whether structured attributes hold anything that is not a set where one is meant, with an attribute for each
+/// output.
 pub(crate) fn check_shape(attrs: &Attributes) -> Result<(), AttributeError> {
-    match attrs.get("outputChecks") {
-        None | Some(Value::Object(_)) => Ok(()),
-        Some(_) => Err(Attributes::error("outputChecks", "expected a set with an attribute for each output")),
+    let is_wrong = |name: &&str| attrs.get(name).is_some_and(|value| !value.is_object());
+    let wrong = ["outputChecks", "unsafeDiscardReferences"].into_iter().find(is_wrong);
+    match wrong.filter(|_| attrs.is_structured()) {
+        None => Ok(()),
+        Some(name) => Err(Attributes::error(name, "expected a set with an attribute for each output")),
     }
+}
+
+/// Which attributes demand something of outputs elsewhere and nothing here, since all are structured.
+pub(crate) fn without_effect(attrs: &Attributes) -> Vec<&'static str> {
+    let rules = [ALLOWED_REFERENCES, ALLOWED_REQUISITES, DISALLOWED_REFERENCES, DISALLOWED_REQUISITES];
+    rules.into_iter().filter(|name| attrs.is_structured() && attrs.get(name).is_some()).collect()
 }

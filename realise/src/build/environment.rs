@@ -18,7 +18,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ampoule_store::{Hash, StoreDir};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 /// The environment, and files that belong into the build directory.
 #[derive(Debug, Default)]
@@ -110,17 +111,19 @@ fn add_variables(spec: &EnvironmentSpec, inputs: &mut BuildInputs) {
 }
 
 fn add_structured(spec: &EnvironmentSpec, json: &[u8], inputs: &mut BuildInputs) -> Result<(), String> {
-    let mut attrs: Map<String, Value> = serde_json::from_slice(json)
-        .map_err(|error| format!("the structured attributes (`__json`) are not a JSON object: {error}"))?;
-    let outputs =
-        spec.outputs.iter().map(|(name, path)| (name.clone(), Value::from(path.as_str()))).collect();
-    attrs.insert("outputs".to_owned(), Value::Object(outputs));
+    let bad = |error: serde_json::Error| {
+        format!("the structured attributes (`__json`) are not a JSON object: {error}")
+    };
+    // Each value as it is written there: a number has many forms (`1e-07`, `0.0000001`), and which of them a builder
+    // reads is part of what it is built from.
+    let mut attrs: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(json).map_err(bad)?;
+    attrs.insert("outputs".to_owned(), to_raw_value(&spec.outputs).map_err(bad)?);
     for (name, graph) in &spec.graphs.json {
-        attrs.insert(name.clone(), graph.clone());
+        attrs.insert(name.clone(), to_raw_value(graph).map_err(bad)?);
     }
     for (file, variable, contents) in [
-        (".attrs.sh", "NIX_ATTRS_SH_FILE", shell_script(&attrs)),
-        (".attrs.json", "NIX_ATTRS_JSON_FILE", Value::Object(sorted(&attrs)).to_string()),
+        (".attrs.sh", "NIX_ATTRS_SH_FILE", shell_script(&attrs).map_err(bad)?),
+        (".attrs.json", "NIX_ATTRS_JSON_FILE", serde_json::to_string(&attrs).map_err(bad)?),
     ] {
         let path = format!("{}/{file}", spec.build_dir).into_bytes();
         inputs.env.insert(variable.as_bytes().to_vec(), path);
@@ -129,20 +132,11 @@ fn add_structured(spec: &EnvironmentSpec, json: &[u8], inputs: &mut BuildInputs)
     Ok(())
 }
 
-/// The same object with its keys in order, whatever order the map was built with.
-fn sorted(attrs: &Map<String, Value>) -> Map<String, Value> {
-    attrs.iter().collect::<BTreeMap<_, _>>().into_iter().map(|(k, v)| (k.clone(), v.clone())).collect()
-}
-
 /// `.attrs.sh`: what Bash can hold of the attributes.
-fn shell_script(attrs: &Map<String, Value>) -> String {
+fn shell_script(attrs: &BTreeMap<String, Box<RawValue>>) -> serde_json::Result<String> {
     let mut out = String::new();
-    let sorted: BTreeMap<&String, &Value> = attrs.iter().collect();
-    for (name, value) in sorted {
-        if !is_shell_name(name) {
-            continue;
-        }
-        match value {
+    for (name, value) in attrs.iter().filter(|(name, _)| is_shell_name(name)) {
+        match serde_json::from_str(value.get())? {
             Value::Array(items) => {
                 if let Some(items) = items.iter().map(shell_value).collect::<Option<Vec<_>>>() {
                     let items: String = items.into_iter().map(|item| item + " ").collect();
@@ -159,13 +153,13 @@ fn shell_script(attrs: &Map<String, Value>) -> String {
                 }
             }
             simple => {
-                if let Some(value) = shell_value(simple) {
+                if let Some(value) = shell_value(&simple) {
                     out.push_str(&format!("declare {name}={value}\n"));
                 }
             }
         }
     }
-    out
+    Ok(out)
 }
 
 fn is_shell_name(name: &str) -> bool {
@@ -285,18 +279,27 @@ mod tests {
         assert!(!inputs.env.contains_key(b"text".as_slice()));
     }
 
+    /// Keys in order; values as they were written.
+    const JSON_SORTED: &str = concat!(
+        r#""b":true,"bad-name":1,"f":false,"large":1e+15,"list":["a b","it's"],"n":1,"name":"x","nested":[[1]],"#,
+        r#""nil":null,"outputs":{"out":"/nix/store/x-y"},"r":1.5,"set":{"k":"v","j":2},"tiny":1e-07"#
+    );
+
     #[test]
     fn structured_attributes_become_two_files() {
         let json = r#"{"b":true,"f":false,"list":["a b","it's"],"n":1,"nil":null,"nested":[[1]],"r":1.5,
-            "set":{"k":"v","j":2},"bad-name":1,"name":"x"}"#;
+            "set":{"k":"v","j":2},"bad-name":1,"name":"x","tiny":1e-07,"large":1e+15}"#;
         let inputs = inputs_of(&[("__json", json)]).expect("ok");
         let (name, script) = &inputs.files[0];
         assert_eq!(name, ".attrs.sh");
         assert_eq!(
             text(script),
-            "declare b=1\ndeclare f=\ndeclare -a list=('a b' 'it'\\''s' )\ndeclare n=1\ndeclare name='x'\n\
+            "declare b=1\ndeclare f=\ndeclare large=1000000000000000\ndeclare -a list=('a b' 'it'\\''s' )\ndeclare n=1\n\
+             declare name='x'\n\
              declare nil=''\ndeclare -A outputs=(['out']='/nix/store/x-y' )\ndeclare -A set=(['j']=2 ['k']='v' )\n"
         );
+        let (name, json) = &inputs.files[1];
+        assert_eq!((name.as_str(), text(json)), (".attrs.json", format!("{{{JSON_SORTED}}}")));
         assert!(!inputs.env.contains_key(b"name".as_slice()));
         assert_eq!(text(&inputs.env[b"NIX_ATTRS_JSON_FILE".as_slice()]), "/build/.attrs.json");
         assert!(inputs_of(&[("__json", "[]")]).is_err());

@@ -110,46 +110,66 @@ impl InputClosure<'_> {
                     graphs.json.insert(name.clone(), self.as_json(&self.closure_of(&paths)?)?);
                 }
             }
-            Some(Value::String(words)) => {
-                let words: Vec<&str> = words.split_whitespace().collect();
+            Some(Value::String(text)) if !attrs.is_structured() => {
+                let words: Vec<&str> = text.split_whitespace().collect();
                 if !words.len().is_multiple_of(2) {
-                    return Err(bad("expected pairs of a file name and a store path"));
+                    let text = format!("odd number of tokens in 'exportReferencesGraph': '{text}'");
+                    return Err(Failure::new(FailureKind::Build, text));
                 }
                 for pair in words.chunks_exact(2) {
                     let (name, path) = (pair[0], pair[1]);
-                    let is_plain = !name.contains('/') && name != "." && name != "..";
-                    if !is_plain {
-                        return Err(bad(&format!("`{name}` is not a plain file name")));
+                    if !is_file_name(name) {
+                        let text = format!("invalid file name '{name}' in 'exportReferencesGraph'");
+                        return Err(Failure::new(FailureKind::Build, text));
                     }
                     let text = self.as_registration(&self.closure_of(&[path.to_owned()])?);
                     graphs.texts.push((name.to_owned(), text.into_bytes()));
                 }
             }
+            // An attribute like any other where all are structured and it is no set.
+            Some(_) if attrs.is_structured() => {}
             Some(_) => return Err(bad("expected a set, or pairs of a file name and a store path")),
         }
         Ok(graphs)
     }
 
+    /// What `exportReferencesGraph` means by some paths: their closure, and with a derivation in it what it makes.
     fn closure_of(&self, paths: &[String]) -> Result<BTreeMap<StorePath, &ObjectInfo>, Failure> {
         let mut closure = BTreeMap::new();
-        let mut to_do = Vec::new();
-        for text in paths {
-            let (path, _) = self.store.dir().split(text).map_err(|error| {
+        let parse = |text: &String| {
+            self.store.dir().split(text).map(|(path, _)| path).map_err(|error| {
                 Failure::new(FailureKind::Build, format!("`exportReferencesGraph`: {error}"))
-            })?;
-            to_do.push(path);
+            })
+        };
+        self.add_closure(&mut closure, paths.iter().map(parse).collect::<Result<_, _>>()?)?;
+        let derivations: Vec<StorePath> =
+            closure.keys().filter(|path| path.is_derivation()).cloned().collect();
+        for drv in derivations {
+            let derivation = self.store.read_derivation(&drv)?;
+            let outputs = derivation.outputs.values().filter_map(|output| output.path().cloned());
+            self.add_closure(&mut closure, outputs.collect())?;
         }
+        Ok(closure)
+    }
+
+    fn add_closure<'a>(
+        &'a self,
+        closure: &mut BTreeMap<StorePath, &'a ObjectInfo>,
+        mut to_do: Vec<StorePath>,
+    ) -> Result<(), Failure> {
         while let Some(path) = to_do.pop() {
             let info = self.infos.get(&path).ok_or_else(|| {
-                let shown = self.store.dir().print(&path);
-                let text = format!("`exportReferencesGraph`: `{shown}` is not an input of this derivation");
+                let text = format!(
+                    "cannot export references of path '{}' because it is not in the input closure of the derivation",
+                    self.store.dir().print(&path)
+                );
                 Failure::new(FailureKind::Build, text)
             })?;
             if closure.insert(path, info).is_none() {
                 to_do.extend(info.references.iter().cloned());
             }
         }
-        Ok(closure)
+        Ok(())
     }
 
     /// The form that `nix-store --load-db` reads, without hashes.
@@ -186,6 +206,13 @@ impl InputClosure<'_> {
         }
         Ok(Value::Array(list))
     }
+}
+
+/// Whether a file of the build's directory may be called so: as in Nix, so that none of ours is meant.
+fn is_file_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
 /// One mount for each entry of `dir`, but for those called as in `except`.

@@ -14,7 +14,7 @@ use ampoule_store::{Derivation, DrvOutput, OutputLock, Staging, Store, StorePath
 use rustix::fs::{Mode, OFlags};
 
 use super::cgroup::{Group, Groups};
-use super::checks::check_shape;
+use super::checks::{check_shape, without_effect};
 use super::dirs::{BuildDirs, make_own_dir};
 use super::environment::{EnvironmentSpec, build_inputs};
 use super::inputs::InputClosure;
@@ -220,6 +220,12 @@ impl Job<'_> {
         (self.on_start)();
         let attrs = attributes_of(&resolved.derivation)?;
         check_shape(&attrs).map_err(build_failed)?;
+        for name in without_effect(&attrs) {
+            let message = format!(
+                "`{name}` has no effect with `__structuredAttrs`; use `outputChecks.OUTPUT.{name}` instead"
+            );
+            shared.events.event(Event::Note { drv: Some(self.drv.clone()), message });
+        }
         let closure = self.closure(&resolved)?;
         let outputs = if resolved.derivation.builder.starts_with(b"builtin:") {
             self.run_builtin(&resolved, &attrs, &closure, &locks)?

@@ -64,7 +64,7 @@ impl Finished<'_> {
                 let is_structured = self.resolved.derivation.environment.contains_key(&b"__json"[..]);
                 let variable = if is_structured { &format!("{{outputs[{output}]}}") } else { output };
                 return Err(build_failed(format!(
-                    "builder failed to produce output path for output `{output}` at `{path}`"
+                    "builder failed to produce output path for output '{output}' at '{path}'"
                 ))
                 .hint(format!("let the builder write to `${variable}`"))
                 .hint(format!("run `ampoule debug {}` for a shell in the same sandbox", self.drv)));
@@ -113,7 +113,8 @@ impl Finished<'_> {
     }
 
     fn discards_references(&self, output: &str) -> bool {
-        self.attrs.get("unsafeDiscardReferences").and_then(|of| of.get(output)).is_some_and(|yes| yes == true)
+        let discards = self.attrs.get("unsafeDiscardReferences").filter(|_| self.attrs.is_structured());
+        discards.and_then(|of| of.get(output)).is_some_and(|yes| yes == true)
     }
 
     fn refuse_executable_flat(&self, output: &str, name: &CStr) -> Result<(), Failure> {
@@ -132,7 +133,7 @@ impl Finished<'_> {
             return Ok(());
         }
         Err(build_failed(format!(
-            "output path `{}` should be a non-executable regular file since recursive hashing is not enabled \
+            "output path '{}' should be a non-executable regular file since recursive hashing is not enabled \
              (one of outputHashMode={{flat,text}} is true)",
             self.shown(&self.resolved.targets[output])
         )))
@@ -140,30 +141,54 @@ impl Finished<'_> {
 
     /// Orders outputs so that what one refers to comes before it.
     fn in_order(&self, staged: &BTreeMap<String, (bool, Staged)>) -> Result<Vec<String>, Failure> {
-        let mut order: Vec<String> = Vec::new();
-        while order.len() < staged.len() {
-            let next = staged.iter().find(|(output, (_, one))| {
-                !order.contains(output)
-                    && self.resolved.targets.iter().all(|(other, target)| {
-                        other == *output || order.contains(other) || !one.references.contains(target)
-                    })
-            });
-            match next {
-                Some((output, _)) => order.push(output.clone()),
-                None => {
-                    let left: Vec<String> = staged
-                        .keys()
-                        .filter(|output| !order.contains(output))
-                        .map(|output| format!("`{}`", self.shown(&self.resolved.targets[output])))
-                        .collect();
-                    return Err(build_failed(format!(
-                        "cycle detected in the references of outputs: {}",
-                        left.join(" and ")
-                    )));
+        let refers = |output: &str| -> Vec<&str> {
+            let references = &staged[output].1.references;
+            let others = self.resolved.targets.iter().filter(|(other, _)| *other != output);
+            others
+                .filter(|(_, target)| references.contains(target))
+                .map(|(other, _)| other.as_str())
+                .collect()
+        };
+        let (mut order, mut seen): (Vec<String>, BTreeSet<&str>) = Default::default();
+        for output in staged.keys() {
+            // Those that are being looked at, each because of the one before it, and what is left to follow of each.
+            let mut open: Vec<(&str, Vec<&str>)> = Vec::new();
+            let mut next = Some(output.as_str());
+            loop {
+                if let Some(name) = next.filter(|name| seen.insert(name)) {
+                    let mut left = refers(name);
+                    left.reverse();
+                    open.push((name, left));
+                }
+                let Some((name, left)) = open.last_mut() else { break };
+                next = left.pop();
+                match next {
+                    None => {
+                        order.push((*name).to_owned());
+                        open.pop();
+                    }
+                    Some(other) if open.iter().any(|(name, _)| *name == other) => {
+                        let from = open.last().map_or(other, |(name, _)| name);
+                        return Err(self.cycle(other, from));
+                    }
+                    Some(_) => {}
                 }
             }
         }
         Ok(order)
+    }
+
+    fn cycle(&self, output: &str, from: &str) -> Failure {
+        let path = |output: &str| self.shown(&self.resolved.targets[output]);
+        build_failed(format!(
+            "cycle detected in build of '{}' in the references of output '{output}' from output '{from}'",
+            self.shown(self.drv),
+        ))
+        .hint(format!(
+            "keep the path of one of `{}` and `{}` out of the other",
+            path(output),
+            path(from)
+        ))
     }
 
     /// Finds the final path of a staged output.
@@ -264,7 +289,7 @@ impl Finished<'_> {
     }
 
     /// An output whose contents decide its path. References to itself are by a scratch path until
-    /// then; its hash counts them as zeros, and where they stand.
+    /// then; its hash counts them as zeros. (Before 2.18 or so, Nix hashed the places where they stand, too.)
     fn by_contents(
         &self,
         output: &str,
@@ -292,6 +317,12 @@ impl Finished<'_> {
             }
         }
         let has_self = staged.references.contains(scratch);
+        if has_self && method == Method::Text {
+            let path = self.shown(scratch);
+            return Err(build_failed(format!(
+                "output `{path}` refers to itself, which a text output cannot"
+            )));
+        }
         let source = self.dir_of(from_staging);
         let hash = if has_self || !pairs.is_empty() {
             let mut all = vec![(hash_part(scratch), zeros)];
@@ -321,7 +352,7 @@ impl Finished<'_> {
         Ok(Ready { dir_is_staging: from_staging, staged, info })
     }
 
-    /// The hash of an output in which the first of `pairs` stands for itself.
+    /// The hash of an output as it is with hash parts replaced.
     fn modulo_hash(
         &self,
         dir: &OwnedFd,
@@ -339,10 +370,7 @@ impl Finished<'_> {
             let mut file = std::fs::File::from(fd.map_err(|error| failed(error.into()))?);
             std::io::copy(&mut file, &mut rewriter).map_err(failed)?;
         }
-        let (HashWriter(mut hasher), matches) = rewriter.finish().map_err(failed)?;
-        for position in matches {
-            hasher.update(format!("|{position}").as_bytes());
-        }
+        let HashWriter(hasher) = rewriter.finish().map_err(failed)?;
         Ok(hasher.finish())
     }
 

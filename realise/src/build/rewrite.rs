@@ -24,7 +24,7 @@ pub(crate) fn replace_all(text: &[u8], pairs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> 
 /// A text, and another of the same length.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 
-/// A writer that passes everything on with hash parts replaced, and notes where.
+/// A writer that passes everything on with hash parts replaced.
 pub(crate) struct Rewriter<W> {
     to: W,
     /// Each of two texts of one length.
@@ -32,22 +32,19 @@ pub(crate) struct Rewriter<W> {
     longest: usize,
     /// The end of what came, which may be the beginning of a match.
     held: Vec<u8>,
-    position: u64,
-    /// Where the first pair matched.
-    pub(crate) matches: Vec<u64>,
 }
 
 impl<W: Write> Rewriter<W> {
     pub(crate) fn new(to: W, pairs: Vec<Pair>) -> Self {
         debug_assert!(pairs.iter().all(|(from, to)| from.len() == to.len() && !from.is_empty()));
         let longest = pairs.iter().map(|(from, _)| from.len()).max().unwrap_or(1);
-        Self { to, pairs, longest, held: Vec::new(), position: 0, matches: Vec::new() }
+        Self { to, pairs, longest, held: Vec::new() }
     }
 
     /// Passes the last bytes on.
-    pub(crate) fn finish(mut self) -> io::Result<(W, Vec<u64>)> {
+    pub(crate) fn finish(mut self) -> io::Result<W> {
         self.to.write_all(&self.held)?;
-        Ok((self.to, self.matches))
+        Ok(self.to)
     }
 }
 
@@ -55,21 +52,17 @@ impl<W: Write> Write for Rewriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut data = std::mem::take(&mut self.held);
         data.extend_from_slice(bytes);
-        for (index, (from, to)) in self.pairs.iter().enumerate() {
+        for (from, to) in &self.pairs {
             let mut at = 0;
             while let Some(found) = memchr::memmem::find(&data[at..], from) {
                 at += found;
                 data[at..at + to.len()].copy_from_slice(to);
-                if index == 0 {
-                    self.matches.push(self.position + at as u64);
-                }
                 at += to.len();
             }
         }
         let keep = data.len().min(self.longest - 1);
         let pass = data.len() - keep;
         self.to.write_all(&data[..pass])?;
-        self.position += pass as u64;
         self.held = data.split_off(pass);
         Ok(bytes.len())
     }
@@ -100,8 +93,8 @@ mod tests {
             for piece in text.chunks(size) {
                 rewriter.write_all(piece).expect("a vector takes everything");
             }
-            let (out, matches) = rewriter.finish().expect("a vector takes everything");
-            assert_eq!((out, matches), (expected.clone(), vec![4, 38]), "in pieces of {size}");
+            let out = rewriter.finish().expect("a vector takes everything");
+            assert_eq!(out, expected, "in pieces of {size}");
         }
     }
 }

@@ -11,7 +11,10 @@ use serde_json::Value;
 
 /// Attributes by name.
 #[derive(Clone, Debug, Default)]
-pub struct Attributes(BTreeMap<String, Value>);
+pub struct Attributes {
+    values: BTreeMap<String, Value>,
+    is_structured: bool,
+}
 
 /// An attribute that a builder cannot use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +48,7 @@ impl Attributes {
             }
             attrs.insert(name, Value::String(String::from_utf8_lossy(value.as_ref()).into_owned()));
         }
-        Ok(Self(attrs))
+        Ok(Self { values: attrs, is_structured: false })
     }
 
     /// Reads structured attributes.
@@ -54,15 +57,21 @@ impl Attributes {
     /// [`AttributeError`] if it is not a JSON object.
     pub fn from_json(text: &[u8]) -> Result<Self, AttributeError> {
         let parsed = serde_json::from_slice::<BTreeMap<String, Value>>(text);
-        parsed.map(Self).map_err(|error| AttributeError {
+        parsed.map(|values| Self { values, is_structured: true }).map_err(|error| AttributeError {
             name: "__json".to_owned(),
             reason: format!("not a JSON object: {error}"),
         })
     }
 
+    /// Whether they were written with their types (`__structuredAttrs`).
+    #[must_use]
+    pub fn is_structured(&self) -> bool {
+        self.is_structured
+    }
+
     /// Returns the attribute as it is, unless it is absent or null.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name).filter(|value| !value.is_null())
+        self.values.get(name).filter(|value| !value.is_null())
     }
 
     /// Makes an error about the attribute `name`.
