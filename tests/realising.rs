@@ -50,6 +50,15 @@ in rec {
     builder = "builtin:fetchurl";
     url = "http://127.0.0.1:9/fetched";
   });
+  both-random = build "both-random" { outputs = [ "out" "doc" ]; }
+    "cat /proc/sys/kernel/random/uuid > $out; mkdir $doc; cat $out > $doc/page";
+  # Contents decide where it lies.
+  floating = build "floating" {
+    __contentAddressed = true;
+    outputHashMode = "recursive";
+    outputHashAlgo = "sha256";
+  } "echo first word; ${until-open}; echo last word; echo > $out";
+  mixed = build "mixed" { } "cat ${fails} ${wrong-hash} ${good} > $out";
   several = build "several" { } "cat ${good} ${fails} ${random} > $out";
   long = build "a-name-that-is-longer-than-a-narrow-terminal-is-wide-${mark}" { }
     "echo a line of the log that is also longer than a narrow terminal is wide, by far; ${until-open}; echo > $out";
@@ -324,6 +333,71 @@ fn keep_going_and_keep_failed() {
     assert!(!said(&place.realise("random", &[])).contains("build random"));
 }
 
+/// Whatever comes first: which of two failures is told by the exit code does not depend on it.
+#[test]
+fn the_gravest_failure_is_the_exit_code() {
+    let place = place!();
+    for jobs in ["1", "auto"] {
+        let output = place.realise("mixed", &["-k", "-j", jobs]);
+        check_exit(
+            &output,
+            102,
+            &["`fails`: builder failed with exit code 3", "hash mismatch", "2 failed, 1 not tried"],
+        );
+    }
+    check_exit(&place.realise("good", &["-j", "many"]), 2, &["many"]);
+}
+
+#[test]
+fn a_check_of_what_was_never_built_builds_it_twice() {
+    let place = place!();
+    check_exit(
+        &place.realise("random", &["--check"]),
+        104,
+        &["build random", "check random", "random", "byte"],
+    );
+    let output = place.realise("both-random", &["--check", "--keep-failed"]);
+    check_exit(
+        &output,
+        104,
+        &["-both-random` is not the same", "-both-random-doc` is not", "  page: differs from byte"],
+    );
+    let told = |word: &str| said(&output).matches(word).count();
+    assert_eq!((told(".check-0`"), told("page: ")), (2, 1), "each is kept, and told once: {}", said(&output));
+    check_exit(&place.realise("good", &["--check"]), 0, &["build good", "check good"]);
+    let again = place.realise("good", &["--check"]);
+    check_exit(&again, 0, &["check good"]);
+    assert!(!said(&again).contains("build good"), "{}", said(&again));
+    check_exit(&place.realise("fails", &["--check"]), 100, &["`fails`"]);
+}
+
+/// Two processes, one store: what one builds the other waits for, says so, and says when it is there.
+#[test]
+fn what_another_process_builds_is_waited_for() {
+    let place = place!();
+    let gate = Gate::of(&place);
+    let args = ["realise", "--no-out-link", "-A", "talks", "--sandbox-path", &gate.option, "."];
+    let mut first =
+        place.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+    let dir = place.dir.path().join("store/log");
+    wait_until("it builds", || std::fs::read_dir(&dir).is_ok_and(|mut shards| shards.next().is_some()));
+    let mut second =
+        place.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(second.stderr.take().expect("piped")));
+    let wait = lines.find(|line| line.as_ref().is_ok_and(|line| line.starts_with("wait ")));
+    assert_eq!(wait.expect("it waits").expect("text"), "wait talks: another process works on it");
+    let terminal = in_terminal(&place, 70, &args, &[]);
+    terminal.wait_until("that it waits", |screen| {
+        screen.lines().any(|line| line.contains("wait talks") && line.contains("another process"))
+    });
+    gate.open();
+    let rest: Vec<String> = lines.map(|line| line.expect("text")).collect();
+    assert_eq!(rest, ["done talks: another process did it"]);
+    assert!(first.wait().expect("it ends").success() && second.wait().expect("it ends").success());
+    let (code, text) = terminal.end();
+    assert!(code == 0 && !text.contains("wait"), "only the result is left:\n{text}");
+}
+
 #[test]
 fn services_fold_logs_and_take_no_orders_from_them() {
     let place = place!();
@@ -350,10 +424,21 @@ fn services_fold_logs_and_take_no_orders_from_them() {
 #[test]
 fn a_log_is_followed_to_its_end() {
     let place = place!();
-    let gate = Gate::of(&place);
-    let drv = place.drv_of("talks");
+    follow(&place, "talks");
+    let none = place.run(&["log", &place.drv_of("good")]);
+    check_exit(&none, 1, &["there is no log of", "help:"]);
+}
+
+#[test]
+fn a_log_is_followed_where_contents_decide_the_path() {
+    follow(&place!(), "floating");
+}
+
+fn follow(place: &Place, attribute: &str) {
+    let gate = Gate::of(place);
+    let drv = place.drv_of(attribute);
     let mut build = place
-        .command(&["-q", "realise", "--no-out-link", "-A", "talks", "--sandbox-path", &gate.option, "."])
+        .command(&["-q", "realise", "--no-out-link", "-A", attribute, "--sandbox-path", &gate.option, "."])
         .stdout(Stdio::null())
         .spawn()
         .expect("it runs");
@@ -373,8 +458,6 @@ fn a_log_is_followed_to_its_end() {
     assert!(build.wait().expect("it ends").success());
     let whole = place.run(&["log", &drv]);
     assert_eq!(String::from_utf8_lossy(&whole.stdout), "first word\nlast word\n");
-    let none = place.run(&["log", &place.drv_of("good")]);
-    check_exit(&none, 1, &["there is no log of", "help:"]);
 }
 
 #[test]
@@ -389,7 +472,11 @@ fn structured_attributes_graphs_and_checks() {
     for part in ["\"list\":[1,\"two\"]", "\"graph\":[{\"closureSize\":", &good, "\"references\":[]"] {
         assert!(text.contains(part), "expected `{part}` in {text}");
     }
-    check_exit(&place.realise("too-large", &[]), 100, &["too-large", "`maxSize` is 10"]);
+    check_exit(
+        &place.realise("too-large", &[]),
+        100,
+        &["too-large", "limit is 10 bytes", "outputChecks.out.maxSize"],
+    );
     check_exit(&place.realise("refers", &[]), 100, &["refers", &good, "not allowed"]);
 }
 

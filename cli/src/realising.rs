@@ -25,8 +25,8 @@ use crate::world::{ProjectWorld, Realiser};
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Realising")]
 pub struct BuildArgs {
-    /// Builds at a time [default: one for each processor]
-    #[arg(short, long, value_name = "N")]
+    /// Builds at a time; `auto` or 0 is one for each processor, the default
+    #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub jobs: Option<u64>,
 
     /// Processors that one build may use; 0 is all
@@ -80,6 +80,10 @@ pub struct BuildArgs {
     /// Let fixed-output derivations with a builder of their own use the network
     #[arg(long)]
     pub allow_network_builders: bool,
+}
+
+fn jobs(text: &str) -> Result<u64, std::num::ParseIntError> {
+    if text == "auto" { Ok(0) } else { text.parse() }
 }
 
 impl BuildArgs {

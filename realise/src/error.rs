@@ -47,6 +47,23 @@ impl FailureKind {
     }
 }
 
+/// Which of several failures says how the command ends. What one job finds first depends on the machine's mood; this
+/// does not.
+pub(crate) fn gravest(failures: &[Failure]) -> Option<FailureKind> {
+    const ORDER: [FailureKind; 9] = [
+        FailureKind::Interrupted,
+        FailureKind::Store,
+        FailureKind::Sandbox,
+        FailureKind::Policy,
+        FailureKind::HashMismatch,
+        FailureKind::NotDeterministic,
+        FailureKind::TimedOut,
+        FailureKind::Fetch,
+        FailureKind::Build,
+    ];
+    ORDER.into_iter().find(|kind| failures.iter().any(|failure| failure.kind == *kind))
+}
+
 /// One derivation that failed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Failure {
@@ -124,10 +141,10 @@ pub struct RealiseError {
 }
 
 impl RealiseError {
-    /// Returns the exit status: that of the first failure.
+    /// Returns the exit status: that of the gravest failure, whichever came first.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
-        self.failures.first().map_or(1, |failure| failure.kind.exit_status())
+        gravest(&self.failures).map_or(1, FailureKind::exit_status)
     }
 }
 

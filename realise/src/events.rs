@@ -97,6 +97,16 @@ pub enum Event {
         /// When.
         at_ms: u64,
     },
+    /// Nothing is to be done for it after all: another process did it meanwhile, or what it makes of its inputs, now
+    /// that they are known, is there already.
+    AlreadyThere {
+        /// The derivation.
+        drv: StorePath,
+        /// Its name.
+        name: String,
+        /// When.
+        at_ms: u64,
+    },
     /// A line of a build's log, safe for a terminal.
     Log {
         /// The derivation.
@@ -208,10 +218,13 @@ impl EventSink for Silent {
     }
 }
 
-/// Makes one line of a log safe to show: no control characters, no broken UTF-8, not endless.
+/// Makes one line of a log safe to show: no control characters, no broken UTF-8, not endless. Of a line that was
+/// written over, as programs do that count, the last state.
 #[must_use]
 pub fn safe_line(line: &[u8]) -> String {
     const LONGEST: usize = 4096;
+    let end = line.iter().rposition(|byte| *byte != b'\r').map_or(0, |last| last + 1);
+    let line = &line[line[..end].iter().rposition(|byte| *byte == b'\r').map_or(0, |at| at + 1)..end];
     let cut = &line[..line.len().min(LONGEST)];
     let mut out = String::with_capacity(cut.len());
     let text = String::from_utf8_lossy(cut);
@@ -271,6 +284,8 @@ mod tests {
         check(b"plain\ttext", "plain\ttext");
         check(b"\x1b[2J\x1b[1;31mred\x1b[0m\r", "red");
         check(b"\x1b]0;title\x07after", "after");
+        check(b"10 %\r50 %\r100 %, done\r\r", "100 %, done");
+        check(b"\r", "");
         check(b"\x1b]0;title\x1b\\after", "after");
         check(b"a\0b\x07c\x08d\x7fe", "abcde");
         check(b"bad \xff utf-8", "bad \u{fffd} utf-8");

@@ -9,9 +9,9 @@ use ampoule_store::{Store, StorePath};
 
 use crate::build::job::Shared;
 use crate::builders::Builders;
-use crate::error::{Failure, RealiseError};
+use crate::error::{Failure, RealiseError, gravest};
 use crate::events::{Event, EventSink, Planned};
-use crate::graph::{DerivationSource, Graph, Planner, Wanted, Way, bit};
+use crate::graph::{DerivationSource, Graph, Output, Planner, Wanted, Way, bit};
 use crate::options::Options;
 use crate::schedule::{NodeOutputs, Outcome, Schedule};
 use crate::substitute::{Offer, Offers};
@@ -61,9 +61,26 @@ impl Realiser<'_> {
     /// With [`Options::dry_run`] nothing is done but to tell the plan; outputs whose paths are not
     /// known beforehand are left out then.
     ///
+    /// With [`Options::check`] what is not there is made first, so that there is something to compare with.
+    ///
     /// # Errors
     /// [`RealiseError`], with everything that failed of itself.
     pub fn realise(&self, wanted: &[Wanted]) -> Result<Realised, RealiseError> {
+        if !self.options.check || self.options.dry_run {
+            return self.make(wanted, true);
+        }
+        let options = Options { check: false, ..self.options.clone() };
+        let first =
+            Realiser { options: &options, cancel: self.cancel.clone(), ..*self }.make(wanted, false)?;
+        let mut checked = self.make(wanted, true)?;
+        checked.built += first.built;
+        checked.fetched += first.fetched;
+        checked.substituted += first.substituted;
+        Ok(checked)
+    }
+
+    /// Makes what is wanted. If this `is_all` that is done, its end is told, and that there is nothing to do.
+    fn make(&self, wanted: &[Wanted], is_all: bool) -> Result<Realised, RealiseError> {
         let cancel = self.cancel.clone();
         // Dropped after whatever else holds half-made things.
         let _stopping = self.store.stops_when(move || cancel.is_asked());
@@ -76,8 +93,10 @@ impl Realiser<'_> {
         loop {
             let graph = self.plan(wanted, substituters, &refused)?;
             let is_work = graph.nodes.iter().any(|node| node.way != Way::Valid);
-            self.events.event(plan_event(self.store, substituters, &graph));
-            self.tell_weaker(&graph, wanted);
+            if is_work || is_all {
+                self.events.event(plan_event(self.store, substituters, &graph));
+                self.tell_weaker(&graph, wanted);
+            }
             if self.options.dry_run || !is_work {
                 return Ok(realised(&whole, wanted_outputs(&graph, wanted, &BTreeMap::new())));
             }
@@ -90,7 +109,9 @@ impl Realiser<'_> {
             if new_plan {
                 continue;
             }
-            self.summarise(&shared, &whole);
+            if is_all || !whole.failures.is_empty() {
+                self.summarise(&shared, &whole);
+            }
             if !whole.failures.is_empty() {
                 let Outcome { failures, not_tried, .. } = whole;
                 return Err(RealiseError { failures, not_tried });
@@ -139,15 +160,18 @@ impl Realiser<'_> {
     }
 
     /// Which nodes are built again: those that are asked for, and only where there is something to
-    /// compare with.
+    /// compare with. Of several outputs a cache may have brought some only.
     fn checked(&self, graph: &Graph, wanted: &[Wanted]) -> Vec<bool> {
         let mut check = vec![false; graph.nodes.len()];
         if self.options.check {
             for index in wanted.iter().filter_map(|wanted| graph.index_of(&wanted.drv)) {
                 let outputs = graph.nodes[index as usize].outputs.iter();
-                check[index as usize] = outputs
-                    .filter_map(|output| output.path.as_ref())
-                    .all(|path| self.store.is_valid(path).unwrap_or(false));
+                let is_known = |output: &Output| match &output.path {
+                    Some(path) => self.store.is_valid(path).unwrap_or(false),
+                    // Of what contents decide, the builder's end tells what it was.
+                    None => true,
+                };
+                check[index as usize] = outputs.into_iter().any(is_known);
             }
         }
         check
@@ -160,7 +184,7 @@ impl Realiser<'_> {
             substituted: outcome.substituted,
             failed: outcome.failures.len(),
             not_tried: outcome.not_tried,
-            result: outcome.failures.first().map(|failure| failure.kind),
+            result: gravest(&outcome.failures),
             took_ms: shared.at_ms(),
         });
     }

@@ -290,11 +290,13 @@ impl<'a> Schedule<'a> {
         };
         match result {
             Ok(done) => {
-                let name = self.name_of(index);
-                if !done.was_valid {
+                let (name, drv) = (self.name_of(index), node.drv.clone());
+                if done.was_valid && node.way != Way::Gather {
+                    self.shared.events.event(Event::AlreadyThere { drv, name, at_ms });
+                } else if !done.was_valid {
                     let outputs = done.outputs.clone();
                     self.shared.events.event(Event::Finished {
-                        drv: node.drv.clone(),
+                        drv,
                         name,
                         activity,
                         outputs,

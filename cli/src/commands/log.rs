@@ -96,9 +96,10 @@ pub(super) fn derivation_of(store: &Store, path: StorePath) -> Result<StorePath,
     info.deriver.ok_or_else(|| CliError::failed(format!("nothing is known of what made `{}`", path.name())))
 }
 
-/// Whether somebody holds the lock of one of its outputs, as a build does.
+/// Whether somebody holds the lock of one of its outputs, as a build does; or that of the derivation itself, if only its
+/// contents decide where an output lies.
 fn runs(store: &Store, drv: &StorePath) -> bool {
     let Ok(derivation) = store.read_derivation(drv) else { return false };
-    let paths = derivation.outputs.values().filter_map(|output| output.path());
-    paths.into_iter().any(|path| matches!(store.try_lock_output(path), Ok(None)))
+    let mut paths = derivation.outputs.values().map(|output| output.path().unwrap_or(drv));
+    paths.any(|path| matches!(store.try_lock_output(path), Ok(None)))
 }

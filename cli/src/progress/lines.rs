@@ -1,6 +1,6 @@
 //! One plain line for each event: for pipes, files and CI.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
@@ -18,6 +18,8 @@ pub struct Lines<'a> {
     /// Log lines of running builds, kept for a service that folds them.
     logs: Mutex<BTreeMap<StorePath, Vec<String>>>,
     names: Mutex<BTreeMap<StorePath, String>>,
+    /// What other processes work on.
+    awaited: Mutex<BTreeSet<StorePath>>,
     failed: Mutex<Failed>,
 }
 
@@ -37,7 +39,8 @@ const FOLDED_LINES: usize = 2000;
 impl<'a> Lines<'a> {
     /// Lines for `ci`, or for no service in particular.
     pub fn new(ui: &'a Ui, ci: Option<Ci>) -> Self {
-        Self { ui, ci, logs: Mutex::default(), names: Mutex::default(), failed: Mutex::default() }
+        let (logs, names, awaited, failed) = Default::default();
+        Self { ui, ci, logs, names, awaited, failed }
     }
 
     /// Returns the folded log of a build, if there is a service that folds and a log.
@@ -56,7 +59,15 @@ impl<'a> Lines<'a> {
                 self.names.lock().expect("no holder of this lock panics").insert(drv, name);
                 vec![line]
             }
-            Event::Waiting { name, .. } => vec![format!("wait {name}: another process works on it")],
+            Event::Waiting { drv, name, .. } => {
+                self.awaited.lock().expect("no holder of this lock panics").insert(drv);
+                vec![format!("wait {name}: another process works on it")]
+            }
+            // Told only where something was told of it before: else nothing happened.
+            Event::AlreadyThere { drv, name, .. } => {
+                let was_awaited = self.awaited.lock().expect("no holder of this lock panics").remove(&drv);
+                was_awaited.then(|| format!("done {name}: another process did it")).into_iter().collect()
+            }
             Event::Log { drv, line } => {
                 if self.ui.verbosity() > 1 {
                     let names = self.names.lock().expect("no holder of this lock panics");
@@ -85,9 +96,6 @@ impl<'a> Lines<'a> {
                 log.into_iter().chain(mark).chain([lines]).collect()
             }
             Event::Note { message, .. } => vec![format!("note: {message}")],
-            Event::Difference { output, files, kept, .. } => {
-                vec![super::difference_lines(&output, &files, kept.as_deref()).join("\n")]
-            }
             Event::Summary { failed, not_tried, result, .. } => {
                 super::summary_line(failed, not_tried, result).into_iter().collect()
             }
@@ -245,6 +253,12 @@ mod tests {
         check(2, log("hello", "cc -o hello"), &["hello.drv> cc -o hello"]);
         let waiting = Event::Waiting { drv: drv("hello"), name: "hello".to_owned(), at_ms: 0 };
         check(1, waiting, &["wait hello: another process works on it"]);
+        let there = |name: &str| Event::AlreadyThere { drv: drv(name), name: name.to_owned(), at_ms: 0 };
+        check(1, there("hello"), &[]);
+        let ui = Ui::new(ColorChoice::Never, 1, false);
+        let lines = Lines::new(&ui, None);
+        lines.told(Event::Waiting { drv: drv("hello"), name: "hello".to_owned(), at_ms: 0 });
+        assert_eq!(lines.told(there("hello")), ["done hello: another process did it"]);
         check(1, Event::Note { drv: None, message: "so it is".to_owned() }, &["note: so it is"]);
         check(1, Event::Progress { drv: drv("x"), done_bytes: 1, total_bytes: None }, &[]);
     }

@@ -8,11 +8,10 @@ mod lines;
 mod tree;
 
 use std::io::Write;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ampoule_realise::{Event, EventSink, Failure, FailureKind, FileDifference, Planned};
-use ampoule_store::{StorePath, human_size};
+use ampoule_realise::{Event, EventSink, Failure, FailureKind, Planned};
+use ampoule_store::human_size;
 
 use crate::ci::Ci;
 use crate::config::Config;
@@ -142,7 +141,10 @@ pub fn failure_lines(ui: &Ui, failure: &Failure) -> Vec<String> {
     let name = if failure.name.is_empty() { String::new() } else { format!("`{}`: ", failure.name) };
     lines.push(format!("{} {name}{}", ui.paint("error:", "1;31"), failure.message));
     if !failure.log_tail.is_empty() {
-        lines.push(format!("  last {} lines of the log:", failure.log_tail.len()));
+        lines.push(match failure.log_tail.len() {
+            1 => "  last line of the log:".to_owned(),
+            count => format!("  last {count} lines of the log:"),
+        });
         lines.extend(failure.log_tail.iter().map(|line| format!("  {} {line}", ui.paint(">", "2"))));
     }
     let mut hints = failure.hints.clone();
@@ -156,17 +158,6 @@ pub fn failure_lines(ui: &Ui, failure: &Failure) -> Vec<String> {
         hints.push(format!("look into `{}`, which was kept", kept.display()));
     }
     lines.extend(hints.iter().map(|hint| format!("  {} {hint}", ui.paint("help:", "1;36"))));
-    lines
-}
-
-/// What a second build made differently, as lines.
-fn difference_lines(output: &StorePath, files: &[FileDifference], kept: Option<&Path>) -> Vec<String> {
-    let mut lines = vec![format!("`{}` is not the same when it is built again:", output.name())];
-    lines.extend(files.iter().map(|file| {
-        let path = if file.path.is_empty() { "." } else { file.path.as_str() };
-        format!("  {path}: {}", file.what)
-    }));
-    lines.extend(kept.map(|kept| format!("  the second one is in `{}`", kept.display())));
     lines
 }
 

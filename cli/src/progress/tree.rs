@@ -1,6 +1,7 @@
 //! The live tree: what runs, since when, how many bytes, and the last line of its log.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ struct Running {
     bar: ProgressBar,
     /// What it is: `build hello`.
     title: String,
+    /// Whether a binary cache is to bring it, which may fail without being a failure.
+    is_copy: bool,
 }
 
 impl Running {
@@ -58,20 +61,26 @@ impl<'a> Tree<'a> {
         style.tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "])
     }
 
-    fn start(&self, state: &mut State, drv: StorePath, name: &str, activity: Activity) {
+    /// Shows one thing more; or another of the same derivation.
+    fn start(&self, state: &mut State, drv: StorePath, title: String, is_copy: bool, doing: &str) {
+        self.remove(state, &drv);
         let bar = self.bars.add(ProgressBar::new_spinner());
         bar.set_style(self.style("  {spinner} {elapsed:>4} {wide_msg}"));
         bar.enable_steady_tick(TICK);
-        let running = Running { bar, title: format!("{} {name}", verb(activity)) };
-        running.tell("");
+        let running = Running { bar, title, is_copy };
+        running.tell(doing);
         state.running.insert(drv, running);
     }
 
-    fn finish(&self, state: &mut State, drv: &StorePath) {
+    fn remove(&self, state: &mut State, drv: &StorePath) {
         if let Some(Running { bar, .. }) = state.running.remove(drv) {
             bar.finish_and_clear();
             self.bars.remove(&bar);
         }
+    }
+
+    fn finish(&self, state: &mut State, drv: &StorePath) {
+        self.remove(state, drv);
         state.done += 1;
         if let Some(head) = &state.head {
             head.set_message(format!("{} of {} done", state.done, state.total));
@@ -79,7 +88,8 @@ impl<'a> Tree<'a> {
     }
 
     fn say(&self, text: &str) {
-        self.bars.suspend(|| eprintln!("{text}"));
+        // Nobody may be there any more to read it.
+        self.bars.suspend(|| drop(writeln!(std::io::stderr().lock(), "{text}")));
     }
 }
 
@@ -104,7 +114,13 @@ impl EventSink for Tree<'_> {
                     state.head = Some(head);
                 }
             }
-            Event::Started { drv, name, activity, .. } => self.start(&mut state, drv, &name, activity),
+            Event::Started { drv, name, activity, .. } => {
+                let title = format!("{} {name}", verb(activity));
+                self.start(&mut state, drv, title, activity == Activity::Substitute, "");
+            }
+            Event::Waiting { drv, name, .. } => {
+                self.start(&mut state, drv, format!("wait {name}"), false, "another process works on it");
+            }
             Event::Log { drv, line } => {
                 if let Some(running) = state.running.get(&drv) {
                     running.tell(&line);
@@ -118,9 +134,12 @@ impl EventSink for Tree<'_> {
                     });
                 }
             }
-            Event::Finished { drv, .. } => self.finish(&mut state, &drv),
+            Event::Finished { drv, .. } | Event::AlreadyThere { drv, .. } => self.finish(&mut state, &drv),
             Event::Note { drv: Some(drv), message } => {
-                self.finish(&mut state, &drv);
+                // A cache has not got what it offered.
+                if state.running.get(&drv).is_some_and(|running| running.is_copy) {
+                    self.finish(&mut state, &drv);
+                }
                 self.say(&format!("note: {message}"));
             }
             Event::Failed { failure, .. } => {
@@ -130,9 +149,6 @@ impl EventSink for Tree<'_> {
                 self.say(&failure_lines(self.ui, &failure).join("\n"));
             }
             Event::Note { message, .. } => self.say(&format!("note: {message}")),
-            Event::Difference { output, files, kept, .. } => {
-                self.say(&super::difference_lines(&output, &files, kept.as_deref()).join("\n"));
-            }
             Event::Summary { failed, not_tried, result, .. } => {
                 if let Some(line) = super::summary_line(failed, not_tried, result) {
                     self.say(&line);

@@ -13,8 +13,10 @@ use super::outputs::{Finished, Ready};
 use crate::error::{Failure, FailureKind};
 use crate::events::{Event, FileDifference, safe_line};
 
-/// How many differing files are told of each output.
+/// How many differing files are looked for in each output.
 const MOST: usize = 100;
+/// How many of them a person is told.
+const TOLD: usize = 20;
 
 /// Compares each output with the valid one of the same path.
 pub(crate) fn compare(
@@ -26,19 +28,13 @@ pub(crate) fn compare(
     let store = shared.store;
     let mut outputs = BTreeMap::new();
     let mut messages = Vec::new();
+    // Where contents decide the path, other contents have another.
+    let known = finished.resolved.valid_outputs(store)?.unwrap_or_default();
     for (name, one) in &ready {
-        let path = &one.info.path;
-        // Where contents decide the path, other contents have another.
-        let known = finished.resolved.valid_outputs(store)?.and_then(|mut valid| valid.remove(name));
-        let first = known.as_ref().unwrap_or(path);
+        let first = known.get(name).unwrap_or(&one.info.path);
+        // One that is not there has nothing to be compared with: another is.
+        let Some(info) = store.info(first)? else { continue };
         outputs.insert(name.clone(), first.clone());
-        let Some(info) = store.info(first)? else {
-            messages.push(format!(
-                "`{}` was never built, so there is nothing to compare with",
-                store.dir().print(first)
-            ));
-            continue;
-        };
         if info.nar_hash == one.staged.nar_hash {
             continue;
         }
@@ -76,17 +72,18 @@ fn keep(shared: &Shared, path: &StorePath, second: &Path) -> Option<PathBuf> {
 }
 
 fn describe(shown: &str, files: &[FileDifference], kept: Option<&Path>) -> String {
-    let mut text = format!("`{shown}` differs when built again");
+    let mut text = format!("`{shown}` is not the same when built again");
     if let Some(kept) = kept {
         text.push_str(&format!(" (kept as `{}`)", kept.display()));
     }
     text.push(':');
-    for file in files.iter().take(10) {
+    for file in files.iter().take(TOLD) {
         let path = if file.path.is_empty() { "the output itself" } else { &file.path };
         text.push_str(&format!("\n  {path}: {}", file.what));
     }
-    if files.len() > 10 {
-        text.push_str(&format!("\n  and {} more", files.len() - 10));
+    if files.len() > TOLD {
+        let or_more = if files.len() < MOST { "" } else { " or more" };
+        text.push_str(&format!("\n  and {}{or_more} others", files.len() - TOLD));
     }
     text
 }

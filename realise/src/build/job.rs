@@ -296,7 +296,11 @@ impl Job<'_> {
 
     /// Takes the right to make the outputs, all of them, in the order of their paths.
     fn lock(&self, resolved: &Resolved) -> Result<BTreeMap<StorePath, OutputLock>, Failure> {
-        let paths: BTreeSet<&StorePath> = resolved.targets.values().collect();
+        let mut paths: BTreeSet<&StorePath> = resolved.targets.values().collect();
+        // Whoever looks whether it is being built does not know where, if contents decide that.
+        if resolved.realisation.is_some() {
+            paths.insert(self.drv);
+        }
         let mut told = false;
         let lock = |path: &StorePath| Ok((path.clone(), lock_one(self.shared, self.drv, path, &mut told)?));
         paths.into_iter().map(lock).collect()

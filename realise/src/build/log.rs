@@ -131,7 +131,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
 impl<'a> Logger<'a> {
+    /// Begins a log; that of an earlier build is gone, so that nobody takes it for this one's.
     pub(crate) fn new(path: PathBuf, tail_lines: usize, on_line: Option<LineSink<'a>>) -> Self {
+        let failed = std::fs::remove_file(&path).err().filter(|e| e.kind() != io::ErrorKind::NotFound);
         Self {
             path,
             encoder: None,
@@ -142,7 +144,7 @@ impl<'a> Logger<'a> {
             tail: VecDeque::new(),
             tail_lines,
             on_line,
-            failed: None,
+            failed,
         }
     }
 
@@ -153,16 +155,27 @@ impl<'a> Logger<'a> {
             self.failed.get_or_insert(error);
         }
         for piece in bytes.split_inclusive(|b| *b == b'\n') {
-            let room = LONGEST_LINE.saturating_sub(self.line.len());
             let (text, ends) = match piece.strip_suffix(b"\n") {
                 Some(text) => (text, true),
                 None => (piece, false),
             };
-            self.line.extend(&text[..text.len().min(room)]);
+            self.add(text);
             if ends {
                 self.end_line();
             }
         }
+    }
+
+    /// Adds to the line that is shown; what is written over (`10 %\r20 %\r`) takes no room.
+    fn add(&mut self, text: &[u8]) {
+        let end = text.iter().rposition(|byte| *byte != b'\r').map_or(0, |last| last + 1);
+        let over = text[..end].iter().rposition(|byte| *byte == b'\r');
+        if end > 0 && (over.is_some() || self.line.ends_with(b"\r")) {
+            self.line.clear();
+        }
+        let text = &text[over.map_or(0, |at| at + 1)..];
+        let room = LONGEST_LINE.saturating_sub(self.line.len());
+        self.line.extend(&text[..text.len().min(room)]);
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -222,22 +235,15 @@ impl<'a> Logger<'a> {
         let ended = match (self.failed.take(), self.encoder.take()) {
             (Some(error), _) => Err(error),
             (None, Some(encoder)) => encoder.finish().map(drop),
-            // A build that prints nothing has no log; an older one would mislead.
-            (None, None) => match std::fs::remove_file(&self.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
+            // A build that prints nothing has no log.
+            (None, None) => Ok(()),
         };
         (std::mem::take(&mut self.tail).into(), ended)
     }
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    let create = || {
-        // A new file, so that one who follows the old log is not confused.
-        drop(std::fs::remove_file(path));
-        File::options().write(true).create_new(true).open(path)
-    };
+    let create = || File::options().write(true).create_new(true).open(path);
     create().or_else(|_| {
         std::fs::create_dir_all(path.parent().unwrap_or(path))?;
         create()
@@ -278,6 +284,15 @@ mod tests {
         let (tail, whole) = log_of(&pieces, 5);
         assert_eq!(whole.len(), 1 << 20);
         assert!(tail.len() == 1 && tail[0].len() < LONGEST_LINE);
+    }
+
+    #[test]
+    fn of_a_line_that_is_written_over_the_end_is_shown() {
+        let progress: Vec<u8> = (0..10_000).flat_map(|n| format!("{n} done\r").into_bytes()).collect();
+        let (tail, whole) =
+            log_of(&[b"begin\r\n", &progress[..5000], &progress[5000..], b"all ", b"done\r", b"\n"], 5);
+        assert_eq!(tail, ["begin", "all done"]);
+        assert_eq!(whole.len(), progress.len() + 17);
     }
 
     #[test]

@@ -125,7 +125,20 @@ fn remedies(step: Step, errno: i32, machine: &Machine) -> Vec<String> {
     if !needs_namespaces(step) || !refused {
         return specific_remedies(step, errno);
     }
-    if machine.max_user_namespaces == Some(0) || errno == libc::ENOSPC || errno == libc::EUSERS {
+    // No rule but a number forbids it: that of the machine, or of a user namespace around us.
+    if matches!(errno, libc::ENOSPC | libc::EUSERS) {
+        let limits = match step {
+            Step::UserNamespace => "user.max_user_namespaces",
+            Step::NetworkNamespace => "user.max_net_namespaces",
+            _ => "user.max_*_namespaces",
+        };
+        let is_none = machine.max_user_namespaces == Some(0);
+        let so = if is_none { "none are allowed" } else { "as many as are allowed are there already" };
+        let host = if machine.container { ", on the machine that runs the container" } else { "" };
+        let text = format!("raise the limit of namespaces ({so}): `sysctl {limits}=10000` (as root{host})");
+        return vec![text, BY_NAME.to_owned()];
+    }
+    if machine.max_user_namespaces == Some(0) {
         out.push("allow user namespaces: `sysctl user.max_user_namespaces=10000` (as root)".to_owned());
     }
     if machine.unprivileged_userns_clone == Some(0) {
@@ -209,6 +222,10 @@ mod tests {
         check(Step::UserNamespace, libc::EPERM, &docker, "seccomp=unconfined");
         check(Step::Proc, libc::EPERM, &docker, "systempaths=unconfined");
         check(Step::UserNamespace, libc::ENOSYS, &none(), "gVisor");
+        // A number that is used up is no rule of a container, in a container either.
+        let found = remedies(Step::UserNamespace, libc::ENOSPC, &docker).join("\n");
+        assert!(found.contains("user.max_user_namespaces=10000") && !found.contains("seccomp"), "{found}");
+        assert!(found.contains("already") && found.contains("on the machine that runs"), "{found}");
         for errno in [libc::EPERM, libc::ENOSPC, libc::ENOSYS, libc::EACCES] {
             check(Step::UserNamespace, errno, &none(), "--sandbox=landlock");
         }

@@ -55,7 +55,12 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
             let mended = if problem.repaired { " (mended)" } else { "" };
             ui.print(format!("{}: {}{mended}", problem.path, words(&problem.damage)))?;
         }
-        ui.note(&format!("{} objects checked, {left} problems left", report.checked));
+        let counted =
+            |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let unread =
+            if args.check_contents { "" } else { "; contents were not read: `--check-contents` does" };
+        let (checked, left) = (counted(report.checked, "object"), counted(left, "problem"));
+        ui.note(&format!("{checked} checked, {left} left{unread}"));
     }
     Ok(if left == 0 { ExitStatus::Success } else { ExitStatus::Evaluation })
 }
