@@ -18,8 +18,7 @@
 //! | `getgroups` | 0 groups | an unprivileged user cannot leave supplementary groups; hide them |
 
 use libc::{
-    BPF_ABS, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long,
-    sock_filter,
+    BPF_ABS, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long, sock_filter,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -164,7 +163,7 @@ fn jump(condition: u32, value: u32, if_true: u8, if_false: u8) -> sock_filter {
     statement(BPF_JMP | condition | BPF_K, value, if_true, if_false)
 }
 
-/// The instructions that decide one call, after its number matched. Each block returns.
+/// The instructions that decide a call whose number is known. Each block returns.
 fn decide(verdict: Verdict) -> Vec<sock_filter> {
     let error = |errno: i32| answer(RET_ERRNO | errno as u32);
     match verdict {
@@ -217,29 +216,25 @@ fn netlink() -> Vec<sock_filter> {
     block
 }
 
-/// Looks for the number among `rules`, which are sorted, by halves: on loading a filter the kernel runs it for every
-/// call that there is, to remember those that are always allowed.
-fn search(rules: &[(c_long, Verdict)]) -> Vec<sock_filter> {
-    const FEW: usize = 3;
-    if rules.len() > FEW {
-        let (below, above) = rules.split_at(rules.len() / 2);
-        let below = search(below);
-        let mut block = vec![
-            jump(BPF_JGE, above[0].0 as u32, 0, 1),
-            statement(BPF_JMP | BPF_JA, below.len() as u32, 0, 0),
-        ];
-        block.extend(below);
-        block.extend(search(above));
-        return block;
+/// Finds the block that decides a call: by halves, in ranges of numbers that share one.
+///
+/// The kernel translates each instruction for every build, and runs the filter for every number that there is, to
+/// remember those that are always allowed: so the program is short, and the way to each block too.
+fn search(ranges: &[(u32, usize)], blocks: &[usize], program: &mut Vec<sock_filter>) {
+    let (below, above) = ranges.split_at(ranges.len() / 2);
+    if below.is_empty() {
+        return;
     }
-    let mut block = Vec::new();
-    for (number, verdict) in rules {
-        let decision = decide(*verdict);
-        block.push(jump(BPF_JEQ, *number as u32, 0, decision.len() as u8));
-        block.extend(decision);
-    }
-    block.push(answer(RET_ALLOW));
-    block
+    let next = program.len() + 1;
+    // A range alone is no instruction of its own: the way leads to its block.
+    let distance = |part: &[(u32, usize)], start: usize| {
+        let target = if let [(_, block)] = part { blocks[*block] } else { start };
+        u8::try_from(target - next).expect("the program is short")
+    };
+    let (to_above, to_below) = (distance(above, next + below.len() - 1), distance(below, next));
+    program.push(jump(BPF_JGE, above[0].0, to_above, to_below));
+    search(below, blocks, program);
+    search(above, blocks, program);
 }
 
 /// Families that lead nowhere but into the build's own network namespace.
@@ -254,15 +249,33 @@ pub(crate) fn filter(families: &'static [i32]) -> Vec<sock_filter> {
         jump(BPF_JEQ, ARCH, 1, 0),
         answer(RET_KILL_PROCESS),
         load(OFFSET_NUMBER),
+        jump(BPF_JGT, NEWEST as u32, 0, 3),
         // x32 calls carry bit 30; everything else above the newest is simply unknown.
         jump(BPF_JGE, 0x4000_0000, 0, 1),
         answer(RET_KILL_PROCESS),
-        jump(BPF_JGT, NEWEST as u32, 0, 1),
         answer(RET_ERRNO | libc::ENOSYS as u32),
     ];
-    let mut rules = rules(families);
-    rules.sort_unstable_by_key(|(number, _)| *number);
-    program.extend(search(&rules));
+    let rules = rules(families);
+    // The first number of each range, and its block.
+    let mut ranges: Vec<(u32, usize)> = Vec::new();
+    let mut verdicts: Vec<Option<Verdict>> = Vec::new();
+    for number in 0..=NEWEST {
+        let verdict = rules.iter().find(|(ruled, _)| *ruled == number).map(|(_, verdict)| *verdict);
+        let block = verdicts.iter().position(|known| *known == verdict).unwrap_or(verdicts.len());
+        if block == verdicts.len() {
+            verdicts.push(verdict);
+        }
+        if ranges.last().is_none_or(|(_, last)| *last != block) {
+            ranges.push((number as u32, block));
+        }
+    }
+    let (mut blocks, mut decisions) = (Vec::new(), Vec::new());
+    for verdict in verdicts {
+        blocks.push(program.len() + ranges.len() - 1 + decisions.len());
+        decisions.extend(verdict.map_or_else(|| vec![answer(RET_ALLOW)], decide));
+    }
+    search(&ranges, &blocks, &mut program);
+    program.extend(decisions);
     program
 }
 
@@ -288,8 +301,6 @@ mod tests {
                 };
             } else if code == BPF_RET | BPF_K {
                 return step.k;
-            } else if code == BPF_JMP | BPF_JA {
-                at += step.k as usize;
             } else if code == BPF_JMP | BPF_JEQ | BPF_K {
                 at += taken(accumulator == step.k);
             } else if code == BPF_JMP | BPF_JGT | BPF_K {
@@ -311,6 +322,14 @@ mod tests {
 
     const EPERM: u32 = RET_ERRNO | libc::EPERM as u32;
     const ENOSYS: u32 = RET_ERRNO | libc::ENOSYS as u32;
+
+    /// The kernel's work on it, for every build, is that of its length.
+    #[test]
+    fn the_filter_is_short() {
+        let length = filter(OWN_NETWORK).len();
+        assert!(length < 200, "{length} instructions");
+        filter(NO_NETWORK);
+    }
 
     #[test]
     fn set_id_modes_are_refused_and_others_are_not() {
