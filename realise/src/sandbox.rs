@@ -17,6 +17,7 @@ mod error;
 mod landlock;
 mod limits;
 mod network;
+mod roots;
 mod seccomp;
 mod spawner;
 mod spec;

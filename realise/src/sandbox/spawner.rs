@@ -23,9 +23,10 @@ use std::process::{Child, Command, Stdio};
 
 use ampoule_store::Tier;
 
-use super::child::{self, Context, Failure};
+use super::child::{self, Context, Failure, Trees};
 use super::error::SandboxError;
 use super::network::{Network, Networks};
+use super::roots::Roots;
 use super::spec::{Identity, Prepared, SandboxSpec};
 use super::step::Step;
 use super::sys::{self, Errno, PollFd, Stack, StringArray};
@@ -144,7 +145,7 @@ pub enum SandboxEvent {
     WantsUplink,
     /// The set-up failed, or the builder could not be executed.
     Failed(SandboxError),
-    /// The builder ended with this wait status. Others may live yet.
+    /// The builder ended with this wait status. See [`Sandbox::ends_alone`] for whether others live yet.
     Exited(i32),
     /// Every process of the sandbox is dead.
     Gone(Usage),
@@ -197,6 +198,15 @@ impl Sandbox {
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Whether the builder's end is told when no process of the build lives any more, but for the one that
+    /// tells it and has nothing left to do. `Gone` follows when that one has ended too.
+    ///
+    /// A control group has to wait for `Gone`: it can be removed only when it is empty.
+    #[must_use]
+    pub fn ends_alone(&self) -> bool {
+        self.spec.tier == Tier::Namespaces && self.spec.group.is_none()
     }
 
     /// Lets a build that waits for its network go on.
@@ -260,6 +270,7 @@ struct Server {
     /// Stores that root has mounted for the builds' user, or has tried to.
     mapped_stores: Vec<CString>,
     networks: Networks,
+    roots: Roots,
     /// Whether we have tried to have a user namespace of our own.
     has_tried_rights: bool,
 }
@@ -268,6 +279,7 @@ fn serve() -> Result<(), Errno> {
     sys::reset_signals();
     limits::set_inherited();
     sys::become_subreaper()?;
+    sys::ignore(sys::stay_on_this_processor());
     sys::dup_to(CONTROL, CONTROL, true)?;
     let mut server = Server {
         filter: seccomp::filter(seccomp::OWN_NETWORK),
@@ -278,6 +290,7 @@ fn serve() -> Result<(), Errno> {
         running: Vec::new(),
         mapped_stores: Vec::new(),
         networks: Networks::default(),
+        roots: Roots::default(),
         has_tried_rights: false,
     };
     loop {
@@ -336,6 +349,10 @@ impl Server {
             for running in &self.running {
                 sys::ignore(sys::pidfd_kill(running.pidfd.as_raw_fd(), libc::SIGKILL));
             }
+            // Who waits for us has waited for them.
+            for running in &self.running {
+                sys::ignore(sys::reap(running.pid));
+            }
             return Ok(false);
         }
         let Ok([request, report, log]) = <[OwnedFd; 3]>::try_from(fds) else { return Ok(true) };
@@ -349,6 +366,20 @@ impl Server {
         Ok(true)
     }
 
+    /// Whether builds like `plan` are given what we made beforehand; false where each makes all of it.
+    fn has_prepared(&mut self, plan: &Prepared) -> bool {
+        // A container's only user may change the settings of what belongs to its root.
+        if plan.tier != Tier::Namespaces || plan.has_uplink || plan.identity.uid == 0 {
+            return false;
+        }
+        if !plan.identity.foreign && !std::mem::replace(&mut self.has_tried_rights, true) {
+            // An ordinary user has rights over networks and mounts in a user namespace of his own only. What
+            // goes wrong here goes wrong for the build too, which says what it was.
+            sys::ignore(enter_user_namespace(plan.identity));
+        }
+        true
+    }
+
     /// Mounts the store, where we see it and nobody else does, so that what root owns is the build's
     /// user's: then the same build sees the same owners, whoever started it.
     ///
@@ -357,6 +388,7 @@ impl Server {
         if !plan.identity.foreign
             || plan.tier != Tier::Namespaces
             || self.mapped_stores.contains(&plan.store_root)
+            || !self.roots.settle()
         {
             return;
         }
@@ -364,18 +396,19 @@ impl Server {
         sys::ignore(map_owners(&self.stack, plan.identity, &plan.store_root));
     }
 
-    /// A network for a build, and this process in it; nothing where the build makes its own.
-    fn network_for(&mut self, plan: &Prepared) -> Option<Network> {
-        // A container's only user may change the settings of what belongs to its root.
-        if plan.tier != Tier::Namespaces || plan.has_uplink || plan.identity.uid == 0 {
-            return None;
+    /// A root for a build, and the trees that belong into it; nothing where the build makes its own.
+    fn root_for(&mut self, plan: &Prepared) -> Result<Option<(usize, Trees)>, Failure> {
+        if !self.roots.settle() {
+            return Ok(None);
         }
-        if !plan.identity.foreign && !std::mem::replace(&mut self.has_tried_rights, true) {
-            // An ordinary user has rights over networks in a user namespace of his own only. What goes
-            // wrong here goes wrong for the build too, which says what it was.
-            sys::ignore(enter_user_namespace(plan.identity));
+        let lost = |errno| Failure { step: Step::MountNamespace, errno, index: 0 };
+        let Some(root) = self.roots.find(&self.stack, plan).map_err(lost)? else { return Ok(None) };
+        match Trees::open(plan) {
+            Ok(trees) => Ok(Some((root, trees))),
+            // So many inputs that they cannot all be open at once: the build opens one after the other.
+            Err(Failure { errno: Errno(libc::EMFILE), .. }) => Ok(None),
+            Err(failure) => Err(failure),
         }
-        self.networks.enter_one()
     }
 
     fn start(&mut self, request: OwnedFd, report: &OwnedFd, log: &OwnedFd) -> Result<Started, Failure> {
@@ -387,8 +420,10 @@ impl Server {
         let env = StringArray::new(std::mem::take(&mut plan.env));
         let (release_read, release_write) = sys::pipe().map_err(|errno| fail(Step::ReadRequest, errno))?;
         let namespaces = plan.tier == Tier::Namespaces;
-        let network = self.network_for(&plan);
+        let has_prepared = self.has_prepared(&plan);
         self.map_store(&plan);
+        let network = if has_prepared { self.networks.enter_one() } else { None };
+        let root = if has_prepared { self.root_for(&plan)? } else { None };
         let context = Context {
             plan: &plan,
             args: &args,
@@ -396,6 +431,7 @@ impl Server {
             filter: if namespaces { &self.filter } else { &self.strict_filter },
             landlock_abi: self.landlock_abi,
             has_network: network.is_some(),
+            trees: root.as_ref().map(|(_, trees)| trees),
             release: release_read.as_raw_fd(),
             release_other: release_write.as_raw_fd(),
             report: report.as_raw_fd(),
@@ -404,8 +440,15 @@ impl Server {
         };
         let flags = if namespaces { libc::CLONE_NEWUSER | libc::CLONE_NEWPID } else { 0 };
         let run = || child::run(&context);
-        let (pid, pidfd) =
-            sys::clone_copy(&self.stack, flags, &run).map_err(|errno| fail(Step::UserNamespace, errno))?;
+        if let Some((root, _)) = &root {
+            self.roots.enter(*root).map_err(|errno| fail(Step::MountNamespace, errno))?;
+        }
+        let cloned = sys::clone_copy(&self.stack, flags, &run);
+        if root.is_some() {
+            // It cannot fail where it has not failed before.
+            self.roots.go_home().map_err(|errno| fail(Step::MountNamespace, errno))?;
+        }
+        let (pid, pidfd) = cloned.map_err(|errno| fail(Step::UserNamespace, errno))?;
         let released = prepare_child(pid, &plan).and_then(|()| {
             sys::write(release_write.as_raw_fd(), &[1]).map(drop).map_err(|errno| (Step::IdMap, errno))
         });
@@ -443,13 +486,11 @@ fn enter_user_namespace(identity: Identity) -> Result<(), Errno> {
     write_maps("self", (identity.uid, identity.uid), (identity.gid, identity.gid), true)
 }
 
-/// Mounts `store` over itself with its owners mapped, in a mount namespace of our own.
+/// Mounts `store` over itself with its owners mapped.
 fn map_owners(stack: &Stack, identity: Identity, store: &std::ffi::CStr) -> Result<(), Errno> {
     let map = make_owner_map(stack, identity)?;
     let tree = sys::open_tree(sys::CWD, store)?;
     sys::mount_setattr_mapped(tree.as_raw_fd(), child::READ_ONLY, map.as_raw_fd())?;
-    sys::unshare(libc::CLONE_NEWNS)?;
-    sys::make_mounts_followers()?;
     sys::move_mount(tree.as_raw_fd(), sys::CWD, store)
 }
 
@@ -489,11 +530,9 @@ fn prepare_child(pid: i32, plan: &Prepared) -> Result<(), (Step, Errno)> {
     if plan.tier != Tier::Namespaces {
         return Ok(());
     }
-    if plan.identity.foreign {
-        // What root raised nobody else lowers: the build goes first when memory is short.
-        let path = CString::new(format!("/proc/{pid}/oom_score_adj")).expect("no zero byte");
-        sys::write_file(&path, b"1000", 0).map_err(|errno| (Step::OutOfMemoryScore, errno))?;
-    }
+    // The build goes first when memory is short; what root raised nobody else lowers.
+    let path = CString::new(format!("/proc/{pid}/oom_score_adj")).expect("no zero byte");
+    sys::write_file(&path, b"1000", 0).map_err(|errno| (Step::OutOfMemoryScore, errno))?;
     write_id_maps(pid, plan.identity).map_err(|errno| (Step::IdMap, errno))
 }
 

@@ -4,7 +4,7 @@
 //! Having a [`SandboxSpec`] is having everything that a build can see. Paths outside are physical,
 //! paths inside are logical; nothing is looked up in the child that is not written here.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -326,7 +326,7 @@ pub(crate) struct PreparedBind {
     pub(crate) kind: PreparedKind,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PreparedKind {
     Directory,
     File,
@@ -415,7 +415,22 @@ impl SandboxSpec {
     }
 }
 
+/// Whether `path` lies below `dir`; both relative to the root.
+pub(crate) fn lies_below(path: &CStr, dir: &CStr) -> bool {
+    path.to_bytes().strip_prefix(dir.to_bytes()).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
 impl Prepared {
+    /// Whether `path` lies in what is mounted for this build alone, and so has to be made there.
+    pub(crate) fn is_own(&self, path: &CStr) -> bool {
+        [c"tmp", &self.build_dir, &self.store_dir].into_iter().any(|own| lies_below(path, own))
+    }
+
+    /// The binds whose places are in the root itself, numbered as they are among all.
+    pub(crate) fn points(&self) -> impl Iterator<Item = (usize, &PreparedBind)> {
+        self.binds.iter().enumerate().filter(|(_, bind)| !self.is_own(&bind.target))
+    }
+
     pub(crate) fn decode(bytes: &[u8]) -> io::Result<Self> {
         let mut input = Reader(bytes);
         Ok(Self {

@@ -130,6 +130,19 @@ pub(crate) fn new_file_system(kind: &CStr, options: &[(&CStr, &CStr)], attr: u64
     sys!(libc::SYS_fsmount, fd, 1 as c_uint, attr as c_uint).map(own)
 }
 
+/// Makes the file system that `mount` shows read-only, wherever it is mounted.
+pub(crate) fn make_file_system_read_only(mount: RawFd) -> SysResult<()> {
+    const FSPICK_CLOEXEC: c_uint = 1;
+    const FSPICK_EMPTY_PATH: c_uint = 8;
+    const FSCONFIG_SET_FLAG: c_uint = 0;
+    const FSCONFIG_CMD_RECONFIGURE: c_uint = 7;
+    let flags = FSPICK_CLOEXEC | FSPICK_EMPTY_PATH;
+    let context = sys!(libc::SYS_fspick, mount, c"".as_ptr(), flags).map(own)?;
+    let fd = context.as_raw_fd();
+    sys!(libc::SYS_fsconfig, fd, FSCONFIG_SET_FLAG, c"ro".as_ptr(), NULL, 0)?;
+    sys!(libc::SYS_fsconfig, fd, FSCONFIG_CMD_RECONFIGURE, NULL, NULL, 0).map(drop)
+}
+
 /// Makes every mount of this namespace private.
 pub(crate) fn make_mounts_private() -> SysResult<()> {
     sys!(libc::SYS_mount, NULL, c"/".as_ptr(), NULL, libc::MS_REC | libc::MS_PRIVATE, NULL).map(drop)
@@ -228,6 +241,11 @@ pub(crate) fn fchdir(fd: RawFd) -> SysResult<()> {
     sys!(libc::SYS_fchdir, fd).map(drop)
 }
 
+/// Makes the current directory this process's root.
+pub(crate) fn chroot_here() -> SysResult<()> {
+    sys!(libc::SYS_chroot, c".".as_ptr()).map(drop)
+}
+
 /// Makes `new` another name of `old`, inherited over exec (unless `cloexec`).
 pub(crate) fn dup_to(old: RawFd, new: RawFd, cloexec: bool) -> SysResult<()> {
     if old == new {
@@ -271,9 +289,9 @@ pub(crate) fn unshare(flags: c_int) -> SysResult<()> {
     sys!(libc::SYS_unshare, flags).map(drop)
 }
 
-/// Goes into the network namespace that `namespace` stands for.
-pub(crate) fn set_network_namespace(namespace: RawFd) -> SysResult<()> {
-    sys!(libc::SYS_setns, namespace, libc::CLONE_NEWNET).map(drop)
+/// Goes into the namespace of this kind that `namespace` stands for.
+pub(crate) fn set_namespace(namespace: RawFd, kind: c_int) -> SysResult<()> {
+    sys!(libc::SYS_setns, namespace, kind).map(drop)
 }
 
 fn prctl(option: c_int, a: c_ulong, b: c_ulong) -> SysResult<()> {
@@ -343,6 +361,14 @@ pub(crate) fn set_gid(gid: u32) -> SysResult<()> {
     sys!(libc::SYS_setresgid, gid, gid, gid).map(drop)
 }
 
+/// Sets the user and group by which files are opened and made; returns those before.
+pub(crate) fn set_file_ids(uid: u32, gid: u32) -> (u32, u32) {
+    // They never fail, and answer with what was.
+    let gid = sys!(libc::SYS_setfsgid, gid).unwrap_or(0);
+    let uid = sys!(libc::SYS_setfsuid, uid).unwrap_or(0);
+    (uid as u32, gid as u32)
+}
+
 /// Leaves all supplementary groups.
 pub(crate) fn clear_groups() -> SysResult<()> {
     sys!(libc::SYS_setgroups, 0, NULL).map(drop)
@@ -408,6 +434,16 @@ pub(crate) fn use_all_processors() -> SysResult<()> {
     sys!(libc::SYS_sched_setaffinity, 0, size_of_val(&mask), mask.as_ptr()).map(drop)
 }
 
+/// Keeps this process on the processor that it is running on.
+pub(crate) fn stay_on_this_processor() -> SysResult<()> {
+    let mut number: c_uint = 0;
+    sys!(libc::SYS_getcpu, &raw mut number, NULL, NULL)?;
+    let mut mask = [0u64; 128];
+    let Some(word) = mask.get_mut(number as usize / 64) else { return Ok(()) };
+    *word = 1 << (number % 64);
+    sys!(libc::SYS_sched_setaffinity, 0, size_of_val(&mask), mask.as_ptr()).map(drop)
+}
+
 /// The ordinary scheduling policy.
 pub(crate) fn schedule_normally() -> SysResult<()> {
     let priority: c_int = 0;
@@ -446,6 +482,16 @@ pub(crate) fn exit(status: c_int) -> ! {
 pub(crate) fn sleep_ms(time_ms: u16) {
     let time = libc::timespec { tv_sec: 0, tv_nsec: c_long::from(time_ms) * 1_000_000 };
     ignore(sys!(libc::SYS_clock_nanosleep, libc::CLOCK_MONOTONIC, 0, &raw const time, NULL));
+}
+
+/// Kills every process of this pid namespace, if we are its first; else nothing.
+///
+/// The kernel goes through all of them while none can be added: whoever is about to clone sees the signal
+/// and does not.
+pub(crate) fn kill_all_others() {
+    if sys!(libc::SYS_getpid) == Ok(1) {
+        ignore(sys!(libc::SYS_kill, -1, libc::SIGKILL));
+    }
 }
 
 /// Waits for any child: its pid and status.
