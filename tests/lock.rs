@@ -215,3 +215,34 @@ fn what_the_manifest_gets_wrong_is_told() {
     project.asks("\"web\"", "");
     project.fails(&["lock"], 1, &["keys.gpg"]);
 }
+
+/// Where a limit of processes forbids threads, that is said; it is no panic.
+#[test]
+fn without_threads_it_says_so() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().expect("a directory");
+    // Such a limit does not hold for root: another user needs a copy of the program that it can reach.
+    let program = dir.path().join("ampoule");
+    fs::copy(env!("CARGO_BIN_EXE_ampoule"), &program).expect("a copy");
+    for path in [dir.path(), &program] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("to be reached by all");
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    let other_user = if is_root { "--reuid=65534 --clear-groups" } else { "--no-new-privs" };
+    let run = Command::new("setpriv")
+        .args(other_user.split(' '))
+        .args(["prlimit", "--nproc=1"])
+        .arg(&program)
+        .args(["lock", "--check"])
+        .env("HOME", dir.path())
+        .current_dir(dir.path())
+        .output();
+    match run {
+        Ok(output) if !matches!(output.status.code(), Some(126 | 127)) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains("cannot start a thread to work on: Resource temporarily unavailable"), "{said}");
+        }
+        other => println!("skipped: no other user can run it here ({other:?})"),
+    }
+}

@@ -529,8 +529,7 @@ impl Context<'_> {
             )
         };
         self.ui.note(&what);
-        let name = report.reference.rsplit_once(':').map_or(report.reference.as_str(), |(name, _)| name);
-        self.ui.print(format!("{name}@{}", report.digest))
+        self.ui.print(report.pinned)
     }
 
     fn pull(&self, reference: &str, out: &Path, platform: Option<&Platform>) -> Result<(), CliError> {

@@ -55,9 +55,22 @@ pub enum Command {
     Man(man::Args),
 }
 
+/// Starts the threads that indexes, layers and objects are worked on with. They would start by themselves, and end in
+/// a panic where a limit of processes forbids them.
+fn start_workers() -> Result<(), CliError> {
+    rayon::ThreadPoolBuilder::new()
+        .build_global()
+        .map_err(|error| CliError::failed(format!("cannot start a thread to work on: {error}")))
+}
+
 /// Runs the command; an error comes back with the `Ui` to print it.
 pub fn run(args: Cli, ui: Ui) -> Result<ExitStatus, (Ui, CliError)> {
     let global = args.global;
+    if matches!(args.command, Command::Image(_) | Command::Lock(_) | Command::Store(_))
+        && let Err(error) = start_workers()
+    {
+        return Err((ui, error));
+    }
     let result = match args.command {
         Command::Image(args) => image::run(&args, &global, &ui),
         Command::Lock(args) => lock::run(&args, &global, &ui),

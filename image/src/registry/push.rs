@@ -24,6 +24,8 @@ use crate::registry::client::{Registry, error, knows_no_head};
 pub struct PushReport {
     /// Where the image is, by tag.
     pub reference: String,
+    /// Where it is by its digest: what to deploy.
+    pub pinned: String,
     /// The digest that pins it.
     pub digest: Digest,
     /// Whether the registry had it all, found with one request.
@@ -90,6 +92,7 @@ pub fn push(
     };
     let mut report = PushReport {
         reference: shown.to_string(),
+        pinned: format!("{}/{}@{}", shown.host, shown.repository, image.top.digest),
         digest: image.top.digest,
         was_there: true,
         blobs: Vec::new(),

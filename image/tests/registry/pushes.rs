@@ -169,8 +169,9 @@ fn a_push_to_a_digest_is_of_that_image() {
         push(&registry, &image, &cache, &never)
     };
     let own = image.top.digest;
-    assert_eq!(to(&format!("@{own}")).unwrap().reference, format!("{}/a/b@{own}", host(&server)));
-    to(&format!(":v2@{own}")).unwrap();
+    let pinned = format!("{}/a/b@{own}", host(&server));
+    assert_eq!(to(&format!("@{own}")).unwrap().reference, pinned);
+    assert_eq!(to(&format!(":v2@{own}")).unwrap().pinned, pinned);
     let manifests: Vec<String> = server
         .asked()
         .iter()
