@@ -241,7 +241,10 @@ fn without_threads_it_says_so() {
         Ok(output) if !matches!(output.status.code(), Some(126 | 127)) => {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(output.status.code(), Some(1), "{said}");
-            assert!(said.contains("cannot start a thread to work on: Resource temporarily unavailable"), "{said}");
+            assert!(
+                said.contains("cannot start a thread to work on: Resource temporarily unavailable"),
+                "{said}"
+            );
         }
         other => println!("skipped: no other user can run it here ({other:?})"),
     }

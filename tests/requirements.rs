@@ -22,6 +22,11 @@ fn realise(home: &Path, requirements: &str) -> Output {
         fs::create_dir_all(path.parent().expect("a folder")).expect("a directory");
         fs::write(path, text).expect("a file");
     }
+    run(home, &project)
+}
+
+/// Realises what the file of `project` describes, with the index in `home`.
+fn run(home: &Path, project: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ampoule"))
         .args(["realise", "--no-out-link", "-q", "--system", "x86_64-linux"])
         .current_dir(project)
@@ -90,4 +95,37 @@ fn the_index_says_where_a_wheel_lies() {
         told.contains("has no wheel of `alpha-x` with one of the 1 hashes for Python 3.11 on x86_64"),
         "{told}"
     );
+}
+
+/// `fetchPypi` names a file and its hash: where it does not lie at the usual address, the index says where it does.
+#[test]
+fn a_source_is_found_by_the_index() {
+    let home = tempfile::tempdir().expect("a directory");
+    let write = |path: &str, text: &str| {
+        let path = home.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a directory");
+        fs::write(path, text).expect("a file");
+    };
+    let realised = |hash: &str| {
+        let file = format!(
+            "{{ fetchPypi }}: fetchPypi {{ pname = \"Alpha_X\"; version = \"1.0\"; sha256 = \"{hash}\"; }}\n"
+        );
+        write("project/default.img", &file);
+        run(home.path(), &home.path().join("project"))
+    };
+    let told = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    write("pypi/simple/other/index.html", "");
+    let nowhere = realised(ALPHA);
+    assert_eq!(nowhere.status.code(), Some(3), "{}", told(&nowhere));
+    write(
+        "pypi/simple/alpha-x/index.html",
+        "<a href=\"../../files/alpha_x-1.0.tar.gz\">alpha_x-1.0.tar.gz</a>",
+    );
+    write("pypi/files/alpha_x-1.0.tar.gz", "alpha");
+    let other = realised(BETA);
+    assert_eq!(other.status.code(), Some(102), "{}", told(&other));
+    let found = realised(ALPHA);
+    assert!(found.status.success(), "{}", told(&found));
+    let path = String::from_utf8(found.stdout).expect("a path");
+    assert_eq!(fs::read_to_string(path.trim()).expect("a file"), "alpha");
 }

@@ -8,8 +8,8 @@ use ampoule_loopback::{Answer, Server};
 use ampoule_net::{Client, ClientConfig};
 
 use crate::servers::{
-    Answers, MANIFEST, client, config, host, image, layer, manifest, never, reference, registry, serving,
-    taking_mounts, write_config,
+    Answers, MANIFEST, client, config, host, image, layer, manifest, never, plain, reference, registry,
+    serving, taking_mounts, write_config,
 };
 use crate::support::cache;
 
@@ -61,7 +61,7 @@ fn a_token_that_runs_out_is_renewed() {
         Answer::status(401).header("WWW-Authenticate", format!(r#"Bearer realm="{realm}",service="s""#))
     });
     let (_dir, cache) = cache();
-    let registry = registry(&reference(&server), RegistrySettings::default());
+    let registry = plain(&reference(&server));
     pull(&registry, &cache, None).unwrap();
     assert_eq!(given.load(Ordering::Relaxed), 2);
 }
@@ -134,7 +134,7 @@ fn who_never_lets_us_in_is_not_asked_forever() {
         Answer::status(401).header("WWW-Authenticate", format!(r#"Bearer realm="{realm}",service="s""#))
     });
     let (_dir, cache) = cache();
-    let registry = registry(&reference(&server), RegistrySettings::default());
+    let registry = plain(&reference(&server));
     let error = pull(&registry, &cache, None).err().unwrap().to_string();
     assert!(error.contains("does not take our credentials"), "{error}");
     assert!(server.asked().len() <= 4 && tokens.asked().len() <= 2);
@@ -151,7 +151,7 @@ fn who_never_lets_us_in_is_not_asked_forever() {
         let server = Server::start(move |_| {
             Answer::status(401).header("WWW-Authenticate", format!(r#"Bearer realm="{realm}""#))
         });
-        let registry = self::registry(&reference(&server), RegistrySettings::default());
+        let registry = plain(&reference(&server));
         let error = pull(&registry, &cache, None).err().unwrap().to_string();
         assert!(error.contains(words), "{words}: {error}");
     }

@@ -9,8 +9,8 @@ use ampoule_image::registry::{Registry, RegistrySettings, open_remote, pull, pul
 use ampoule_loopback::{Answer, Asked, Piece, Server};
 
 use crate::servers::{
-    Answers, INDEX, MANIFEST, RealRegistry, client, config, hasty, host, image, layer, manifest, never,
-    reference, registry, serving,
+    Answers, INDEX, MANIFEST, Pushed, RealRegistry, client, config, hasty, host, layer, manifest, never,
+    plain, reference, serving,
 };
 use crate::support::{self, cache};
 
@@ -35,7 +35,7 @@ fn nothing_is_left(cache: &BlobCache, out: &Path) {
 fn pull_error(selector: &str, handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> String {
     let server = Server::start(handler);
     let (_dir, cache) = cache();
-    let registry = registry(&format!("{}/a/b{selector}", host(&server)), RegistrySettings::default());
+    let registry = plain(&format!("{}/a/b{selector}", host(&server)));
     match pull(&registry, &cache, None) {
         Ok(_) => panic!("the image was taken"),
         Err(error) => error.to_string(),
@@ -63,7 +63,7 @@ fn case_116_a_moved_tag_is_told_and_a_digest_stays() {
     });
     let (dir, cache) = cache();
     let pulled = |name: &str, out: &str| {
-        let registry = registry(name, RegistrySettings::default());
+        let registry = plain(name);
         pull_layout(&registry, &cache, None, &dir.path().join(out), false).unwrap().digest
     };
     let tag = reference(&server);
@@ -85,7 +85,7 @@ fn case_115_what_is_not_what_was_asked_for_is_refused() {
     {
         let server = Server::start(serving(good.clone(), MANIFEST, vec![config.clone(), b"layer".to_vec()]));
         let (_dir, cache) = cache();
-        let registry = registry(&reference(&server), RegistrySettings::default());
+        let registry = plain(&reference(&server));
         pull(&registry, &cache, None).unwrap();
     }
     let blobs = || vec![config.clone(), b"layer".to_vec()];
@@ -247,7 +247,7 @@ fn what_an_index_names_beside_images_goes_along() {
         }
     });
     let (dir, cache) = cache();
-    let registry = |server: &Server| registry(&reference(server), RegistrySettings::default());
+    let registry = |server: &Server| plain(&reference(server));
     let out = dir.path().join("out");
     pull_layout(&registry(&server), &cache, None, &out, true).unwrap();
     let opened = ampoule_image::open::open(&out, None).unwrap();
@@ -256,9 +256,9 @@ fn what_an_index_names_beside_images_goes_along() {
     assert_eq!(whole.top.digest, top);
     if let Some(real) = RealRegistry::start("") {
         let name = format!("{}/a/b:x", real.host);
-        push(&self::registry(&name, RegistrySettings::default()), &whole, &cache, &never).unwrap();
+        push(&plain(&name), &whole, &cache, &never).unwrap();
         let (_dir, fresh) = support::cache();
-        let back = pull(&self::registry(&name, RegistrySettings::default()), &fresh, None).unwrap();
+        let back = pull(&plain(&name), &fresh, None).unwrap();
         assert_eq!(back.top.digest, top);
         assert!(fresh.has(&Digest::of(&statement), 2));
     }
@@ -292,19 +292,19 @@ fn indexes_within_indexes_are_followed() {
     let name = reference(&server);
     let (dir, cache) = cache();
     let amd64 = ampoule_image::oci::Platform::parse("linux/amd64").unwrap();
-    let one = pull(&registry(&name, RegistrySettings::default()), &cache, Some(&amd64)).unwrap();
+    let one = pull(&plain(&name), &cache, Some(&amd64)).unwrap();
     assert_eq!(one.manifests.len(), 1);
-    let opened = open_remote(registry(&name, RegistrySettings::default()), &cache).unwrap();
+    let opened = open_remote(plain(&name), &cache).unwrap();
     assert_eq!(opened.image.manifests.len(), 1);
     let out = dir.path().join("out");
-    pull_layout(&registry(&name, RegistrySettings::default()), &cache, None, &out, true).unwrap();
+    pull_layout(&plain(&name), &cache, None, &out, true).unwrap();
     let whole = ampoule_image::open::open(&out, None).unwrap().into_cache(&cache).unwrap();
     assert_eq!((whole.top.digest, whole.companions.len()), (top, 1));
     if let Some(real) = RealRegistry::start("") {
         let name = format!("{}/a/b:x", real.host);
-        push(&registry(&name, RegistrySettings::default()), &whole, &cache, &never).unwrap();
+        push(&plain(&name), &whole, &cache, &never).unwrap();
         let (_dir, fresh) = support::cache();
-        let back = pull(&registry(&name, RegistrySettings::default()), &fresh, None).unwrap();
+        let back = pull(&plain(&name), &fresh, None).unwrap();
         assert_eq!(back.top.digest, top);
         assert!(fresh.has(&Digest::of(&inner), inner.len() as u64));
     }
@@ -313,13 +313,9 @@ fn indexes_within_indexes_are_followed() {
 /// Looking at an image in a registry does not fetch its layers; reading one does.
 #[test]
 fn an_image_is_opened_where_it_is() {
-    let Some(server) = RealRegistry::start("") else { return };
-    let (_dir, ours) = cache();
-    let image = image(&ours);
-    let name = format!("{}/team/app:v1", server.host);
-    push(&registry(&name, RegistrySettings::default()), &image, &ours, &never).unwrap();
+    let Some(Pushed { server: _server, name, image, .. }) = Pushed::new() else { return };
     let (_dir, fresh) = support::cache();
-    let opened = open_remote(registry(&name, RegistrySettings::default()), &fresh).unwrap();
+    let opened = open_remote(plain(&name), &fresh).unwrap();
     assert_eq!(opened.image.top.digest, image.top.digest);
     let layers = &opened.image.manifests[0].layers;
     let here = || layers.iter().filter(|l| fresh.has(&l.blob.digest, l.blob.size_bytes)).count();

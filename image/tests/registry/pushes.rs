@@ -7,7 +7,9 @@ use ampoule_image::Digest;
 use ampoule_image::registry::{Attachment, PushedHow, RegistrySettings, attach, push};
 use ampoule_loopback::{Answer, Asked, Piece, Server};
 
-use crate::servers::{INDEX, host, image, layer, never, reference, registry, taking_mounts, write_config};
+use crate::servers::{
+    INDEX, host, image, layer, never, plain, reference, registry, taking_mounts, write_config,
+};
 use crate::support::cache;
 
 /// A registry for pushes: remembers uploads, and fails as `trouble` says.
@@ -165,7 +167,7 @@ fn a_push_to_a_digest_is_of_that_image() {
     let image = image(&cache);
     let server = taking_mounts(|_| None);
     let to = |selector: &str| {
-        let registry = registry(&format!("{}/a/b{selector}", host(&server)), RegistrySettings::default());
+        let registry = plain(&format!("{}/a/b{selector}", host(&server)));
         push(&registry, &image, &cache, &never)
     };
     let own = image.top.digest;
@@ -197,7 +199,7 @@ fn upload_addresses_are_looked_at() {
             ("POST", None) => Answer::status(202),
             _ => Answer::ok("{}"),
         });
-        let registry = registry(&reference(&server), RegistrySettings::default());
+        let registry = plain(&reference(&server));
         push(&registry, &image, &cache, &never).unwrap_err().to_string()
     };
     assert!(to(None).contains("does not say at which address"), "{}", to(None));
@@ -277,7 +279,7 @@ fn registries_that_know_less_are_pushed_to() {
         refused.then(|| Answer::status(415).body(r#"{"errors":[{"code":"MANIFEST_INVALID"}]}"#))
     });
     let name = reference(&server);
-    let error = push(&registry(&name, RegistrySettings::default()), &image, &cache, &never).unwrap_err();
+    let error = push(&plain(&name), &image, &cache, &never).unwrap_err();
     let error = error.to_string();
     assert!(error.contains("MANIFEST_INVALID") && error.contains("format = \"docker\""), "{error}");
 }
@@ -292,7 +294,7 @@ fn a_registry_that_lists_referrers_gets_no_tag() {
     });
     let (_dir, cache) = cache();
     let image = image(&cache);
-    let registry = registry(&reference(&server), RegistrySettings::default());
+    let registry = plain(&reference(&server));
     let words = [("in-toto.io/predicate-type", "https://slsa.dev/provenance/v1")];
     let document = Attachment {
         kind: "application/vnd.in-toto+json",
@@ -323,7 +325,7 @@ fn attachments_of_others_are_kept() {
         let is_list = asked.path.ends_with(&list) && asked.method != "PUT";
         is_list.then(|| Answer::ok(&listed).header("Content-Type", INDEX))
     });
-    let to = registry(&reference(&server), RegistrySettings::default());
+    let to = plain(&reference(&server));
     let attachment = Attachment { kind: "application/x", name: "x", bytes: b"x", annotations: &[] };
     attach(&to, &cache, &image.top, &attachment).unwrap();
     let asked = server.asked();

@@ -4,32 +4,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ampoule_image::registry::{Attachment, PushedHow, RegistrySettings, attach, pull, pull_layout, push};
 
-use crate::servers::{RealRegistry, image, never, registry, write_config};
+use crate::servers::{Pushed, RealRegistry, image, never, plain, registry, write_config};
 use crate::support::{self, cache, has, run};
 
 #[test]
 fn push_then_push_again_then_another_repository_then_pull() {
-    let Some(server) = RealRegistry::start("") else { return };
-    let (_dir, cache_a) = cache();
-    let image = image(&cache_a);
-    let name = format!("{}/team/app:v1", server.host);
-    let first = push(&registry(&name, RegistrySettings::default()), &image, &cache_a, &never).unwrap();
+    let Some(pushed) = Pushed::new() else { return };
+    let Pushed { server, name, image, cache: cache_a, report: first, dir: _dir } = pushed;
     assert!(!first.was_there && first.blobs.iter().all(|b| b.how == PushedHow::Uploaded));
     assert_eq!(first.digest, image.top.digest);
 
-    let again = push(&registry(&name, RegistrySettings::default()), &image, &cache_a, &never).unwrap();
+    let again = push(&plain(&name), &image, &cache_a, &never).unwrap();
     assert!(again.was_there && again.blobs.is_empty());
 
     let other = format!("{}/other/app:v2", server.host);
-    let mounted = push(&registry(&other, RegistrySettings::default()), &image, &cache_a, &never).unwrap();
+    let mounted = push(&plain(&other), &image, &cache_a, &never).unwrap();
     let from = PushedHow::Mounted { from: "team/app".to_owned() };
     assert!(mounted.blobs.iter().all(|b| b.how == from), "{:?}", mounted.blobs);
 
     let (_dir, cache_b) = cache();
     let pinned = format!("{}/team/app@{}", server.host, image.top.digest);
     let out = cache_b.root().join("layout");
-    let report =
-        pull_layout(&registry(&pinned, RegistrySettings::default()), &cache_b, None, &out, true).unwrap();
+    let report = pull_layout(&plain(&pinned), &cache_b, None, &out, true).unwrap();
     assert_eq!(report.digest, image.top.digest);
     if has("skopeo") {
         let theirs = run(
@@ -69,7 +65,7 @@ fn skopeo_pushes_what_we_wrote() {
         let name = format!("{}/by/skopeo:{number}", server.host);
         run("skopeo", &["copy", "-q", "--dest-tls-verify=false", source, &format!("docker://{name}")]);
         let (_dir, fresh) = support::cache();
-        let back = pull(&registry(&name, RegistrySettings::default()), &fresh, None).unwrap();
+        let back = pull(&plain(&name), &fresh, None).unwrap();
         assert_eq!(back.top.digest, image.top.digest, "{source}");
         if rustix::process::geteuid().is_root() {
             let at = |name: &str| dir.path().join(name).display().to_string();
@@ -83,11 +79,7 @@ fn skopeo_pushes_what_we_wrote() {
 /// What was pushed, read by others than skopeo.
 #[test]
 fn others_read_what_was_pushed() {
-    let Some(server) = RealRegistry::start("") else { return };
-    let (dir, cache) = cache();
-    let image = image(&cache);
-    let name = format!("{}/team/app:v1", server.host);
-    push(&registry(&name, RegistrySettings::default()), &image, &cache, &never).unwrap();
+    let Some(Pushed { server: _server, name, image, dir, .. }) = Pushed::new() else { return };
     if has("crane") {
         run("crane", &["validate", "--insecure", "--remote", &name]);
         let digest = run("crane", &["digest", "--insecure", &name]);
@@ -112,15 +104,11 @@ fn others_read_what_was_pushed() {
 
 #[test]
 fn chunks_arrive_whole() {
-    let Some(server) = RealRegistry::start("") else { return };
-    let (_dir, cache) = cache();
-    let image = image(&cache);
     let settings = RegistrySettings { chunk_bytes: Some(100), ..RegistrySettings::default() };
-    let name = format!("{}/chunked/app:v1", server.host);
-    push(&registry(&name, settings), &image, &cache, &never).unwrap();
+    let Some(pushed) = Pushed::with(settings) else { return };
     let (_other, fresh) = support::cache();
-    let pulled = pull(&registry(&name, RegistrySettings::default()), &fresh, None).unwrap();
-    assert_eq!(pulled.top.digest, image.top.digest);
+    let pulled = pull(&plain(&pushed.name), &fresh, None).unwrap();
+    assert_eq!(pulled.top.digest, pushed.image.top.digest);
 }
 
 #[test]
@@ -138,10 +126,10 @@ fn layers_that_are_not_here_are_made_only_if_the_registry_lacks_them() {
     };
     std::fs::remove_file(&layer).unwrap();
     let name = |tag: &str| format!("{}/clean/app:{tag}", server.host);
-    push(&registry(&name("a"), RegistrySettings::default()), &image, &cache, &make).unwrap();
+    push(&plain(&name("a")), &image, &cache, &make).unwrap();
     assert_eq!(made.load(Ordering::Relaxed), 1);
     std::fs::remove_file(&layer).unwrap();
-    push(&registry(&name("b"), RegistrySettings::default()), &image, &cache, &make).unwrap();
+    push(&plain(&name("b")), &image, &cache, &make).unwrap();
     assert_eq!(made.load(Ordering::Relaxed), 1, "the registry has the layer: records suffice");
 }
 
@@ -149,12 +137,8 @@ fn layers_that_are_not_here_are_made_only_if_the_registry_lacks_them() {
 /// once for each document.
 #[test]
 fn bills_of_materials_are_attached() {
-    let Some(server) = RealRegistry::start("") else { return };
-    let (_dir, cache) = cache();
-    let image = image(&cache);
-    let name = format!("{}/team/app:v1", server.host);
-    let registry = registry(&name, RegistrySettings::default());
-    push(&registry, &image, &cache, &never).unwrap();
+    let Some(Pushed { server, name, image, cache, dir: _dir, .. }) = Pushed::new() else { return };
+    let registry = plain(&name);
     let bill =
         |kind, text: &'static [u8]| Attachment { kind, name: "bill.json", bytes: text, annotations: &[] };
     let spdx = bill("application/spdx+json", b"{\"spdxVersion\":\"SPDX-2.3\"}");
@@ -191,7 +175,7 @@ fn basic_auth_from_dockers_configuration() {
     let (_dir, cache) = cache();
     let image = image(&cache);
     let name = format!("{}/closed/app:v1", server.host);
-    let refused = push(&registry(&name, RegistrySettings::default()), &image, &cache, &never).unwrap_err();
+    let refused = push(&plain(&name), &image, &cache, &never).unwrap_err();
     assert!(refused.to_string().contains("credentials none found in"), "{refused}");
     // base64 of "joe:secret"
     let settings = write_config(dir.path(), &server.host, "am9lOnNlY3JldA==");

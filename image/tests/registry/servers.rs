@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use ampoule_image::blobs::BlobCache;
 use ampoule_image::project::Image;
-use ampoule_image::registry::{Registry, RegistrySettings};
+use ampoule_image::registry::{PushReport, Registry, RegistrySettings, push};
 use ampoule_image::{Digest, ImageError};
 use ampoule_loopback::{Answer, Asked, Server};
 use ampoule_net::{Client, ClientConfig};
 
-use crate::support::{TestStore, has, small};
+use crate::support::{TestStore, cache, has, small};
 
 /// Answers always alike.
 pub type Answers = fn() -> Answer;
@@ -85,6 +85,38 @@ pub fn client() -> Client {
 /// The repository that a reference names.
 pub fn registry(name: &str, settings: RegistrySettings) -> Registry {
     Registry::new(client(), settings, name.parse().unwrap()).unwrap()
+}
+
+/// The same without settings.
+pub fn plain(name: &str) -> Registry {
+    registry(name, RegistrySettings::default())
+}
+
+/// A real registry with a small image in it, and the cache that the image's layers are in.
+pub struct Pushed {
+    pub server: RealRegistry,
+    /// What the image is called there.
+    pub name: String,
+    pub image: Image,
+    pub cache: BlobCache,
+    pub report: PushReport,
+    pub dir: tempfile::TempDir,
+}
+
+impl Pushed {
+    /// Pushes with what `settings` says; nothing where there is no such registry.
+    pub fn with(settings: RegistrySettings) -> Option<Self> {
+        let server = RealRegistry::start("")?;
+        let (dir, cache) = cache();
+        let image = image(&cache);
+        let name = format!("{}/team/app:v1", server.host);
+        let report = push(&registry(&name, settings), &image, &cache, &never).unwrap();
+        Some(Self { server, name, image, cache, report, dir })
+    }
+
+    pub fn new() -> Option<Self> {
+        Self::with(RegistrySettings::default())
+    }
 }
 
 /// A small image whose layers are in `cache`.

@@ -8,7 +8,6 @@
 //! With `project` (and `python`, `cpu`) the index that the machine is set up for is asked
 //! first for the address: `urls` are what is tried without its answer.
 
-use std::io::Read;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -79,9 +78,6 @@ impl BuiltinBuilder for FetchOneOf {
     }
 }
 
-/// No page of an index is larger: the largest are some ten megabytes.
-const MAX_PAGE_BYTES: u64 = 64 << 20;
-
 impl FetchOneOf {
     /// Asks the index for the wheels of the project that have one of the hashes and fit. Nothing if there is no index to ask,
     /// or if the project's page is not there.
@@ -92,23 +88,8 @@ impl FetchOneOf {
     ) -> Result<Option<Vec<String>>, BuiltinError> {
         let Some(project) = cx.attrs.text("project")? else { return Ok(None) };
         let target = Target { python: cx.attrs.required("python")?, cpu: cx.attrs.required("cpu")? };
-        // A directory that mirrors an index has files for its pages.
-        let page = format!("mirror://pypi/simple/{project}/");
-        let request = FetchRequest {
-            urls: vec![page.clone(), page + "index.html"],
-            cancel: cx.cancel.clone(),
-            ..FetchRequest::default()
-        };
-        let Ok(page) = self.fetcher.fetch(&request, cx.output("out")?.dir.as_fd(), cx.events) else {
-            return Ok(None);
-        };
-        let mut text = Vec::new();
-        let reader = ReadAt { file: &page.file, at: 0 };
-        reader
-            .take(MAX_PAGE_BYTES)
-            .read_to_end(&mut text)
-            .map_err(|error| BuiltinError::build(format!("{}: {error}", page.url)))?;
-        let found = wheel_index::fitting(&String::from_utf8_lossy(&text), &page.url, hashes, &target);
+        let Some(page) = wheel_index::fetch(&self.fetcher, cx, project)? else { return Ok(None) };
+        let found = page.fitting(hashes, &target);
         if found.is_empty() {
             return Err(BuiltinError::build(format!(
                 "{} has no wheel of `{project}` with one of the {} hashes for Python {} on {}",

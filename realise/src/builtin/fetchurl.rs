@@ -15,7 +15,7 @@ use ampoule_store::nar::{self, Event};
 use ampoule_store::{ContentAddress, Method, hash_at};
 
 use super::unpack::unpack_options;
-use super::{Attributes, BuiltinBuilder, BuiltinContext, BuiltinError, Mismatch, Place, Wanted};
+use super::{Attributes, BuiltinBuilder, BuiltinContext, BuiltinError, Mismatch, Place, Wanted, wheel_index};
 use crate::fetch::{Failure, FetchRequest, Fetched, Fetcher, ReadAt};
 use crate::unpack::{Codec, Limited, Limits, Options, RelPath, Tree, UnpackError, unpack};
 
@@ -42,6 +42,19 @@ impl FetchUrl {
             snapshot: attrs.text("snapshot")?.map(str::to_owned),
             ..FetchRequest::default()
         })
+    }
+
+    /// Asks Python's index where a file of the project `pypiProject` lies: not every index keeps
+    /// files at the addresses that can be told beforehand.
+    fn indexed(
+        &self,
+        cx: &BuiltinContext<'_>,
+        request: &FetchRequest,
+    ) -> Result<Option<String>, BuiltinError> {
+        let Some(project) = cx.attrs.text("pypiProject")? else { return Ok(None) };
+        let file = request.urls.first().and_then(|url| url.rsplit('/').next()).unwrap_or_default();
+        let page = wheel_index::fetch(&self.fetcher, cx, project)?;
+        Ok(page.and_then(|page| page.address_of(file)))
     }
 }
 
@@ -80,7 +93,14 @@ impl BuiltinBuilder for FetchUrl {
         };
         if expected.method == Method::Flat && !unpacks && !executable {
             request.expected = Some(expected.hash);
-            let fetched = self.fetcher.fetch(&request, out.dir.as_fd(), cx.events)?;
+            let fetched = match self.fetcher.fetch(&request, out.dir.as_fd(), cx.events) {
+                Ok(fetched) => fetched,
+                Err(error) => {
+                    let Some(url) = self.indexed(cx, &request)? else { return Err(error.into()) };
+                    request.urls = vec![url];
+                    self.fetcher.fetch(&request, out.dir.as_fd(), cx.events)?
+                }
+            };
             return link(&fetched, out, 0o444);
         }
         if expected.method == Method::Flat {

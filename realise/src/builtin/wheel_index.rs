@@ -8,8 +8,51 @@
 //! ```
 //!
 //! A file counts if its hash is one of those that the user's file has: the page is not believed.
+//! Where the user has one hash and the name of the file, the page says where the file lies.
+
+use std::io::Read;
+use std::os::fd::AsFd;
 
 use ampoule_net::Url;
+
+use super::{BuiltinContext, BuiltinError};
+use crate::fetch::{FetchRequest, Fetcher, ReadAt};
+
+/// The page of a project.
+pub(super) struct Page {
+    /// Where it came from.
+    pub(super) url: String,
+    text: String,
+}
+
+/// No page of an index is larger: the largest are some ten megabytes.
+const MAX_PAGE_BYTES: u64 = 64 << 20;
+
+/// Fetches the page of `project` from the index that the machine is set up for; nothing if
+/// there is no index to ask, or if it has no such page.
+pub(super) fn fetch(
+    fetcher: &Fetcher,
+    cx: &BuiltinContext<'_>,
+    project: &str,
+) -> Result<Option<Page>, BuiltinError> {
+    // A directory that mirrors an index has files for its pages.
+    let page = format!("mirror://pypi/simple/{project}/");
+    let request = FetchRequest {
+        urls: vec![page.clone(), page + "index.html"],
+        cancel: cx.cancel.clone(),
+        ..FetchRequest::default()
+    };
+    let Ok(page) = fetcher.fetch(&request, cx.output("out")?.dir.as_fd(), cx.events) else {
+        return Ok(None);
+    };
+    let mut text = Vec::new();
+    let reader = ReadAt { file: &page.file, at: 0 };
+    reader
+        .take(MAX_PAGE_BYTES)
+        .read_to_end(&mut text)
+        .map_err(|error| BuiltinError::build(format!("{}: {error}", page.url)))?;
+    Ok(Some(Page { url: page.url, text: String::from_utf8_lossy(&text).into_owned() }))
+}
 
 /// What a wheel has to run on.
 pub(super) struct Target<'a> {
@@ -19,30 +62,56 @@ pub(super) struct Target<'a> {
     pub(super) cpu: &'a str,
 }
 
-/// Returns the addresses of the wheels on `page` that fit, the best first.
-///
-/// A wheel for every machine comes before one for this machine: the same choice as for `uv.lock`.
-pub(super) fn fitting(page: &str, page_url: &str, hashes: &[String], target: &Target<'_>) -> Vec<String> {
-    let Ok(base) = Url::parse(page_url) else { return Vec::new() };
-    let mut found: Vec<(u8, String)> = links(page)
-        .filter(|(_, sha256)| hashes.iter().any(|hash| hash.eq_ignore_ascii_case(sha256)))
-        .filter_map(|(href, _)| {
-            let name = href.rsplit('/').next()?;
-            Some((target.fit(name)?, base.join(&href).ok()?.into()))
+impl Page {
+    /// Returns the addresses of the wheels that fit, the best first.
+    ///
+    /// A wheel for every machine comes before one for this machine: the same choice as for `uv.lock`.
+    pub(super) fn fitting(&self, hashes: &[String], target: &Target<'_>) -> Vec<String> {
+        let mut found: Vec<(u8, String)> = self
+            .links()
+            .filter(|link| hashes.iter().any(|hash| hash.eq_ignore_ascii_case(&link.sha256)))
+            .filter_map(|link| Some((target.fit(link.file())?, self.address(&link)?)))
+            .collect();
+        found.sort();
+        found.into_iter().map(|(_, url)| url).collect()
+    }
+
+    /// Returns where the file `name` lies. Names are written in several ways: `Flask-3.0.tar.gz`
+    /// is `flask-3.0.tar.gz`.
+    pub(super) fn address_of(&self, name: &str) -> Option<String> {
+        let plain = |name: &str| name.to_lowercase().replace(['-', '_', '.'], "-");
+        let found = self.links().find(|link| plain(link.file()) == plain(name));
+        found.and_then(|link| self.address(&link))
+    }
+
+    fn address(&self, link: &Link) -> Option<String> {
+        Some(Url::parse(&self.url).ok()?.join(&link.href).ok()?.into())
+    }
+
+    fn links(&self) -> impl Iterator<Item = Link> + '_ {
+        self.text.split("href=").skip(1).filter_map(|rest| {
+            let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+            let href = rest[1..].split(quote).next()?.replace("&amp;", "&");
+            let (url, fragment) = href.split_once('#').unwrap_or((&href, ""));
+            let sha256 = fragment.strip_prefix("sha256=").unwrap_or_default();
+            Some(Link { href: url.to_owned(), sha256: sha256.to_owned() })
         })
-        .collect();
-    found.sort();
-    found.into_iter().map(|(_, url)| url).collect()
+    }
 }
 
-/// The links of a page that have a SHA-256: the address without it, and the hash.
-fn links(page: &str) -> impl Iterator<Item = (String, String)> + '_ {
-    page.split("href=").skip(1).filter_map(|rest| {
-        let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-        let href = rest[1..].split(quote).next()?.replace("&amp;", "&");
-        let (url, sha256) = href.split_once("#sha256=")?;
-        Some((url.to_owned(), sha256.to_owned()))
-    })
+/// A link of a page.
+struct Link {
+    /// The address, as it is written, without a hash.
+    href: String,
+    /// The hash; empty if the page has none.
+    sha256: String,
+}
+
+impl Link {
+    /// The name of the file that it leads to.
+    fn file(&self) -> &str {
+        self.href.rsplit('/').next().unwrap_or_default()
+    }
 }
 
 impl Target<'_> {
@@ -74,11 +143,26 @@ impl Target<'_> {
 mod tests {
     use super::*;
 
+    fn on(url: &str, text: &str) -> Page {
+        Page { url: url.to_owned(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn a_file_is_found_by_its_name_however_it_is_written() {
+        let page = on(
+            "https://i.example/simple/a-b/",
+            "<a href='../../p/a_b-1.0.tar.gz#sha256=ab'>x</a><a href=\"../../p/A.B-2.0.zip\">x</a>",
+        );
+        assert_eq!(page.address_of("a-b-1.0.tar.gz").as_deref(), Some("https://i.example/p/a_b-1.0.tar.gz"));
+        assert_eq!(page.address_of("a_b-2.0.zip").as_deref(), Some("https://i.example/p/A.B-2.0.zip"));
+        assert_eq!(page.address_of("a-b-1.0.zip"), None);
+    }
+
     #[track_caller]
     fn check(href: &str, expected: Option<&str>) {
         let page = format!("<a data-x='1' href=\"{href}#sha256=AB\" data-requires-python=\"&gt;=3.8\">x</a>");
         let target = Target { python: "3.11", cpu: "x86_64" };
-        let found = fitting(&page, "https://index.example/simple/a/", &["ab".to_owned()], &target);
+        let found = on("https://index.example/simple/a/", &page).fitting(&["ab".to_owned()], &target);
         assert_eq!(found, expected.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{href}");
     }
 
@@ -124,14 +208,14 @@ mod tests {
         let page =
             "<a href='a-1-py3-none-any.whl#sha256=cd'>x</a><a href='a-1-py3-none-any.whl'>x</a><a href=x>";
         let target = Target { python: "3.11", cpu: "x86_64" };
-        assert!(fitting(page, "https://index.example/", &["ab".to_owned()], &target).is_empty());
+        assert!(on("https://index.example/", page).fitting(&["ab".to_owned()], &target).is_empty());
     }
 
     #[test]
     fn a_wheel_for_every_machine_comes_first() {
         let page = "<a href='a-1-cp311-cp311-linux_x86_64.whl#sha256=ab'></a><a href='a-1-py3-none-any.whl#sha256=ab'></a>";
         let target = Target { python: "3.11", cpu: "x86_64" };
-        let found = fitting(page, "https://i.example/", &["ab".to_owned()], &target);
+        let found = on("https://i.example/", page).fitting(&["ab".to_owned()], &target);
         assert_eq!(found[0], "https://i.example/a-1-py3-none-any.whl");
         assert_eq!(found.len(), 2);
     }
