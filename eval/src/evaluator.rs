@@ -39,6 +39,9 @@ pub struct Settings {
     /// Bytes that are allocated between two collections, at least. Tests that look for faults of the
     /// collector set it to 0.
     pub nursery_bytes: usize,
+    /// Bytes after which there is a collection, always: 1 is before each value that is made. For tests that look for
+    /// faults of the collector; nothing is as slow.
+    pub collect_every_bytes: Option<usize>,
     /// Bytes of the text of a function from which on it is resolved only when it is called. Tests that look for
     /// differences set it to 0.
     pub min_deferred_bytes: usize,
@@ -70,6 +73,7 @@ impl Default for Settings {
             allow_import_from_derivation: false,
             stack_bytes: 1 << 30,
             nursery_bytes: 8 << 20,
+            collect_every_bytes: None,
             min_deferred_bytes: 48,
             max_tail_calls: 20_000_000,
             trace_verbose: false,
@@ -310,6 +314,9 @@ impl Evaluator {
             arena: Box::leak(Box::default()),
         };
         evaluator.make_globals();
+        if let Some(every_bytes) = evaluator.settings.collect_every_bytes {
+            evaluator.heap.stress(every_bytes);
+        }
         evaluator
     }
 

@@ -13,25 +13,7 @@ use ampoule_eval::{Settings, run};
 
 mod support;
 
-/// Marsaglia's xorshift: the same programs on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 11) as usize % n
-    }
-
-    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
-    }
-}
+use support::random::Random;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Type {
@@ -326,7 +308,7 @@ fn random_programs_print_as_in_nix() {
     };
     let seed =
         std::env::var("AMPOULE_ORACLE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0x9E37_79B9);
-    let mut maker = Maker { random: Random(seed), scope: Vec::new(), names: 0 };
+    let mut maker = Maker { random: Random::new(seed), scope: Vec::new(), names: 0 };
     let mut programs = Vec::new();
     for _ in 0..400 {
         let kind = TYPES[maker.random.below(6)];

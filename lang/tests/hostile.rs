@@ -8,29 +8,42 @@ mod common;
 use std::fs;
 
 use ampoule_lang::source::MAX_SOURCE_BYTES;
-use ampoule_lang::{Diagnostic, ParseOptions, Source, SourceMap, names, parse_with, print, render};
+use ampoule_lang::{
+    Diagnostic, ParseOptions, Source, SourceMap, names, parse_and_check, parse_with, print, render,
+};
 use common::generate::{Random, program};
 
 /// Parses, prints or renders, and checks that all places lie in the text.
 fn survives(bytes: Vec<u8>) -> Result<usize, Vec<Diagnostic>> {
     let sources = SourceMap::new();
     let source = sources.add("hostile.img", "/base", bytes);
+    // What goes on behind an error, and what is said of names there.
+    if let Err(errors) = parse_and_check(&source, ParseOptions::default()) {
+        sound(&errors, &source);
+    }
     match parse_with(&source, ParseOptions { pipe_operators: true }) {
         Ok(parsed) => {
             names::undefined(&parsed.ast, &source);
             Ok(print::to_nix(&parsed.ast, &source).len())
         }
         Err(errors) => {
-            assert!(!errors.is_empty(), "a failure has a reason");
+            sound(&errors, &source);
             for error in &errors {
-                let labels = error.primary.iter().chain(&error.secondary);
-                for span in labels.map(|label| label.at.span) {
-                    assert!(span.start <= span.end && span.end as usize <= source.bytes().len(), "{error:?}");
-                }
                 render::to_json(error, &sources);
             }
             assert!(!render::render(&errors, &sources, true).is_empty());
             Err(errors)
+        }
+    }
+}
+
+/// Checks that there is an error, and that all places lie in the text.
+fn sound(errors: &[Diagnostic], source: &Source) {
+    assert!(!errors.is_empty(), "a failure has a reason");
+    for error in errors {
+        let labels = error.primary.iter().chain(&error.secondary);
+        for span in labels.map(|label| label.at.span) {
+            assert!(span.start <= span.end && span.end as usize <= source.bytes().len(), "{error:?}");
         }
     }
 }

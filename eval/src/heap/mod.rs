@@ -169,6 +169,11 @@ impl Heap {
         heap
     }
 
+    /// From now on a collection comes whenever so much was allocated, however much is alive.
+    pub(crate) fn stress(&mut self, every_bytes: usize) {
+        self.space.stress(every_bytes);
+    }
+
     /// Takes a cell and writes its header. The caller writes the fields before it allocates again.
     #[inline(always)]
     fn object(&mut self, words: usize, header: u64) -> *mut u64 {

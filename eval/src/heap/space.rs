@@ -155,6 +155,9 @@ pub(super) struct Space {
     threshold_bytes: usize,
     /// What may be allocated before the first collection, and at least between two.
     min_threshold_bytes: usize,
+    /// Whether the threshold stays where it is however much is alive, and no cell is taken beyond it: in tests of
+    /// the collector.
+    is_stressed: bool,
     pub(super) live_bytes: usize,
     pub(super) total_bytes: u64,
     /// Bytes from the base on whose pages are there or are left to come as they are touched.
@@ -187,6 +190,7 @@ impl Space {
             allocated_bytes: 0,
             threshold_bytes: min_threshold_bytes,
             min_threshold_bytes,
+            is_stressed: false,
             live_bytes: 0,
             total_bytes: 0,
             filled_bytes: TOUCHED_BYTES,
@@ -225,6 +229,14 @@ impl Space {
         self.allocate(words)
     }
 
+    /// From now on a collection is due whenever so much was allocated.
+    pub(super) fn stress(&mut self, every_bytes: usize) {
+        // A cell at least fits in between.
+        self.threshold_bytes = every_bytes.max(1);
+        self.min_threshold_bytes = self.threshold_bytes;
+        self.is_stressed = true;
+    }
+
     /// Finds the next run of free cells of `class`.
     fn refill(&mut self, class: usize) {
         loop {
@@ -256,6 +268,12 @@ impl Space {
         let last =
             next_bit(&maps.allocated, first, block.cells as usize, true).unwrap_or(block.cells as usize);
         let size = block.cell_bytes as usize;
+        let last = if self.is_stressed {
+            let room = self.threshold_bytes.saturating_sub(self.allocated_bytes) / size;
+            last.min(first + room.max(1))
+        } else {
+            last
+        };
         let start = self.base + ((run.block as usize) << BLOCK_SHIFT);
         set_bits(&mut maps.allocated, first, last);
         run.cur = start + first * size;
@@ -503,7 +521,8 @@ impl Space {
         self.no_span = usize::MAX;
         self.allocated_bytes = 0;
         let alive_bytes = self.live_bytes + extra_bytes;
-        self.threshold_bytes = self.min_threshold_bytes.max(alive_bytes + alive_bytes / 2);
+        let grown_bytes = if self.is_stressed { 0 } else { alive_bytes + alive_bytes / 2 };
+        self.threshold_bytes = self.min_threshold_bytes.max(grown_bytes);
     }
 
     /// Returns the bytes of address space that blocks cover.

@@ -1,6 +1,9 @@
 //! A world that reads files as they are and has no store: for tests and measuring.
 #![allow(missing_docs, dead_code, reason = "shared by tests that use parts of it")]
 
+pub mod programs;
+pub mod random;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
