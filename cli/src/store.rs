@@ -198,8 +198,12 @@ impl Transport for HttpTransport {
         let file = tempfile::tempfile()
             .map_err(|e| StoreError::Other(format!("cannot make a temporary file: {e}")))?;
         let mut sink = FileSink { file, done_bytes: 0, total_bytes: None, watch };
-        let download =
-            ampoule_net::Download { request, limit_bytes: Some(limit_bytes), unannounced_limit_bytes: None };
+        let download = ampoule_net::Download {
+            request,
+            limit_bytes: Some(limit_bytes),
+            unannounced_limit_bytes: None,
+            max_fruitless: None,
+        };
         match self.client.download(&download, &mut sink) {
             Ok(_) => {}
             Err(error) if error.status().is_some_and(is_missing) => return Ok(None),

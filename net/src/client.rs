@@ -117,7 +117,7 @@ impl Client {
     fn engine(&self, url: &str) -> Result<&Engine, NetError> {
         let made = self.shared.engine.get_or_init(|| Engine::new(&self.shared.config));
         made.as_ref()
-            .map_err(|reason| NetError::new(NetErrorKind::Roots { reason: reason.clone() }, url.to_owned()))
+            .map_err(|reason| NetError::new(NetErrorKind::Setup { reason: reason.clone() }, url.to_owned()))
     }
 
     /// Returns the engine's handle; a response that is read exists only with an engine.
@@ -204,19 +204,29 @@ impl Engine {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .referer(false)
-            .tls_backend_preconfigured(tls::tls_config(config)?);
+            .tls_backend_preconfigured(
+                tls::tls_config(config)
+                    .map_err(|reason| format!("cannot load the certificates to trust: {reason}"))?,
+            );
         let direct = config.proxy.no_proxy.as_deref().and_then(reqwest::NoProxy::from_string);
+        let made = |proxy: reqwest::Result<_>| proxy.map_err(|_| "the proxy's URL cannot be read".to_owned());
         let proxies = [
-            config.proxy.http.as_deref().map(|url| reqwest::Proxy::http(proxy_url(url))),
-            config.proxy.https.as_deref().map(|url| reqwest::Proxy::https(proxy_url(url))),
+            config
+                .proxy
+                .http
+                .as_deref()
+                .map(|url| proxy_url(url).and_then(|url| made(reqwest::Proxy::http(url)))),
+            config
+                .proxy
+                .https
+                .as_deref()
+                .map(|url| proxy_url(url).and_then(|url| made(reqwest::Proxy::https(url)))),
         ];
         // `*` means no proxy at all; the crate takes it for names only, not for addresses.
         let all_direct =
             config.proxy.no_proxy.iter().flat_map(|list| list.split(',')).any(|entry| entry.trim() == "*");
         for proxy in proxies.into_iter().flatten().filter(|_| !all_direct) {
-            // The URL may hold a password, so that the message does not repeat it.
-            let proxy = proxy.map_err(|_| "the proxy's URL cannot be read".to_owned())?;
-            builder = builder.proxy(proxy.no_proxy(direct.clone()));
+            builder = builder.proxy(proxy?.no_proxy(direct.clone()));
         }
         let http = builder.build().map_err(|error| crate::error::innermost(&error))?;
         Ok(Self { http, runtime: Some(runtime) })
@@ -237,9 +247,19 @@ impl NetError {
     }
 }
 
-/// Returns a proxy's URL; people leave the scheme out.
-fn proxy_url(text: &str) -> String {
-    if text.contains("://") { text.to_owned() } else { format!("http://{text}") }
+/// Returns a proxy's URL; people leave the scheme out. The URL may hold a password, so that no message repeats it.
+fn proxy_url(text: &str) -> Result<Url, String> {
+    let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = Url::parse(&text).map_err(|error| format!("the proxy's URL cannot be read: {error}"))?;
+    match url.scheme() {
+        "http" | "https" | "socks4" | "socks4a" | "socks5" | "socks5h" if url.has_host() => Ok(url),
+        "http" | "https" | "socks4" | "socks4a" | "socks5" | "socks5h" => {
+            Err("the proxy's URL names no host".to_owned())
+        }
+        scheme => {
+            Err(format!("the proxy's URL has scheme `{scheme}`; http, https, socks4 and socks5 are known"))
+        }
+    }
 }
 
 fn is_redirect(status: StatusCode) -> bool {

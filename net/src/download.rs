@@ -48,6 +48,9 @@ pub struct Download {
     pub limit_bytes: Option<u64>,
     /// The same, where the server does not say how much will come: it may never end.
     pub unannounced_limit_bytes: Option<u64>,
+    /// How many tries in a row may bring nothing, where somebody else can be asked; as many as the client's
+    /// settings say, if none are given. Tries that bring bytes go on.
+    pub max_fruitless: Option<u32>,
 }
 
 /// What came.
@@ -107,7 +110,9 @@ impl Client {
             };
             // Thirty is for servers that cut after every few bytes: each try is progress.
             let again = error.passes() && attempts < 30 && download.request.retries;
-            let Some(time) = pause(self.config(), fruitless, asked).filter(|_| again) else {
+            let is_stuck = state.received_bytes == before
+                && download.max_fruitless.is_some_and(|most| fruitless >= most);
+            let Some(time) = pause(self.config(), fruitless, asked).filter(|_| again && !is_stuck) else {
                 return Err(error);
             };
             sink.waits(time, &error);
@@ -141,8 +146,11 @@ impl Client {
         let sink_error = |response: &Response, error: std::io::Error| {
             response.error(NetErrorKind::Sink { reason: error.to_string() })
         };
+        let mut whole_bytes = None;
         if response.status() == StatusCode::PARTIAL_CONTENT {
-            let is_range = range_start(&response) == Some(state.received_bytes);
+            let range = content_range(&response);
+            let is_range = range.is_some_and(|(start, _)| start == state.received_bytes);
+            whole_bytes = range.and_then(|(_, whole)| whole);
             if !is_range || state.is_of_another(&response) {
                 state.validator = None;
                 let reason = match is_range {
@@ -155,7 +163,11 @@ impl Client {
                     reason,
                 }));
             }
-            state.resumed += 1;
+            if state.received_bytes == 0 {
+                state.validator = validator(&response);
+            } else {
+                state.resumed += 1;
+            }
         } else {
             if state.received_bytes > 0 {
                 sink.start_over().map_err(|e| sink_error(&response, e))?;
@@ -163,7 +175,8 @@ impl Client {
             }
             state.validator = validator(&response);
         }
-        let total = response.content_length().map(|len| len.saturating_add(state.received_bytes));
+        let announced = response.content_length().map(|len| len.saturating_add(state.received_bytes));
+        let total = whole_bytes.or(announced);
         if let Some(total) = total {
             sink.announced(total);
         }
@@ -177,6 +190,14 @@ impl Client {
                 return Err(response.error(NetErrorKind::TooLarge { limit_bytes }));
             }
             sink.take(&chunk).map_err(|e| sink_error(&response, e))?;
+        }
+        if whole_bytes.is_some_and(|whole| state.received_bytes < whole) {
+            // A server may send less than it was asked for; the next try asks for the rest.
+            return Err(response.error(NetErrorKind::Cut {
+                received_bytes: state.received_bytes,
+                announced_bytes: whole_bytes,
+                reason: "the server sent a part of what was asked for".to_owned(),
+            }));
         }
         Ok(Downloaded {
             url: response.shown_url(),
@@ -198,7 +219,9 @@ fn validator(response: &Response) -> Option<String> {
     tag.or_else(|| response.header(LAST_MODIFIED)).map(str::to_owned)
 }
 
-/// Returns where a partial answer starts: `bytes 100-199/200`.
-fn range_start(response: &Response) -> Option<u64> {
-    response.header(CONTENT_RANGE)?.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+/// Returns where a partial answer starts, and how long the whole is if it says: `bytes 100-199/200`.
+fn content_range(response: &Response) -> Option<(u64, Option<u64>)> {
+    let (start, rest) = response.header(CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('-')?;
+    let whole = rest.split_once('/').and_then(|(_, whole)| whole.trim().parse().ok());
+    Some((start.trim().parse().ok()?, whole))
 }

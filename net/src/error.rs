@@ -47,8 +47,8 @@ pub enum NetErrorKind {
         /// Why.
         reason: String,
     },
-    /// The certificates to trust could not be loaded.
-    Roots {
+    /// The certificates to trust, or the proxies, are not what they should be.
+    Setup {
         /// Why.
         reason: String,
     },
@@ -123,7 +123,7 @@ impl NetError {
     }
 
     /// Returns whether the same request may do better later.
-    pub(crate) fn passes(&self) -> bool {
+    pub fn passes(&self) -> bool {
         match &*self.kind {
             NetErrorKind::Connect { reason } => !reason.contains("certificate"),
             NetErrorKind::Timeout { .. } | NetErrorKind::Slow { .. } | NetErrorKind::Cut { .. } => true,
@@ -206,7 +206,7 @@ impl fmt::Display for NetErrorKind {
             Self::RedirectLoop => f.write_str("redirects in a circle"),
             Self::RedirectRefused { reason } => write!(f, "redirect refused: {reason}"),
             Self::Connect { reason } => write!(f, "cannot connect: {reason}"),
-            Self::Roots { reason } => write!(f, "cannot load the certificates to trust: {reason}"),
+            Self::Setup { reason } => f.write_str(reason),
             Self::Timeout { what, after } => write!(f, "no {what} within {}", seconds(*after)),
             Self::Slow { bytes, window } => {
                 write!(f, "too slow: {bytes} bytes in {} of waiting", seconds(*window))

@@ -66,8 +66,10 @@ impl Sink for Collected {
 fn download(config: ClientConfig, url: &str) -> (Result<Downloaded, NetError>, Collected) {
     let mut sink = Collected::default();
     let request = Request::get(url).expect("a test's URL is valid");
-    let result = Client::new(config)
-        .download(&Download { request, limit_bytes: None, unannounced_limit_bytes: None }, &mut sink);
+    let result = Client::new(config).download(
+        &Download { request, limit_bytes: None, unannounced_limit_bytes: None, max_fruitless: None },
+        &mut sink,
+    );
     (result, sink)
 }
 
@@ -425,6 +427,101 @@ fn case_109_a_part_of_another_file_is_not_mixed_in() {
     assert_eq!(sink.bytes, b"0123456789");
 }
 
+/// A server may send less than the range that it was asked for, and may send a part that nobody asked for.
+#[test]
+fn case_109_parts_are_put_together_until_the_whole_is_there() {
+    let body = letters(100);
+    let whole = body.clone();
+    let server = Server::start(move |asked| {
+        let from = asked.range_start().unwrap_or_default();
+        let to = (from + 30).min(whole.len());
+        Answer::status(206)
+            .header("Content-Range", format!("bytes {from}-{}/{}", to - 1, whole.len()))
+            .header("ETag", "\"v\"")
+            .body(&whole[from..to])
+    });
+    let (result, sink) = download(quick(), &server.url("/f"));
+    assert_eq!(result.expect("all of it came").resumed, 3);
+    assert!(sink.bytes == body && sink.restarts == 0, "{} bytes", sink.bytes.len());
+    // Without a name for what it is, the parts might be of two files.
+    let server = Server::start(|_| Answer::status(206).header("Content-Range", "bytes 0-4/10").body("01234"));
+    let (result, _) = download(quick(), &server.url("/f"));
+    let error = result.expect_err("half is not the whole").to_string();
+    assert!(error.contains("connection cut after 5 bytes"), "{error}");
+}
+
+/// Where another can be asked, one who gives nothing is left soon; one who gives something is not.
+#[test]
+fn who_gives_nothing_is_not_asked_again_where_another_could_be() {
+    let body = letters(1000);
+    let whole = body.clone();
+    let server = Server::start(move |asked| match asked.path.as_str() {
+        "/cut" if asked.nth < 3 => {
+            let from = asked.range_start().unwrap_or_default();
+            let mut answer = Answer::resumable(asked, &whole, "\"v\"");
+            answer = answer.header("Content-Length", (whole.len() - from).to_string());
+            // All but the head, and a part of the body.
+            answer.first_bytes(100).piece(Piece::Reset)
+        }
+        "/cut" => Answer::resumable(asked, &whole, "\"v\""),
+        _ => Answer::status(503).header("Retry-After", "1"),
+    });
+    let fetch = |path: &str| {
+        let request = Request::get(&server.url(path)).expect("valid");
+        let download =
+            Download { request, limit_bytes: None, unannounced_limit_bytes: None, max_fruitless: Some(1) };
+        Client::new(quick()).download(&download, &mut Collected::default())
+    };
+    assert_eq!(fetch("/busy").expect_err("busy").attempts, 1);
+    assert_eq!(server.count("/busy"), 1);
+    assert_eq!(fetch("/cut").expect("it goes on").size_bytes, 1000);
+    assert_eq!(server.count("/cut"), 4);
+}
+
+/// Answers that are no HTTP, or only nearly.
+#[test]
+fn case_108_garbage_is_an_error_in_words() {
+    let answers: [(&str, &[u8]); 12] = [
+        ("/nothing", b""),
+        ("/text", b"hello\r\n\r\n"),
+        ("/status", b"HTTP/1.1 abc OK\r\n\r\n"),
+        ("/version", b"HTTP/7.3 200 OK\r\n\r\nx"),
+        ("/header", b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\nx"),
+        ("/nul", b"HTTP/1.1 200 OK\r\nA: \0\r\n\r\nx"),
+        ("/length", b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nx"),
+        ("/lengths", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxy"),
+        ("/chunk", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n0\r\n\r\n"),
+        ("/chunks", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nx"),
+        ("/open", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"),
+        ("/unended", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"),
+    ];
+    let server = Server::start(move |asked| {
+        let (_, bytes) = answers.iter().find(|(path, _)| *path == asked.path).expect("a known path");
+        Answer::raw().body(bytes)
+    });
+    let config = || ClientConfig { max_attempts: 2, ..quick() };
+    for (path, _) in answers {
+        let (result, _) = download(config(), &server.url(path));
+        let error = result.expect_err(path).to_string();
+        assert!(error.contains("connection cut") || error.contains("cannot be read"), "{path}: {error}");
+        assert!(server.count(path) <= 2, "{path}");
+    }
+}
+
+#[test]
+fn servers_of_the_sixth_version() {
+    let Some(server) = Server::start_v6(|asked| Answer::ok(format!("v6 {}", asked.path))) else {
+        println!("skipped: no IPv6 on loopback");
+        return;
+    };
+    assert_eq!(get(quick(), &server.url("/x")).expect("an answer"), b"v6 /x");
+    let sent_on = Server::start({
+        let to = server.url("/there");
+        move |_| Answer::redirect(302, to.clone())
+    });
+    assert_eq!(get(quick(), &sent_on.url("/")).expect("an answer"), b"v6 /there");
+}
+
 #[test]
 fn case_110_retry_after_and_passing_failures() {
     let server = Server::start(|asked| match (asked.path.as_str(), asked.nth) {
@@ -509,7 +606,8 @@ fn a_limit_ends_a_download() {
     for path in ["/announced", "/endless"] {
         let request = Request::get(&server.url(path)).expect("valid");
         let mut sink = Collected::default();
-        let download = Download { request, limit_bytes: Some(999), unannounced_limit_bytes: None };
+        let download =
+            Download { request, limit_bytes: Some(999), unannounced_limit_bytes: None, max_fruitless: None };
         let result = Client::new(quick()).download(&download, &mut sink);
         assert!(matches!(*result.expect_err("too large").kind, NetErrorKind::TooLarge { limit_bytes: 999 }));
         assert!(sink.bytes.len() <= 999);
@@ -518,7 +616,8 @@ fn a_limit_ends_a_download() {
     for (path, ends_early) in [("/announced", false), ("/endless", true)] {
         let request = Request::get(&server.url(path)).expect("valid");
         let mut sink = Collected::default();
-        let download = Download { request, limit_bytes: None, unannounced_limit_bytes: Some(999) };
+        let download =
+            Download { request, limit_bytes: None, unannounced_limit_bytes: Some(999), max_fruitless: None };
         let result = Client::new(quick()).download(&download, &mut sink);
         assert_eq!(result.is_err(), ends_early, "{path}");
     }

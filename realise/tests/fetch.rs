@@ -412,7 +412,68 @@ fn a_full_disk_is_not_the_servers_fault() {
     assert!(mount("umount", &["-l"]));
     assert_eq!(error.kind, BuiltinErrorKind::Store, "{error}");
     assert!(error.message.contains("cannot write what comes: no space left on device"), "{error}");
-    assert_eq!(server.asked().len(), 1, "no other place is asked, and none twice");
+    assert_eq!(server.asked().len(), 2, "another might say that it is less; none is asked twice");
+}
+
+/// Two archives of one place, unpacked in two ways, are one download; what is refused the second time is fetched anew.
+#[test]
+fn what_is_unpacked_twice_is_fetched_once() {
+    let tar = Tar::default().file("top/f", "x").end();
+    let server = Server::start(move |_| Answer::ok(&tar));
+    let fetcher = fetcher(&[]);
+    let attrs = json!({ "url": server.url("/a.tar"), "unpack": true });
+    let yard = Yard::new().expect(Method::Nar, sha256(b"unknown"));
+    let error =
+        yard.run(&FetchUrl::new(Arc::clone(&fetcher)), &attrs).expect_err("another tree was promised");
+    let got = error.mismatch.expect("both hashes").got;
+    assert_eq!(server.asked().len(), 1);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let yard = Yard::new().expect(Method::Nar, got);
+                yard.run(&FetchUrl::new(Arc::clone(&fetcher)), &attrs).expect("it is right");
+                assert_eq!(listing(&yard.out()), ["f x"]);
+            });
+        }
+    });
+    assert_eq!(server.asked().len(), 2, "what was refused is not kept, what was accepted is");
+}
+
+/// One place promises more than any disk has; the next one says the truth.
+#[test]
+fn a_liar_about_sizes_does_not_end_the_search() {
+    let liar =
+        Server::start(|_| Answer::status(200).header("Content-Length", (1_u64 << 60).to_string()).body("x"));
+    let good = Server::start(|_| Answer::ok("the bytes"));
+    let attrs = json!({ "urls": [liar.url("/a"), good.url("/a")] });
+    let (result, yard) = flat(&fetcher(&[]), &attrs, sha256(b"the bytes"));
+    result.expect("the second has it");
+    assert_eq!(yard.text(), "the bytes");
+}
+
+/// The first place takes the connection and says nothing.
+#[test]
+fn case_107_a_stalled_place_is_left_for_the_next() {
+    let silent = Server::start(|asked| match asked.path.as_str() {
+        "/head" => Answer::raw().piece(Piece::Hang),
+        _ => Answer::status(200).header("Content-Length", "9").body("the").piece(Piece::Hang),
+    });
+    let good = Server::start(|_| Answer::ok("the bytes"));
+    let net = ClientConfig {
+        head_timeout: Duration::from_millis(300),
+        stall_timeout: Duration::from_millis(300),
+        ..quick()
+    };
+    for path in ["/head", "/body"] {
+        let attrs = json!({ "urls": [silent.url(path), good.url("/a")] });
+        let (result, yard) = flat(&fetcher_with(net.clone(), &[]), &attrs, sha256(b"the bytes"));
+        result.expect("the second has it");
+        assert_eq!(yard.text(), "the bytes");
+    }
+    assert_eq!(silent.count("/head"), 1);
+    // Some of it came: that is worth another try, from where it ended.
+    assert!(silent.count("/body") <= 2, "{}", silent.count("/body"));
+    assert_eq!(good.asked().len(), 2);
 }
 
 /// What a server promises to send and the disk has no room for is not begun.

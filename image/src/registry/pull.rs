@@ -286,7 +286,12 @@ fn fetch(registry: &Registry, cache: &BlobCache, digest: &Digest, size_bytes: u6
         let ready = registry.ready(&url);
         let request = registry.request(Method::GET, url.clone())?.without_netrc().credentials(ready);
         // One byte more than announced is already too much.
-        let download = Download { request, limit_bytes: Some(size_bytes), unannounced_limit_bytes: None };
+        let download = Download {
+            request,
+            limit_bytes: Some(size_bytes),
+            unannounced_limit_bytes: None,
+            max_fruitless: None,
+        };
         Ok::<_, ImageError>(registry.client().download(&download, &mut sink))
     };
     // A token may have run out since the manifest came, or be asked for only now: asking

@@ -74,6 +74,8 @@ pub enum Piece {
     Repeat(Vec<u8>, usize, Duration),
     /// Sends nothing more and keeps the connection, until the client goes.
     Hang,
+    /// Passes everything on to an address of loopback and back, as a proxy does that was asked to `CONNECT`.
+    Tunnel(u16),
     /// Ends the connection with a reset, in the midst of whatever was announced.
     Reset,
 }
@@ -120,6 +122,11 @@ impl Answer {
         Self { raw: true, ..Self::status(0) }
     }
 
+    /// What a proxy answers to `CONNECT`, which leads to that port of loopback.
+    pub fn tunnel(port: u16) -> Self {
+        Self::raw().body("HTTP/1.1 200 Connected\r\n\r\n").piece(Piece::Tunnel(port))
+    }
+
     /// Adds a header. Without a `Content-Length` of your own, the bytes are counted.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -155,6 +162,17 @@ impl Answer {
         answer.header("ETag", etag).header("Accept-Ranges", "bytes")
     }
 
+    /// Sends only the first bytes of the body; announce what you like.
+    #[must_use]
+    pub fn first_bytes(mut self, len: usize) -> Self {
+        for piece in &mut self.pieces {
+            if let Piece::Bytes(bytes) = piece {
+                bytes.truncate(len);
+            }
+        }
+        self
+    }
+
     fn has(&self, name: &str) -> bool {
         self.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name))
     }
@@ -178,6 +196,12 @@ impl Server {
     /// Starts a server for http.
     pub fn start(handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
         Self::listen(Box::new(handler), None)
+    }
+
+    /// Starts a server for http on IPv6, if loopback has it.
+    pub fn start_v6(handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Option<Self> {
+        let listener = TcpListener::bind(("::1", 0)).ok()?;
+        Some(Self::listen_at(listener, Box::new(handler), None))
     }
 
     /// Starts a server for https on `localhost` and 127.0.0.1, and returns the
@@ -225,6 +249,14 @@ impl Server {
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+        Self::listen_at(listener, handler, tls)
+    }
+
+    fn listen_at(
+        listener: TcpListener,
+        handler: Box<dyn Fn(&Asked) -> Answer + Send + Sync>,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let shared = Arc::new(Shared {
@@ -347,6 +379,10 @@ impl Shared {
                 stream.flush()?;
                 self.hang(raw)?;
             }
+            Piece::Tunnel(port) => {
+                let to = TcpStream::connect(("127.0.0.1", *port))?;
+                tunnel(raw, &to)?;
+            }
             Piece::Reset => {
                 stream.flush()?;
                 // What was sent arrives first; then no lingering means a reset.
@@ -373,6 +409,20 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Copies in both directions, until both ends have said all.
+pub fn tunnel(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
+    let (mut from, mut to) = (server.try_clone()?, client.try_clone()?);
+    let back = thread::spawn(move || {
+        let _ = io::copy(&mut from, &mut to);
+        let _ = to.shutdown(std::net::Shutdown::Write);
+    });
+    let (mut from, mut to) = (client.try_clone()?, server.try_clone()?);
+    let _ = io::copy(&mut from, &mut to);
+    let _ = server.shutdown(std::net::Shutdown::Write);
+    let _ = back.join();
+    Ok(())
 }
 
 fn read_request(stream: &mut dyn Stream) -> io::Result<Asked> {

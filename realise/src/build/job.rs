@@ -359,7 +359,13 @@ impl Job<'_> {
             failure.log_tail =
                 tail.iter().filter(|line| !failure.message.contains(line.as_str())).cloned().collect();
             failure.has_log = has_log;
-            failure
+            match error.mismatch {
+                Some(hashes) => failure.hint(format!(
+                    "if what came is what you want, say that its hash is `{}`",
+                    hashes.got.to_sri()
+                )),
+                None => failure,
+            }
         })?;
         let finished = Finished {
             store: shared.store,

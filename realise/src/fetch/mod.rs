@@ -31,7 +31,7 @@ pub use mirrors::{MirrorSettings, Mirrors};
 
 use crate::builtin::{BuiltinError, BuiltinErrorKind, BuiltinEvents, Mismatch};
 use crate::unpack::{Limited, Limits};
-use pool::{Kept, Pool};
+use pool::{Kept, Pool, Wanted};
 
 /// How to fetch.
 #[derive(Debug)]
@@ -64,6 +64,13 @@ pub struct FetchRequest {
     pub snapshot: Option<String>,
     /// Tells when to stop.
     pub cancel: Cancel,
+}
+
+impl FetchRequest {
+    /// What makes two requests one: the promised hash, or the places in their order.
+    fn wanted(&self) -> Wanted {
+        self.expected.map_or_else(|| Wanted::At(self.urls.clone(), self.snapshot.clone()), Wanted::Promised)
+    }
 }
 
 /// Bytes that were fetched: as promised, if a hash was promised.
@@ -99,6 +106,8 @@ pub enum Failure {
     Local(String),
     /// What comes cannot be kept here, since the disk is full, say: no other place helps.
     Keep(String),
+    /// More is announced than there is room for. Another place may say less.
+    NoRoom(String),
     /// A name or URL that leads nowhere.
     Name(String),
     /// Other bytes than promised.
@@ -173,42 +182,39 @@ impl Fetcher {
         events: &dyn BuiltinEvents,
         accept: &mut Accept<'_>,
     ) -> Result<Fetched, FetchError> {
-        // One at a time for each promised hash: who comes second finds the bytes.
-        let _turn = request.expected.map(|hash| self.pool.turn(hash));
-        let kept = request.expected.and_then(|hash| self.pool.kept(&hash));
+        // One at a time for each promised hash, or place: who comes second finds the bytes.
+        let wanted = request.wanted();
+        let _turn = self.pool.turn(&wanted);
+        let kept = self.pool.kept(&wanted);
         if let Some(fetched) = kept.and_then(|kept| again(&kept)).filter(|fetched| accept(fetched).is_ok()) {
             return Ok(fetched);
         }
-        let mut attempts = Vec::new();
-        for url in &request.urls {
-            let places = match self.mirrors.expand(url, request.snapshot.as_deref()) {
-                Ok(places) => places,
-                Err(reason) => {
-                    attempts.push((ampoule_net::shown_text(url), Failure::Name(reason)));
-                    continue;
-                }
-            };
-            for place in places {
-                let shown = ampoule_net::shown_text(&place);
-                if attempts.iter().any(|(tried, _)| *tried == shown) {
-                    continue;
-                }
+        let (mut attempts, places) = self.places(request);
+        let mut to_ask: Vec<usize> = (0..places.len()).collect();
+        // First each place once: where one is silent, another may answer. Then those again whose trouble may pass.
+        for is_last_round in [places.len() <= 1, true] {
+            for nth in std::mem::take(&mut to_ask) {
+                let (place, shown) = &places[nth];
+                let patience = if is_last_round { None } else { Some(1) };
                 let result = self
-                    .fetch_from(&place, request, dir, events)
+                    .fetch_from(place, request, patience, dir, events)
                     .and_then(|fetched| accept(&fetched).map(|()| fetched));
-                match result {
+                let failure = match result {
                     Ok(fetched) => {
-                        self.keep(request, &fetched);
+                        self.keep(wanted, &fetched);
                         return Ok(fetched);
                     }
-                    Err(failure) => {
-                        let last = failure.ends_all();
-                        events.log(&format!("{shown}: {failure}"));
-                        attempts.push((shown, failure));
-                        if last {
-                            return Err(FetchError { attempts });
-                        }
-                    }
+                    Err(failure) => failure,
+                };
+                events.log(&format!("{shown}: {failure}"));
+                let ends_all = failure.ends_all();
+                if failure.passes() && !is_last_round {
+                    to_ask.push(nth);
+                } else {
+                    attempts.push((shown.clone(), failure));
+                }
+                if ends_all {
+                    return Err(FetchError { attempts });
                 }
             }
         }
@@ -218,10 +224,35 @@ impl Fetcher {
         Err(FetchError { attempts })
     }
 
-    fn keep(&self, request: &FetchRequest, fetched: &Fetched) {
-        if let (Some(hash), Ok(file)) = (request.expected, fetched.file.try_clone()) {
-            let file = Arc::new(file);
-            self.pool.keep(Kept { file, hash, size_bytes: fetched.size_bytes, url: fetched.url.clone() });
+    /// Returns where to ask, each with its name for people; and the names that lead nowhere.
+    #[expect(clippy::type_complexity, reason = "two lists of pairs")]
+    fn places(&self, request: &FetchRequest) -> (Vec<(String, Failure)>, Vec<(String, String)>) {
+        let (mut nowhere, mut places) = (Vec::new(), Vec::<(String, String)>::new());
+        for url in &request.urls {
+            match self.mirrors.expand(url, request.snapshot.as_deref()) {
+                Ok(expanded) => {
+                    for place in expanded {
+                        let shown = ampoule_net::shown_text(&place);
+                        if places.iter().all(|(_, known)| *known != shown) {
+                            places.push((place, shown));
+                        }
+                    }
+                }
+                Err(reason) => nowhere.push((ampoule_net::shown_text(url), Failure::Name(reason))),
+            }
+        }
+        (nowhere, places)
+    }
+
+    fn keep(&self, wanted: Wanted, fetched: &Fetched) {
+        // A local file may be another one the next time, and costs nothing.
+        if fetched.url.starts_with("file:") && matches!(wanted, Wanted::At(..)) {
+            return;
+        }
+        if let Ok(file) = fetched.file.try_clone() {
+            let (file, hash) = (Arc::new(file), fetched.hash);
+            let (size_bytes, url) = (fetched.size_bytes, fetched.url.clone());
+            self.pool.keep(Kept { wanted, file, hash, size_bytes, url });
         }
     }
 
@@ -229,6 +260,7 @@ impl Fetcher {
         &self,
         url: &str,
         request: &FetchRequest,
+        patience: Option<u32>,
         dir: BorrowedFd<'_>,
         events: &dyn BuiltinEvents,
     ) -> Result<Fetched, Failure> {
@@ -241,6 +273,7 @@ impl Fetcher {
             algo,
             size_bytes: 0,
             total_bytes: request.size_bytes,
+            has_no_room: false,
             events,
         };
         let (shown, content_type, encoding) = match file_path(url) {
@@ -250,22 +283,26 @@ impl Fetcher {
                 (url.to_owned(), None, None)
             }
             None => {
-                let net = |error: NetError| match *error.kind {
+                let net = |error: NetError, has_no_room: bool| match *error.kind {
+                    NetErrorKind::Sink { reason } if has_no_room => Failure::NoRoom(reason),
                     NetErrorKind::Sink { reason } => Failure::Keep(reason),
                     _ => Failure::Net(Box::new(error)),
                 };
                 let _permit = self.pool.permit(&request.cancel);
-                let ask = Request::get(url).map_err(net)?.cancel(request.cancel.clone());
+                let ask = Request::get(url).map_err(|e| net(e, false))?.cancel(request.cancel.clone());
                 let download = Download {
                     request: ask,
                     limit_bytes: request.size_bytes,
                     unannounced_limit_bytes: Some(MOST_UNANNOUNCED_BYTES),
+                    max_fruitless: patience,
                 };
-                let done = self.client.download(&download, &mut into).map_err(net)?;
+                let done = self.client.download(&download, &mut into);
+                let done = done.map_err(|e| net(e, into.has_no_room))?;
                 (done.url, done.content_type, done.content_encoding)
             }
         };
-        let looks_like = looks_like(&into.file, into.size_bytes, content_type.as_deref());
+        let looks_like =
+            looks_like(&into.file, into.size_bytes, content_type.as_deref(), encoding.as_deref());
         let mut fetched = Fetched {
             hash: into.hasher.finish(),
             size_bytes: into.size_bytes,
@@ -306,6 +343,8 @@ struct Into<'e> {
     algo: HashAlgo,
     size_bytes: u64,
     total_bytes: Option<u64>,
+    /// Whether more was announced than the disk has room for.
+    has_no_room: bool,
     events: &'e dyn BuiltinEvents,
 }
 
@@ -344,12 +383,13 @@ fn cannot_keep(error: &io::Error) -> String {
 
 impl Into<'_> {
     /// What is announced and does not fit need not be begun: a full disk is everybody's trouble.
-    fn check_room(&self) -> io::Result<()> {
+    fn check_room(&mut self) -> io::Result<()> {
         let (Some(total), Ok(disk)) = (self.total_bytes, rustix::fs::fstatvfs(&self.file)) else {
             return Ok(());
         };
         // Some file systems do not count.
         if disk.f_blocks > 0 && total > disk.f_bfree.saturating_mul(disk.f_frsize) {
+            self.has_no_room = true;
             let full = io::Error::from(rustix::io::Errno::NOSPC);
             let text = format!("{}: {} are announced", cannot_keep(&full), human_size(total));
             return Err(io::Error::new(io::ErrorKind::StorageFull, text));
@@ -359,7 +399,9 @@ impl Into<'_> {
 
     fn copy_file(&mut self, path: &std::path::Path, request: &FetchRequest) -> Result<(), Failure> {
         let local = |error: io::Error| Failure::Local(system_words(&error));
-        let mut from = File::open(path).map_err(local)?;
+        // A pipe that nobody writes into would be waited for.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut from = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| local(e.into()))?);
         let meta = from.metadata().map_err(local)?;
         if !meta.is_file() {
             return Err(Failure::Local("is not a regular file".to_owned()));
@@ -459,11 +501,13 @@ impl Read for ReadAt<'_> {
 }
 
 /// Returns what the bytes are like: `text/html, 1234 bytes, starting with "<!DOCTYPE html>…"`.
-fn looks_like(file: &File, size_bytes: u64, content_type: Option<&str>) -> String {
+fn looks_like(file: &File, size_bytes: u64, content_type: Option<&str>, encoding: Option<&str>) -> String {
     let mut start = [0; 60];
     let len = file.read_at(&mut start, 0).unwrap_or_default();
-    let kind =
-        content_type.map(|kind| format!("{}, ", crate::unpack::shown(kind.as_bytes()))).unwrap_or_default();
+    let said = |what: Option<&str>, before: &str| {
+        what.map(|text| format!("{before}{}, ", crate::unpack::shown(text.as_bytes()))).unwrap_or_default()
+    };
+    let kind = said(content_type, "") + &said(encoding, "encoded as ");
     format!("{kind}{size_bytes} bytes, starting with \"{}\"", crate::unpack::shown(&start[..len]))
 }
 
@@ -511,6 +555,11 @@ impl Failure {
         self.is_cancel() || matches!(self, Self::Keep(_))
     }
 
+    /// Returns whether the same place may do better later.
+    fn passes(&self) -> bool {
+        matches!(self, Self::Net(error) if error.passes())
+    }
+
     fn is_cancel(&self) -> bool {
         matches!(self, Self::Net(error) if matches!(*error.kind, NetErrorKind::Cancelled))
             || matches!(self, Self::Local(reason) if reason == "interrupted")
@@ -525,7 +574,9 @@ impl fmt::Display for Failure {
                 let text = error.to_string();
                 f.write_str(text.strip_prefix(&format!("`{}`: ", error.url)).unwrap_or(&text))
             }
-            Self::Local(reason) | Self::Keep(reason) | Self::Name(reason) => f.write_str(reason),
+            Self::Local(reason) | Self::Keep(reason) | Self::NoRoom(reason) | Self::Name(reason) => {
+                f.write_str(reason)
+            }
             Self::Mismatch { hashes, looks_like } => {
                 let (specified, got) = (hashes.specified.to_sri(), hashes.got.to_sri());
                 write!(
@@ -553,7 +604,9 @@ impl FetchError {
 
     /// Returns whether it was our disk that failed.
     fn is_ours(&self) -> bool {
-        self.attempts.last().is_some_and(|(_, failure)| matches!(failure, Failure::Keep(_)))
+        self.attempts
+            .last()
+            .is_some_and(|(_, failure)| matches!(failure, Failure::Keep(_) | Failure::NoRoom(_)))
     }
 }
 

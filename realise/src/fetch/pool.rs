@@ -15,9 +15,19 @@ const DESCRIPTORS_PER_KEPT: u64 = 32;
 /// How large they may be in all: they have no name, and take room until we end.
 const MAX_KEPT_BYTES: u64 = 512 << 20;
 
+/// What somebody wants: two who want the same wait for each other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Wanted {
+    /// Bytes with this hash, wherever they are.
+    Promised(Hash),
+    /// What is at these places, and at this date.
+    At(Vec<String>, Option<String>),
+}
+
 /// Bytes that were fetched in this run.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
+    pub(super) wanted: Wanted,
     pub(super) file: Arc<File>,
     pub(super) hash: Hash,
     pub(super) size_bytes: u64,
@@ -31,15 +41,15 @@ pub(super) struct Pool {
 
 struct State {
     free: usize,
-    running: HashSet<Hash>,
+    running: HashSet<Wanted>,
     kept: VecDeque<Kept>,
     max_kept: usize,
 }
 
-/// The right to be the only one that fetches a hash.
+/// The right to be the only one that fetches something.
 pub(super) struct Turn<'p> {
     pool: &'p Pool,
-    hash: Hash,
+    wanted: Wanted,
 }
 
 /// The right to one transfer.
@@ -60,13 +70,13 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until nobody else fetches `hash`.
-    pub(super) fn turn(&self, hash: Hash) -> Turn<'_> {
+    /// Waits until nobody else fetches the same.
+    pub(super) fn turn(&self, wanted: &Wanted) -> Turn<'_> {
         let mut state = self.state();
-        while !state.running.insert(hash) {
+        while !state.running.insert(wanted.clone()) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        Turn { pool: self, hash }
+        Turn { pool: self, wanted: wanted.clone() }
     }
 
     /// Waits until a transfer may begin, or until we are to stop.
@@ -81,13 +91,13 @@ impl Pool {
         Permit(self)
     }
 
-    pub(super) fn kept(&self, hash: &Hash) -> Option<Kept> {
-        self.state().kept.iter().find(|kept| kept.hash == *hash).cloned()
+    pub(super) fn kept(&self, wanted: &Wanted) -> Option<Kept> {
+        self.state().kept.iter().find(|kept| kept.wanted == *wanted).cloned()
     }
 
     pub(super) fn keep(&self, kept: Kept) {
         let mut state = self.state();
-        if kept.size_bytes > MAX_KEPT_BYTES || state.kept.iter().any(|k| k.hash == kept.hash) {
+        if kept.size_bytes > MAX_KEPT_BYTES || state.kept.iter().any(|k| k.wanted == kept.wanted) {
             return;
         }
         state.kept.push_back(kept);
@@ -100,7 +110,7 @@ impl Pool {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.pool.state().running.remove(&self.hash);
+        self.pool.state().running.remove(&self.wanted);
         self.pool.changed.notify_all();
     }
 }
