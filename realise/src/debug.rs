@@ -16,7 +16,7 @@ use crate::error::{Failure, FailureKind, RealiseError};
 use crate::events::Activity;
 use crate::graph::Wanted;
 use crate::realise::Realiser;
-use crate::sandbox::{BindSource, SandboxEvent, SandboxSpec, wait_readable};
+use crate::sandbox::{BindSource, SandboxError, SandboxEvent, SandboxSpec, Step, wait_readable};
 
 /// Shells that a builder may be, and that may be started without arguments.
 const SHELLS: [&str; 6] = ["sh", "bash", "dash", "ash", "ksh", "zsh"];
@@ -150,8 +150,12 @@ fn find_program(spec: &SandboxSpec, program: &str) -> String {
     }
     let path = spec.env.iter().find(|(name, _)| name == b"PATH");
     let path = path.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default();
+    // Where attributes are structured, `PATH` is one of them; what the builder lies beside is a good guess.
+    let builder = String::from_utf8_lossy(&spec.builder);
+    let beside = builder.rsplit_once('/').map(|(dir, _)| dir);
     path.split(':')
         .chain(USUAL_PATH.split(':'))
+        .chain(beside)
         .map(|dir| format!("{dir}/{program}"))
         .find(|candidate| is_inside(spec, Path::new(candidate)))
         .unwrap_or_else(|| program.to_owned())
@@ -263,12 +267,26 @@ fn run_interactively(shared: &Shared, spec: &SandboxSpec) -> Result<i32, Failure
     }
     match problem {
         None => Ok(status),
+        Some(error) if error.step == Step::Execute => Err(not_run(spec, &error)),
         Some(error) => {
             let mut failure = Failure::new(FailureKind::Sandbox, error.to_string());
             failure.hints = error.remedies;
             Err(failure)
         }
     }
+}
+
+/// What was to run is not there inside, or is no program.
+fn not_run(spec: &SandboxSpec, error: &SandboxError) -> Failure {
+    let program = String::from_utf8_lossy(&spec.builder);
+    let why = io::Error::from_raw_os_error(error.errno);
+    let failure =
+        Failure::new(FailureKind::Build, format!("`{program}` cannot be run in the sandbox: {why}"));
+    if error.errno != libc::ENOENT {
+        return failure;
+    }
+    failure
+        .hint("name a program of an input by its whole path, or bring one with `--sandbox-path INSIDE=PATH`")
 }
 
 /// How long a shell may take to hear that nothing more comes.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ampoule_realise::{Activity, Event, EventSink};
 use ampoule_store::{StorePath, human_size};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 
 use super::failure_lines;
 use super::lines::verb;
@@ -18,6 +19,34 @@ pub struct Tree<'a> {
     ui: &'a Ui,
     bars: MultiProgress,
     state: Mutex<State>,
+    _keys: Option<HiddenKeys>,
+}
+
+/// A terminal that does not show control keys: `^C` would stand in the tree, and push it a line up.
+struct HiddenKeys(Termios);
+
+impl HiddenKeys {
+    fn new() -> Option<Self> {
+        let before = termios::tcgetattr(std::io::stderr()).ok()?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHOCTL);
+        Self::set(&hidden);
+        Some(Self(before))
+    }
+
+    /// Sets the terminal's mode if it is ours now: whoever asks from the background is stopped.
+    fn set(mode: &Termios) {
+        let is_ours = termios::tcgetpgrp(std::io::stderr()) == Ok(rustix::process::getpgrp());
+        if is_ours {
+            termios::tcsetattr(std::io::stderr(), OptionalActions::Now, mode).ok();
+        }
+    }
+}
+
+impl Drop for HiddenKeys {
+    fn drop(&mut self) {
+        Self::set(&self.0);
+    }
 }
 
 #[derive(Default)]
@@ -44,6 +73,13 @@ impl Running {
     }
 }
 
+/// Whether the locale has more than ASCII.
+fn is_utf8() -> bool {
+    let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(std::env::var_os).find(|v| !v.is_empty());
+    let name = set.map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    name.contains("utf-8") || name.contains("utf8")
+}
+
 const TICK: Duration = Duration::from_millis(120);
 
 impl<'a> Tree<'a> {
@@ -53,12 +89,17 @@ impl<'a> Tree<'a> {
             ui,
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(12)),
             state: Mutex::default(),
+            _keys: HiddenKeys::new(),
         }
     }
 
     fn style(&self, template: &str) -> ProgressStyle {
         let style = ProgressStyle::with_template(template).expect("the templates of this file are right");
-        style.tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "])
+        if is_utf8() {
+            style.tick_strings(&["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏", " "])
+        } else {
+            style.tick_strings(&["|", "/", "-", "\\", " "])
+        }
     }
 
     /// Shows one thing more; or another of the same derivation.

@@ -433,6 +433,7 @@ impl Job<'_> {
             Ending::Sandbox(error) => Some(diagnose::sandbox(&error, closure)),
             Ending::Stopped(failure) => Some(failure),
         };
+        let is_builders = failure.is_some();
         let outcome = match failure {
             Some(failure) => Err(failure),
             None => written.map_err(|error| disk("write the log", error)).and_then(|()| {
@@ -467,7 +468,9 @@ impl Job<'_> {
                 failure.has_log = has_log;
                 failure.sandboxed = true;
                 // Also where the hash is wrong: some builders go on with what a failed download left.
-                if resolved.derivation.fixed_output().is_some() && !options.allow_network_builders {
+                let may_want = is_builders || failure.kind == FailureKind::HashMismatch;
+                let is_fixed = resolved.derivation.fixed_output().is_some();
+                if may_want && is_fixed && !options.allow_network_builders {
                     failure = failure.hint(
                         "builders have no network; let those with a promised hash have it with \
                          `--allow-network-builders`, or fetch with `fetchurl`",
