@@ -32,6 +32,8 @@ in rec {
   two = build "two" { outputs = [ "out" "doc" ]; } "echo a > $out; echo b > $doc";
   fails = build "fails" { } "echo one; echo '::error::forged'; echo kept > left-behind; exit 3";
   needs-failure = build "needs-failure" { } "cat ${fails} > $out";
+  imported = import (build "gives" { } "echo '{ answer = 42; }' > $out");
+  imports-endless = import sleeps;
   sleeps = build "sleeps-${mark}" { } "echo waiting ${mark}; sleep 1000 & sleep 1000";
   # These wait until somebody outside opens the gate, a directory of the host: `Gate`.
   talks = build "talks" { } "echo first word; ${until-open}; echo last word; echo > $out";
@@ -694,4 +696,35 @@ fn one_command_in_the_sandbox() {
     check_exit(&output, 0, &["/build/.attrs.json"]);
     let output = place.run(&["debug", &place.drv_of("fetched")]);
     check_exit(&output, 100, &["without a sandbox"]);
+}
+
+#[test]
+fn evaluation_waits_for_what_it_imports_and_a_signal_ends_both() {
+    let place = place!();
+    let allowed = "--allow-import-from-derivation";
+    let refused = place.run(&["eval", "-A", "imported.answer", "."]);
+    check_exit(&refused, 1, &["'allow-import-from-derivation' is disabled"]);
+    for words in [&["eval"][..], &["instantiate", "--eval"]] {
+        let output = place.run(&[words, &[allowed, "-A", "imported.answer", "."]].concat());
+        assert_eq!(
+            (output.status.code(), String::from_utf8_lossy(&output.stdout).trim()),
+            (Some(0), "42"),
+            "{}",
+            said(&output)
+        );
+    }
+    for (name, code) in [("-INT", 130), ("-TERM", 143)] {
+        let mark = place.mark();
+        let args = ["eval", allowed, "-A", "imports-endless", "--argstr", "mark", &mark, "."];
+        let child =
+            place.command(&args).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
+        wait_until("it builds", || is_running(&format!("sleeps-{mark}")));
+        let began = Instant::now();
+        signal(&child, name);
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(code), "{name}: {}", said(&output));
+        assert!(said(&output).contains("interrupted"), "{name}: {}", said(&output));
+        assert!(began.elapsed() < AT_ONCE, "{name} took {:?}", began.elapsed());
+        assert!(!is_running(&mark), "{name}");
+    }
 }

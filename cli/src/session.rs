@@ -420,12 +420,15 @@ impl Session {
         deliver: Deliver<'_, R>,
     ) -> Result<(), CliError> {
         let mut settings = self.settings.clone();
+        settings.stops_at_traces = !settings.shows_unforced;
         loop {
             let is_early = !settings.shows_unforced;
+            let mut stopped_at_trace = false;
             let done = ampoule_eval::run(settings.clone(), self.world.clone(), |ev| {
                 let mut rest = numbers.clone();
                 let mut hand_on = |_, result| {
                     self.world.silence(false);
+                    self.world.forget_said();
                     numbers.start += 1;
                     Ok(deliver(result)?)
                 };
@@ -433,16 +436,26 @@ impl Session {
                 outcome.map_err(|problem| match problem {
                     Problem::Cli(error) => Some(error),
                     Problem::TooEarly => None,
+                    Problem::Eval(error) if error.is_too_early() => {
+                        stopped_at_trace = true;
+                        None
+                    }
                     Problem::Eval(error) if is_early && error.shows_values() => None,
                     Problem::Eval(error) => Some(self.show(ev, &error, ui)),
                 })
             });
             let Err(problem) = done.map_err(|error| CliError::failed(error.to_string()))? else { break };
-            self.world.silence(problem.is_none());
+            if stopped_at_trace {
+                // What was said before is not said again; what comes is.
+                self.world.skip_said();
+            } else {
+                self.world.silence(problem.is_none());
+            }
             match problem {
                 Some(error) => return Err(error),
                 None => settings.shows_unforced = true,
             }
+            settings.stops_at_traces = false;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, OnceLock};
 
 use ampoule_eval::{AddError, ContextElem, Fetch, FileType, Filter, FilterStopped, World};
@@ -129,6 +129,9 @@ pub struct ProjectWorld {
     speaks_json: AtomicBool,
     /// Whether what programs say was said before.
     is_silent: AtomicBool,
+    /// How much programs said since the last value, and how much of what they say next was said before.
+    said: AtomicUsize,
+    to_skip: AtomicUsize,
 }
 
 /// Keeps a world asleep.
@@ -166,6 +169,8 @@ impl ProjectWorld {
             is_asleep: AtomicBool::new(false),
             speaks_json: AtomicBool::new(false),
             is_silent: AtomicBool::new(false),
+            said: AtomicUsize::new(0),
+            to_skip: AtomicUsize::new(0),
         }
     }
 
@@ -216,9 +221,27 @@ impl ProjectWorld {
         self.is_silent.store(is_silent, Ordering::SeqCst);
     }
 
-    /// Whether nothing may be said.
+    /// Says nothing of as much as was said since the last value: it is said again.
+    pub fn skip_said(&self) {
+        self.to_skip.store(self.said.swap(0, Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// A value is done, and what was said on the way to it is not said again.
+    pub fn forget_said(&self) {
+        self.said.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether the next thing that programs say is not to be told. Asked once for each.
     fn is_quiet(&self) -> bool {
-        self.stay_awake().is_err() || self.is_silent.load(Ordering::SeqCst)
+        if self.stay_awake().is_err() || self.is_silent.load(Ordering::SeqCst) {
+            return true;
+        }
+        let less = |left: usize| left.checked_sub(1);
+        if self.to_skip.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+            return true;
+        }
+        self.said.fetch_add(1, Ordering::SeqCst);
+        false
     }
 
     fn stay_awake(&self) -> io::Result<()> {

@@ -367,6 +367,18 @@ impl EvalError {
         Self::new(ErrorKind::Invalid, message)
     }
 
+    /// A value is about to be shown of which parts may have been computed earlier than in Nix.
+    #[cold]
+    pub(crate) fn too_early() -> Self {
+        Self::new(ErrorKind::Other, TOO_EARLY)
+    }
+
+    /// Returns whether this is no fault, but a value about to be shown of which parts may have been computed earlier than
+    /// in Nix: see [`Settings::stops_at_traces`](crate::Settings::stops_at_traces).
+    pub fn is_too_early(&self) -> bool {
+        self.0.message == TOO_EARLY
+    }
+
     /// The outside said no.
     #[cold]
     pub fn world(error: &std::io::Error) -> Self {
@@ -386,6 +398,8 @@ impl Clone for EvalError {
         Self(self.0.clone())
     }
 }
+
+const TOO_EARLY: &str = "a trace would show what was computed early";
 
 /// Stations of a ring of values that are shown.
 const MAX_RING: usize = 12;

@@ -52,6 +52,9 @@ pub struct Settings {
     /// Whether values are printed without being forced all the way: what Nix would not have computed shows as
     /// `<CODE>`, at the price of not computing early what is cheap.
     pub shows_unforced: bool,
+    /// Whether `builtins.trace` fails before it shows a list or set, for someone who evaluates again then, with
+    /// `shows_unforced`.
+    pub stops_at_traces: bool,
     /// Whether values are printed, which shows two that are the same as `«repeated»`: then no two calls give the same
     /// list or set of constants.
     pub shows_sameness: bool,
@@ -78,6 +81,7 @@ impl Default for Settings {
             max_tail_calls: 20_000_000,
             trace_verbose: false,
             shows_unforced: false,
+            stops_at_traces: false,
             shows_sameness: true,
             abort_on_warn: false,
             interrupt: Interrupt::default(),

@@ -63,11 +63,25 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     if let Some(done) = args.modes.instead(&expression, global, ui) {
         return done;
     }
-    let keeps = match args.read_write_mode && !args.modes.is_readonly(&expression) {
-        true => Keeps::Sources,
-        false => Keeps::Values,
-    };
+    let keeps = keeps(args.read_write_mode, &args.modes, &expression, global)?;
     evaluate(&expression, &args.printing, keeps, global, ui)
+}
+
+/// What an evaluation that prints values leaves behind.
+///
+/// # Errors
+/// If a configuration cannot be read.
+pub fn keeps(
+    read_write: bool,
+    modes: &ModeArgs,
+    expression: &ExpressionArgs,
+    global: &GlobalArgs,
+) -> Result<Keeps, CliError> {
+    // What is read may have to be built first.
+    let may_build =
+        expression.allow_import_from_derivation || global.config()?.bool("eval.import-from-derivation");
+    let writes = (read_write || may_build) && !modes.is_readonly(expression);
+    Ok(if writes { Keeps::Sources } else { Keeps::Values })
 }
 
 /// Evaluates and prints.

@@ -55,10 +55,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     }
     let is_readonly = args.modes.is_readonly(&expression);
     if args.eval {
-        let keeps = match args.read_write_mode && !is_readonly {
-            true => Keeps::Sources,
-            false => Keeps::Values,
-        };
+        let keeps = eval::keeps(args.read_write_mode, &args.modes, &expression, global)?;
         return eval::evaluate(&expression, &args.printing, keeps, global, ui);
     }
     let config = global.config()?;

@@ -9,7 +9,7 @@ use crate::coerce::Coercion;
 use crate::context::{ContextElem, ContextId};
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::evaluator::{Args, Evaluator};
-use crate::heap::Value;
+use crate::heap::{Value, View};
 
 pub(super) const TABLE: &[Builtin] = &[
     Builtin {
@@ -94,7 +94,7 @@ pub(super) const TABLE: &[Builtin] = &[
         name: "trace",
         params: &["message", "x"],
         doc: "Tells the user the message (a string as it is, another value as it is printed, not forced inside), then \
-              returns `x`. Where Nix shows `«thunk»` for a part that waits, ours may show its value: what is cheap is computed early.",
+              returns `x`.",
         examples: &[("builtins.trace \"hello\" 1", Shows("1"))],
         run: trace,
     },
@@ -169,9 +169,10 @@ fn deep_seq(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 
 fn trace(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let value = ev.force(args.at(0))?;
-    let text = match value.as_str() {
-        Some(text) => text.to_text().into_owned(),
-        None => ev.print_traced(value)?,
+    let text = match value.view() {
+        View::Str(text) => text.to_text().into_owned(),
+        View::List(_) | View::Attrs(_) if ev.settings().stops_at_traces => return Err(EvalError::too_early()),
+        _ => ev.print_traced(value)?,
     };
     ev.world().message(&format!("trace: {text}"));
     Ok(args.at(1))
