@@ -1,8 +1,9 @@
 //! Texts that an evaluation made and that are not in the store yet: derivations, `builtins.toFile`.
 //!
 //! A large evaluation makes a hundred megabytes of them, and most are looked at once more at the most,
-//! so that beyond a few megabytes they go to a file without a name. Memory keeps where each one is, and
-//! what it refers to where that cannot be read from the text itself.
+//! so that beyond a mebibyte they go to a file without a name. Memory keeps where each one is (there may be
+//! hundreds of thousands: seventeen bytes each), and what it refers to where that cannot be read from the
+//! text itself.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,13 +18,14 @@ use rustc_hash::FxBuildHasher;
 
 /// So much is kept in memory before it goes to the file.
 const BUFFER_BYTES: usize = 1 << 20;
+/// So much is read at once: nearly always a whole entry.
+const FIRST_BYTES: usize = 1 << 10;
 
 /// The texts, by their paths.
 #[derive(Debug, Default)]
 pub struct Texts {
-    places: Vec<Place>,
-    /// Numbers of places, found by the paths.
-    by_path: HashTable<u32>,
+    /// Found by their paths' hashes.
+    places: HashTable<Place>,
     /// What texts refer to that are no derivations: of those the text itself says it.
     references: HashMap<StorePath, Box<[StorePath]>>,
     /// What comes after the file's end.
@@ -34,31 +36,101 @@ pub struct Texts {
     stays: bool,
 }
 
-#[derive(Debug)]
+/// Where an entry begins, and the hash of its path; the path itself is in the entry.
+#[derive(Clone, Copy, Debug)]
 struct Place {
-    path: StorePath,
+    hash: u64,
     at: u64,
-    length: usize,
+}
+
+/// What lies in the buffer or in the file: the lengths of a path and of a text, then both.
+struct Entry {
+    bytes: Vec<u8>,
+    path_len: usize,
+}
+
+/// Bytes of the two lengths.
+const HEAD_BYTES: usize = 1 + 8;
+
+impl Entry {
+    fn write(path: &StorePath, text: &[u8], to: &mut Vec<u8>) {
+        to.push(u8::try_from(path.as_str().len()).expect("paths have 244 bytes at most"));
+        to.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        to.extend_from_slice(path.as_str().as_bytes());
+        to.extend_from_slice(text);
+    }
+
+    /// How long the entry is that begins like this.
+    fn len(head: &[u8; HEAD_BYTES]) -> usize {
+        let [path_len, text_len @ ..] = *head;
+        HEAD_BYTES + usize::from(path_len) + u64::from_le_bytes(text_len) as usize
+    }
+
+    fn path(&self) -> &[u8] {
+        &self.bytes[HEAD_BYTES..][..self.path_len]
+    }
+
+    fn into_text(mut self) -> Vec<u8> {
+        self.bytes.drain(..HEAD_BYTES + self.path_len);
+        self.bytes
+    }
 }
 
 impl Texts {
     /// Whether there is a text at `path`.
     pub fn contains(&self, path: &StorePath) -> bool {
-        self.place(path).is_some()
+        // What cannot be read is told by whoever needs it.
+        !self.entry(path).is_ok_and(|entry| entry.is_none())
     }
 
-    fn place(&self, path: &StorePath) -> Option<&Place> {
-        let number = self
-            .by_path
-            .find(FxBuildHasher.hash_one(path), |&number| self.places[number as usize].path == *path);
-        number.map(|&number| &self.places[number as usize])
+    fn entry(&self, path: &StorePath) -> io::Result<Option<Entry>> {
+        let hash = FxBuildHasher.hash_one(path);
+        for place in self.places.iter_hash(hash).filter(|place| place.hash == hash) {
+            let entry = self.entry_at(place.at)?;
+            if entry.path() == path.as_str().as_bytes() {
+                return Ok(Some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether there is a text at `path`, or at one with the same hash: nothing is read.
+    pub fn may_contain(&self, path: &StorePath) -> bool {
+        let hash = FxBuildHasher.hash_one(path);
+        self.places.find(hash, |place| place.hash == hash).is_some()
+    }
+
+    fn entry_at(&self, at: u64) -> io::Result<Entry> {
+        let head_of = |bytes: &[u8]| *bytes.first_chunk::<HEAD_BYTES>().expect("an entry begins there");
+        if let Some(from) = at.checked_sub(self.file_bytes) {
+            let rest = &self.buffer[from as usize..];
+            let head = head_of(rest);
+            return Ok(Entry { bytes: rest[..Entry::len(&head)].to_vec(), path_len: head[0].into() });
+        }
+        let file = self.file.as_ref().expect("only what was written to it lies before its end");
+        let mut bytes = vec![0; FIRST_BYTES.min((self.file_bytes - at) as usize)];
+        file.read_exact_at(&mut bytes, at)?;
+        let head = head_of(&bytes);
+        let (known, len) = (bytes.len(), Entry::len(&head));
+        bytes.resize(len, 0);
+        if len > known {
+            file.read_exact_at(&mut bytes[known..], at + known as u64)?;
+        }
+        Ok(Entry { bytes, path_len: head[0].into() })
     }
 
     /// Returns where there are texts, in the order of paths.
-    pub fn paths(&self) -> Vec<StorePath> {
-        let mut paths: Vec<StorePath> = self.places.iter().map(|place| place.path.clone()).collect();
-        paths.sort();
-        paths
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn paths(&self) -> io::Result<Vec<StorePath>> {
+        let path_at = |place: &Place| {
+            let entry = self.entry_at(place.at)?;
+            StorePath::from_file_name(entry.path()).map_err(io::Error::other)
+        };
+        let mut paths = self.places.iter().map(path_at).collect::<io::Result<Vec<_>>>()?;
+        paths.sort_unstable();
+        Ok(paths)
     }
 
     /// Takes a text. The file, once one is wanted, lies in `dir`.
@@ -79,13 +151,10 @@ impl Texts {
             let references = references.iter().map(|&path| path.clone()).collect();
             self.references.insert(path.clone(), references);
         }
-        let at = self.file_bytes + self.buffer.len() as u64;
-        self.buffer.extend_from_slice(text);
-        let number = u32::try_from(self.places.len()).expect("fewer than 2^32 texts");
-        self.places.push(Place { path: path.clone(), at, length: text.len() });
-        let places = &self.places;
-        let hash_of = |&number: &u32| FxBuildHasher.hash_one(&places[number as usize].path);
-        self.by_path.insert_unique(hash_of(&number), number, hash_of);
+        let place =
+            Place { hash: FxBuildHasher.hash_one(path), at: self.file_bytes + self.buffer.len() as u64 };
+        Entry::write(path, text, &mut self.buffer);
+        self.places.insert_unique(place.hash, place, |place| place.hash);
     }
 
     /// Moves what is in memory to the file; false if that cannot be done.
@@ -107,15 +176,7 @@ impl Texts {
     /// # Errors
     /// If the file cannot be read.
     pub fn get(&self, path: &StorePath) -> io::Result<Option<Vec<u8>>> {
-        let Some(place) = self.place(path) else { return Ok(None) };
-        if let Some(from) = place.at.checked_sub(self.file_bytes) {
-            let from = from as usize;
-            return Ok(Some(self.buffer[from..from + place.length].to_vec()));
-        }
-        let mut text = vec![0; place.length];
-        let file = self.file.as_ref().expect("only what was written to it lies before its end");
-        file.read_exact_at(&mut text, place.at)?;
-        Ok(Some(text))
+        Ok(self.entry(path)?.map(Entry::into_text))
     }
 
     /// Returns what the text at `path` refers to.
@@ -163,7 +224,10 @@ mod tests {
                 let references = texts.references(&StoreDir::default(), &path(number), b"").expect("known");
                 assert_eq!(references, [path(number + 1)]);
             }
-            assert!(texts.get(&path(12)).expect("read").is_none());
+            assert!(texts.get(&path(12)).expect("read").is_none() && !texts.contains(&path(12)));
+            let mut paths: Vec<StorePath> = (0..12).map(path).collect();
+            paths.sort();
+            assert_eq!(texts.paths().expect("read"), paths);
         }
         assert_eq!(std::fs::read_dir(dir.path()).expect("a directory").count(), 0, "the file has no name");
     }

@@ -22,7 +22,7 @@ use std::sync::{LazyLock, Mutex, OnceLock};
 use ampoule_eval::{AddError, ContextElem, Fetch, FileType, Filter, FilterStopped, World};
 use ampoule_lang::{Diagnostic, SourceMap};
 use ampoule_store::{
-    AddOptions, ContentAddress, HashAlgo, Method, Store, StoreDir, StoreError, StorePath, StoreRoot,
+    AddOptions, ContentAddress, HashAlgo, Method, PathSet, Store, StoreDir, StoreError, StorePath, StoreRoot,
     StoreSettings,
 };
 use include_dir::{Dir, DirEntry, include_dir};
@@ -262,19 +262,20 @@ impl ProjectWorld {
         };
         let texts = self.texts.lock().expect("no holder of this lock panics");
         let mut stack: Vec<(StorePath, bool)> = roots.iter().map(|path| (path.clone(), false)).collect();
-        let mut seen = std::collections::HashSet::new();
-        // References first: an object is valid only after what it refers to.
+        let mut seen = PathSet::default();
+        // References first: an object is valid only after what it refers to. What waits for them is met again.
         while let Some((path, ready)) = stack.pop() {
-            if !ready && (!texts.contains(&path) || !seen.insert(path.clone()) || store.is_valid(&path)?) {
+            if !ready && (!texts.may_contain(&path) || !seen.insert(&path) || store.is_valid(&path)?) {
                 continue;
             }
             let Some(text) = texts.get(&path).map_err(|error| failed(&path, error))? else { continue };
             let references = texts.references(store.dir(), &path, &text)?;
-            if ready {
-                store.add_text(path.name(), &text, references.into_iter().collect())?;
-            } else {
+            let is_new = |reference: &StorePath| texts.may_contain(reference) && !seen.contains(reference);
+            if !ready && references.iter().any(is_new) {
                 stack.push((path, true));
                 stack.extend(references.into_iter().map(|reference| (reference, false)));
+            } else {
+                store.add_text(path.name(), &text, references.into_iter().collect())?;
             }
         }
         Ok(())
@@ -286,7 +287,8 @@ impl ProjectWorld {
     /// If the store cannot be written.
     pub fn write_all_texts(&self) -> Result<(), StoreError> {
         let all = self.texts.lock().expect("no holder of this lock panics").paths();
-        self.write_texts(&all)
+        let failed = |error| StoreError::Other(format!("cannot read the evaluation's texts: {error}"));
+        self.write_texts(&all.map_err(failed)?)
     }
 
     /// Whether this evaluation made a text at `path`.

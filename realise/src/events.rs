@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ampoule_store::StorePath;
 use serde::ser::SerializeStruct as _;
 use serde::{Serialize, Serializer};
 
 use crate::error::{Failure, FailureKind};
+use crate::graph::{Graph, Way};
 
 /// What is done to a derivation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -26,7 +28,7 @@ pub enum Activity {
     Check,
 }
 
-/// One derivation in a [`Event::Plan`]. There may be hundreds of thousands.
+/// One derivation in a [`Event::Plan`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
     /// The derivation; of what comes from a binary cache, the object. So in all events.
@@ -59,6 +61,78 @@ impl Serialize for Planned {
     }
 }
 
+/// Derivations of a plan. There may be hundreds of thousands: each is made when it is looked at.
+#[derive(Clone)]
+pub struct PlannedList(Listed);
+
+#[derive(Clone)]
+enum Listed {
+    Made(Arc<[Planned]>),
+    /// Nodes of a graph.
+    Nodes(Arc<Graph>, Arc<[u32]>),
+}
+
+impl PlannedList {
+    /// The nodes of a graph that get their outputs in this way.
+    pub(crate) fn of(graph: &Arc<Graph>, way: Way) -> Self {
+        let nodes = (0..graph.nodes.len() as u32).filter(|node| graph.way(*node) == way);
+        Self(Listed::Nodes(Arc::clone(graph), nodes.collect()))
+    }
+
+    /// Returns how many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Listed::Made(made) => made.len(),
+            Listed::Nodes(_, nodes) => nodes.len(),
+        }
+    }
+
+    /// Returns whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the one at `index`.
+    fn get(&self, index: usize) -> Planned {
+        let (graph, node) = match &self.0 {
+            Listed::Made(made) => return made[index].clone(),
+            Listed::Nodes(graph, nodes) => (graph, nodes[index]),
+        };
+        let fetch = graph.fetch(node);
+        Planned {
+            drv: graph.drv(node),
+            outputs: graph.outputs(node).iter().filter_map(|output| graph.path(output)).collect(),
+            size_bytes: fetch.and_then(|wanted| wanted.size_bytes),
+            url: fetch.map(|wanted| wanted.url.as_str().into()),
+        }
+    }
+
+    /// Returns all, in the order in which they were found to be needed: users before inputs.
+    pub fn iter(&self) -> impl Iterator<Item = Planned> + '_ {
+        (0..self.len()).map(|index| self.get(index))
+    }
+}
+
+impl FromIterator<Planned> for PlannedList {
+    fn from_iter<I: IntoIterator<Item = Planned>>(planned: I) -> Self {
+        Self(Listed::Made(planned.into_iter().collect()))
+    }
+}
+
+impl std::fmt::Debug for PlannedList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl Serialize for PlannedList {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
 /// What happened. `at_ms` counts from the start of the command, by the monotonic clock.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -69,11 +143,11 @@ pub enum Event {
         /// The store's logical directory, which goes before every path told.
         store_dir: String,
         /// Will be built.
-        build: Vec<Planned>,
+        build: PlannedList,
         /// Will be fetched.
-        fetch: Vec<Planned>,
+        fetch: PlannedList,
         /// Will come from a binary cache.
-        substitute: Vec<Planned>,
+        substitute: PlannedList,
         /// How many derivations were looked at and are there already.
         valid: usize,
     },

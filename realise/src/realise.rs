@@ -10,9 +10,10 @@ use ampoule_store::{Store, StorePath};
 use crate::build::job::Shared;
 use crate::builders::Builders;
 use crate::error::{Failure, RealiseError, gravest};
-use crate::events::{Event, EventSink, Planned};
-use crate::graph::{DerivationSource, Graph, Output, Planner, Wanted, Way, bit};
+use crate::events::{Event, EventSink, Planned, PlannedList};
+use crate::graph::{DerivationSource, Graph, Output, Wanted, Way, bit};
 use crate::options::Options;
+use crate::plan::Planner;
 use crate::schedule::{NodeOutputs, Outcome, Schedule};
 use crate::substitute::{Offer, Offers};
 
@@ -91,7 +92,7 @@ impl Realiser<'_> {
         let mut whole = Outcome::default();
         let mut refused = BTreeSet::new();
         loop {
-            let graph = self.plan(wanted, substituters, &refused)?;
+            let graph = Arc::new(self.plan(wanted, substituters, &refused)?);
             let is_work = graph.nodes.iter().any(|node| node.way != Way::Valid);
             if is_work || is_all {
                 self.events.event(plan_event(self.store, substituters, &graph));
@@ -134,7 +135,7 @@ impl Realiser<'_> {
             options: self.options,
         };
         let mut offers = Offers::new(self.store, substituters, refused, &self.cancel);
-        let graph = Graph::plan(&planner, &mut offers, wanted);
+        let graph = planner.plan(&mut offers, wanted);
         for message in substituters.map(Substituters::take_warnings).unwrap_or_default() {
             self.events.event(Event::Note { drv: None, message });
         }
@@ -144,17 +145,17 @@ impl Realiser<'_> {
     /// Says which of the wanted outputs are there already from behind a weaker wall than builds have now.
     fn tell_weaker(&self, graph: &Graph, wanted: &[Wanted]) {
         let nodes = wanted.iter().filter_map(|one| graph.index_of(&one.drv));
-        let nodes = nodes.map(|index| &graph.nodes[index as usize]).filter(|node| node.way == Way::Valid);
-        for (node, path) in nodes.flat_map(|node| node.known_paths().map(move |path| (node, path))) {
-            let Ok(Some(info)) = self.store.info(path) else { continue };
+        let nodes = nodes.filter(|node| graph.way(*node) == Way::Valid);
+        for (node, path) in nodes.flat_map(|node| graph.known_paths(node).map(move |path| (node, path))) {
+            let Ok(Some(info)) = self.store.info(&path) else { continue };
             if let Some(tier) = info.tier.filter(|tier| *tier < self.options.tier) {
-                let path = self.store.dir().print(path);
+                let path = self.store.dir().print(&path);
                 let message = format!(
                     "`{path}` is there already, built with `--sandbox={tier}`; `--check` builds it once more with \
                      `--sandbox={}` and compares",
                     self.options.tier
                 );
-                self.events.event(Event::Note { drv: Some(node.drv.clone()), message });
+                self.events.event(Event::Note { drv: Some(graph.drv(node)), message });
             }
         }
     }
@@ -165,13 +166,12 @@ impl Realiser<'_> {
         let mut check = vec![false; graph.nodes.len()];
         if self.options.check {
             for index in wanted.iter().filter_map(|wanted| graph.index_of(&wanted.drv)) {
-                let outputs = graph.nodes[index as usize].outputs.iter();
-                let is_known = |output: &Output| match &output.path {
-                    Some(path) => self.store.is_valid(path).unwrap_or(false),
+                let is_known = |output: &Output| match graph.path(output) {
+                    Some(path) => self.store.is_valid(&path).unwrap_or(false),
                     // Of what contents decide, the builder's end tells what it was.
                     None => true,
                 };
-                check[index as usize] = outputs.into_iter().any(is_known);
+                check[index as usize] = graph.outputs(index).iter().any(is_known);
             }
         }
         check
@@ -195,30 +195,18 @@ fn realised(outcome: &Outcome, outputs: BTreeMap<StorePath, BTreeMap<String, Sto
     Realised { outputs, built, fetched, substituted }
 }
 
-fn plan_event(store: &Store, substituters: Option<&Substituters>, graph: &Graph) -> Event {
-    let copies = graph.nodes.iter().filter_map(|node| node.offer.as_ref());
+fn plan_event(store: &Store, substituters: Option<&Substituters>, graph: &Arc<Graph>) -> Event {
     let copied = |offer: &Arc<Offer>| Planned {
         drv: offer.narinfo.info.path.clone(),
         outputs: Box::new([offer.narinfo.info.path.clone()]),
         size_bytes: Some(offer.size_bytes()),
         url: substituters.map(|caches| caches.url(offer.at).into()),
     };
-    let planned = |way: Way| -> Vec<Planned> {
-        let nodes = || graph.nodes.iter().filter(|node| node.way == way);
-        let mut planned = Vec::with_capacity(nodes().count());
-        planned.extend(nodes().map(|node| Planned {
-            drv: node.drv.clone(),
-            outputs: node.outputs.iter().filter_map(|output| output.path.clone()).collect(),
-            size_bytes: node.fetches.as_ref().and_then(|wanted| wanted.size_bytes),
-            url: node.fetches.as_ref().map(|wanted| wanted.url.as_str().into()),
-        }));
-        planned
-    };
     Event::Plan {
         store_dir: store.dir().as_str().to_owned(),
-        build: planned(Way::Build),
-        fetch: planned(Way::Fetch),
-        substitute: copies.map(copied).collect(),
+        build: PlannedList::of(graph, Way::Build),
+        fetch: PlannedList::of(graph, Way::Fetch),
+        substitute: graph.offers().map(copied).collect(),
         valid: graph.nodes.iter().filter(|node| node.way == Way::Valid).count(),
     }
 }
@@ -231,16 +219,16 @@ fn wanted_outputs(
     let mut all = BTreeMap::new();
     for one in wanted {
         let Some(index) = graph.index_of(&one.drv) else { continue };
-        let node = &graph.nodes[index as usize];
         let mut outputs = BTreeMap::new();
-        for (at, output) in node.outputs.iter().enumerate() {
-            let is_wanted = one.outputs.is_empty() || one.outputs.contains(&*output.name);
-            let path = late.get(&index).and_then(|late| late.get(&*output.name)).or(output.path.as_ref());
-            if let Some(path) = path
+        for (at, output) in graph.outputs(index).iter().enumerate() {
+            let name: &str = graph.name(output);
+            let is_wanted = one.outputs.is_empty() || one.outputs.contains(name);
+            let late = late.get(&index).and_then(|late| late.get(name)).cloned();
+            if let Some(path) = late.or_else(|| graph.path(output))
                 && is_wanted
-                && node.wanted & bit(at) != 0
+                && graph.nodes[index as usize].wanted & bit(at) != 0
             {
-                outputs.insert(output.name.to_string(), path.clone());
+                outputs.insert(name.to_owned(), path);
             }
         }
         all.entry(one.drv.clone()).or_insert_with(BTreeMap::new).extend(outputs);

@@ -16,7 +16,8 @@ use crate::build::job::{Done, Job, Shared};
 use crate::build::resolve::{InputOutput, InputOutputs};
 use crate::error::{Failure, FailureKind};
 use crate::events::{Activity, Event};
-use crate::graph::{Graph, Node, Output, Way, late_id};
+use crate::graph::{Graph, Way};
+use crate::plan::late_id;
 use crate::substitute;
 
 /// What came of it all.
@@ -101,13 +102,13 @@ impl<'a> Schedule<'a> {
         let mut starts = vec![0u32; count + 1];
         let mut waits_for = vec![0u32; count];
         let mut left = 0;
-        let is_work = |index: u32| graph.nodes[index as usize].way != Way::Valid;
+        let is_work = |index: u32| graph.way(index) != Way::Valid;
         for (index, node) in graph.nodes.iter().enumerate() {
             if node.way == Way::Valid {
                 continue;
             }
             left += 1;
-            for input in node.inputs.iter().filter(|input| is_work(**input)) {
+            for input in graph.inputs(index as u32).iter().filter(|input| is_work(**input)) {
                 starts[*input as usize + 1] += 1;
                 waits_for[index] += 1;
             }
@@ -117,8 +118,8 @@ impl<'a> Schedule<'a> {
         }
         let mut users = vec![0; starts[count] as usize];
         let mut next = starts.clone();
-        for (index, node) in graph.nodes.iter().enumerate().filter(|(_, node)| node.way != Way::Valid) {
-            for input in node.inputs.iter().filter(|input| is_work(**input)) {
+        for (index, _) in graph.nodes.iter().enumerate().filter(|(_, node)| node.way != Way::Valid) {
+            for input in graph.inputs(index as u32).iter().filter(|input| is_work(**input)) {
                 let slot = &mut next[*input as usize];
                 users[*slot as usize] = index as u32;
                 *slot += 1;
@@ -207,7 +208,7 @@ impl<'a> Schedule<'a> {
     }
 
     fn activity(&self, index: u32) -> Activity {
-        match self.graph.nodes[index as usize].way {
+        match self.graph.way(index) {
             _ if self.check[index as usize] => Activity::Check,
             Way::Fetch => Activity::Fetch,
             Way::Substitute | Way::Gather => Activity::Substitute,
@@ -216,30 +217,32 @@ impl<'a> Schedule<'a> {
     }
 
     fn name_of(&self, index: u32) -> String {
-        let drv = &self.graph.nodes[index as usize].drv;
+        let drv = self.graph.drv(index);
         drv.derivation_name().unwrap_or(drv.name()).to_owned()
     }
 
     fn run_node(&self, index: u32) -> Result<Done, Failure> {
-        let node = &self.graph.nodes[index as usize];
+        let (graph, drv) = (self.graph, self.graph.drv(index));
         let activity = self.activity(index);
         let on_start = || {
             let (name, at_ms) = (self.name_of(index), self.shared.at_ms());
-            self.shared.events.event(Event::Started { drv: node.drv.clone(), name, activity, at_ms });
+            self.shared.events.event(Event::Started { drv: drv.clone(), name, activity, at_ms });
         };
-        if node.way == Way::Gather {
-            self.remember_gathered(node)?;
-            let known = |output: &Output| Some((output.name.to_string(), output.path.clone()?));
-            return Ok(Done::valid(node.outputs.iter().filter_map(known).collect()));
+        if graph.way(index) == Way::Gather {
+            self.remember_gathered(index)?;
+            let outputs = graph.outputs(index).iter();
+            let known =
+                outputs.filter_map(|output| Some((graph.name(output).to_string(), graph.path(output)?)));
+            return Ok(Done::valid(known.collect()));
         }
-        if let (Some(offer), Some(substituters)) = (&node.offer, self.substituters) {
+        if let (Some(offer), Some(substituters)) = (graph.offer(index), self.substituters) {
             return substitute::fetch(self.shared, substituters, offer, &on_start);
         }
-        let derivation = self.shared.source.derivation(&node.drv)?;
+        let derivation = self.shared.source.derivation(&drv)?;
         let inputs = self.inputs_of(&derivation);
         let job = Job {
             shared: self.shared,
-            drv: &node.drv,
+            drv: &drv,
             derivation: &derivation,
             inputs,
             activity,
@@ -250,10 +253,13 @@ impl<'a> Schedule<'a> {
     }
 
     /// What a cache said that an output is, is known here from now on.
-    fn remember_gathered(&self, node: &Node) -> Result<(), Failure> {
-        for output in node.outputs.iter().filter(|output| output.is_late) {
-            if let (Some(path), Some(id)) = (&output.path, late_id(self.shared.store, &node.drv, output)) {
-                self.shared.store.add_realisation(&id, path)?;
+    fn remember_gathered(&self, index: u32) -> Result<(), Failure> {
+        let (graph, store) = (self.graph, self.shared.store);
+        for output in graph.outputs(index).iter().filter(|output| output.is_late) {
+            if let Some(path) = graph.path(output)
+                && let Some(id) = late_id(store, &graph.drv(index), graph.name(output))
+            {
+                store.add_realisation(&id, &path)?;
             }
         }
         Ok(())
@@ -265,14 +271,16 @@ impl<'a> Schedule<'a> {
         let mut all = InputOutputs::new();
         for (drv, names) in &derivation.input_derivations {
             let Some(input) = self.graph.index_of(drv) else { continue };
-            let outputs = &self.graph.nodes[input as usize].outputs;
             let late = state.late.get(&input);
             let mut found = BTreeMap::new();
-            for output in outputs.iter().filter(|output| names.contains(&*output.name)) {
-                let path = late.and_then(|late| late.get(&*output.name)).or(output.path.as_ref());
-                if let Some(path) = path {
-                    let one = InputOutput { path: path.clone(), is_late: output.is_late };
-                    found.insert(output.name.to_string(), one);
+            for output in self.graph.outputs(input) {
+                let name: &str = self.graph.name(output);
+                if !names.contains(name) {
+                    continue;
+                }
+                let path = late.and_then(|late| late.get(name)).cloned();
+                if let Some(path) = path.or_else(|| self.graph.path(output)) {
+                    found.insert(name.to_owned(), InputOutput { path, is_late: output.is_late });
                 }
             }
             all.insert(drv.clone(), found);
@@ -283,15 +291,15 @@ impl<'a> Schedule<'a> {
     fn settle(&self, index: u32, result: Result<Done, Failure>, began: Instant) {
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let at_ms = self.shared.at_ms();
-        let node = &self.graph.nodes[index as usize];
+        let drv = self.graph.drv(index);
         let activity = match &result {
             Ok(done) if done.was_late => Activity::Substitute,
             _ => self.activity(index),
         };
         match result {
             Ok(done) => {
-                let (name, drv) = (self.name_of(index), node.drv.clone());
-                if done.was_valid && node.way != Way::Gather {
+                let name = self.name_of(index);
+                if done.was_valid && self.graph.way(index) != Way::Gather {
                     self.shared.events.event(Event::AlreadyThere { drv, name, at_ms });
                 } else if !done.was_valid {
                     let outputs = done.outputs.clone();
@@ -306,13 +314,15 @@ impl<'a> Schedule<'a> {
                 }
                 self.succeed(index, done, activity);
             }
-            Err(failure) if node.way == Way::Substitute && failure.kind == FailureKind::Fetch => {
+            Err(failure)
+                if self.graph.way(index) == Way::Substitute && failure.kind == FailureKind::Fetch =>
+            {
                 let message = format!("{}; it is built instead", failure.message);
-                self.shared.events.event(Event::Note { drv: Some(node.drv.clone()), message });
+                self.shared.events.event(Event::Note { drv: Some(drv), message });
                 self.refuse(index);
             }
             Err(failure) => {
-                let failure = failure.of(&node.drv);
+                let failure = failure.of(&drv);
                 if failure.kind != FailureKind::Interrupted {
                     let failure = failure.clone();
                     self.shared.events.event(Event::Failed { activity, took_ms, at_ms, failure });
@@ -337,14 +347,14 @@ impl<'a> Schedule<'a> {
                 _ => state.outcome.built += 1,
             }
         }
-        if self.graph.nodes[index as usize].outputs.iter().any(|output| output.is_late) {
+        if self.graph.outputs(index).iter().any(|output| output.is_late) {
             state.late.insert(index, done.outputs);
         }
         let mut released = 0;
         for user in self.users_of(index) {
             state.waits_for[*user as usize] -= 1;
             if state.waits_for[*user as usize] == 0 && !state.given_up[*user as usize] {
-                state.push(self.graph.nodes[*user as usize].way, *user);
+                state.push(self.graph.way(*user), *user);
                 released += 1;
             }
         }
@@ -376,7 +386,7 @@ impl<'a> Schedule<'a> {
     fn refuse(&self, index: u32) {
         let mut state = self.lock();
         state.left -= 1;
-        state.outcome.refused.push(self.graph.nodes[index as usize].drv.clone());
+        state.outcome.refused.push(self.graph.drv(index));
         self.give_up_users(&mut state, index);
         self.changed.notify_all();
     }

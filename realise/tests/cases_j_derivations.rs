@@ -142,7 +142,7 @@ fn a_dry_run_tells_and_does_nothing() {
     assert_eq!(result.expect("told").built, 0);
     let events = heard.0.lock().expect("no panic");
     let Event::Plan { build, .. } = &events[0] else { panic!("the plan comes first") };
-    let names: Vec<&str> = build.iter().map(|planned| planned.name()).collect();
+    let names: Vec<String> = build.iter().map(|planned| planned.name().to_owned()).collect();
     assert_eq!(names, ["top", "first"]);
     assert_eq!(events.len(), 1);
 }

@@ -24,6 +24,7 @@ mod layout;
 mod lock;
 mod optimise;
 mod path;
+mod path_list;
 mod query;
 mod roots;
 mod scan;
@@ -54,6 +55,7 @@ pub use path::{
     DrvPath, HASH_LEN_BYTES, HASH_PART_LEN, MAX_NAME_LEN, NameError, PathError, References, StoreDir,
     StorePath, check_name, output_name,
 };
+pub use path_list::{PathList, PathSet};
 pub use query::Cost;
 pub use roots::{Root, RootKind, Roots};
 pub use scan::ReferenceScanner;

@@ -15,10 +15,12 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustc_hash::FxHashSet;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -115,12 +117,26 @@ impl GcLock {
     }
 }
 
+/// What was leased: hashes of 128 bits with a key of this process, instead of hundreds of thousands of paths.
+#[derive(Debug, Default)]
+struct Leased {
+    hashes: FxHashSet<u128>,
+    keys: [RandomState; 2],
+}
+
+impl Leased {
+    fn hash_of(&self, path: &StorePath) -> u128 {
+        let [high, low] = self.keys.each_ref().map(|key| key.hash_one(path.as_str()));
+        u128::from(high) << 64 | u128::from(low)
+    }
+}
+
 /// What this process holds: its lease, and directories of its own.
 #[derive(Debug)]
 pub(crate) struct Session {
     fd: OwnedFd,
     pub id: CString,
-    leased: Mutex<BTreeSet<StorePath>>,
+    leased: Mutex<Leased>,
     /// Below `tmp/`.
     pub tmp: OwnedFd,
     serial: AtomicU64,
@@ -159,16 +175,19 @@ impl Session {
         paths: impl IntoIterator<Item = &'a StorePath>,
     ) -> StoreResult<()> {
         let mut leased = self.leased.lock().expect("nothing panics while it holds this lock");
-        let fresh: Vec<_> = paths.into_iter().filter(|p| !leased.contains(*p)).cloned().collect();
+        // Ends what a full disk may have cut.
+        let mut text = String::from("\n");
+        let mut fresh = Vec::new();
+        for path in paths {
+            let hash = leased.hash_of(path);
+            if !leased.hashes.contains(&hash) {
+                fresh.push(hash);
+                text.push_str(path.as_str());
+                text.push('\n');
+            }
+        }
         if fresh.is_empty() {
             return Ok(());
-        }
-        let mut text = String::with_capacity(fresh.len() * 80 + 1);
-        // Ends what a full disk may have cut.
-        text.push('\n');
-        for path in &fresh {
-            text.push_str(path.as_str());
-            text.push('\n');
         }
         let _shared = GcLock::shared(layout)?;
         let mut left = text.as_bytes();
@@ -179,7 +198,7 @@ impl Session {
                 Err(e) => return Err(StoreError::io("write", b"lease", e)),
             }
         }
-        leased.extend(fresh);
+        leased.hashes.extend(fresh);
         Ok(())
     }
 
@@ -205,8 +224,7 @@ impl Session {
 /// Something that two processes with the same number on two machines or in two containers do not
 /// share. Names leases and temporary files; nothing that is hashed.
 pub(crate) fn noise() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+    RandomState::new().hash_one(())
 }
 
 /// What the leases of running processes say.

@@ -186,6 +186,12 @@ impl StorePath {
         Ok(Self(base_name.into()))
     }
 
+    /// Takes a text that was one of these before.
+    pub(crate) fn of_checked(base_name: &str) -> Self {
+        debug_assert!(check_base_name(base_name).is_ok(), "{base_name}");
+        Self(base_name.into())
+    }
+
     /// Parses the file name `HASH-NAME` as a directory listing gives it.
     ///
     /// # Errors

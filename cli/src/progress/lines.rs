@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
-use ampoule_realise::{Activity, Event, EventSink, Planned};
+use ampoule_realise::{Activity, Event, EventSink, PlannedList};
 use ampoule_store::{StorePath, human_size};
 
 use super::{duration, failure_lines};
@@ -126,18 +126,18 @@ impl<'a> Lines<'a> {
 }
 
 /// Returns how much there is to do, if there is anything.
-fn plan(build: &[Planned], fetch: &[Planned], substitute: &[Planned]) -> Vec<String> {
+fn plan(build: &PlannedList, fetch: &PlannedList, substitute: &PlannedList) -> Vec<String> {
     if build.len() + fetch.len() + substitute.len() == 0 {
         return Vec::new();
     }
-    let counted = |what: &str, planned: &[Planned]| {
+    let counted = |what: &str, planned: &PlannedList| {
         let known: u64 = planned.iter().filter_map(|one| one.size_bytes).sum();
         let size = if known > 0 { format!(" ({})", human_size(known)) } else { String::new() };
         format!("{} to {what}{size}", planned.len())
     };
-    let copies = match substitute {
-        [] => String::new(),
-        some => format!(", {}", counted("copy", some)),
+    let copies = match substitute.len() {
+        0 => String::new(),
+        _ => format!(", {}", counted("copy", substitute)),
     };
     vec![format!("plan: {} to build, {}{copies}", build.len(), counted("fetch", fetch))]
 }
@@ -184,7 +184,7 @@ impl Drop for Lines<'_> {
 
 #[cfg(test)]
 mod tests {
-    use ampoule_realise::{Failure, FailureKind};
+    use ampoule_realise::{Failure, FailureKind, Planned};
 
     use super::*;
     use crate::ui::ColorChoice;
@@ -225,11 +225,11 @@ mod tests {
 
     #[test]
     fn an_event_is_a_line() {
-        let plan = |fetch: Vec<Planned>, substitute: Vec<Planned>, build| Event::Plan {
+        let plan = |fetch: Vec<Planned>, substitute: Vec<Planned>, build: Vec<Planned>| Event::Plan {
             store_dir: "/nix/store".to_owned(),
-            build,
-            fetch,
-            substitute,
+            build: PlannedList::from_iter(build),
+            fetch: PlannedList::from_iter(fetch),
+            substitute: PlannedList::from_iter(substitute),
             valid: 1,
         };
         check(1, plan(Vec::new(), Vec::new(), Vec::new()), &[]);

@@ -7,15 +7,15 @@
 mod lines;
 mod tree;
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ampoule_realise::{Event, EventSink, Failure, FailureKind, Planned};
+use ampoule_realise::{Event, EventSink, Failure, FailureKind, PlannedList};
 use ampoule_store::human_size;
 
 use crate::ci::Ci;
 use crate::config::Config;
-use crate::ui::Ui;
+use crate::ui::{DataOut, Ui};
 
 pub use lines::Lines;
 pub use tree::Tree;
@@ -95,12 +95,12 @@ impl EventSink for DryRun<'_> {
     fn event(&self, event: Event) {
         match event {
             Event::Plan { build, fetch, substitute, valid, .. } if !self.ui.json() => {
-                let mut lines = Vec::new();
-                plan_part(&mut lines, "build", &build);
-                plan_part(&mut lines, "fetch", &fetch);
-                plan_part(&mut lines, "copy", &substitute);
-                lines.push(format!("{valid} already there"));
-                drop(self.ui.print(lines.join("\n")));
+                let mut out = BufWriter::new(DataOut::lock());
+                let told = [("build", &build), ("fetch", &fetch), ("copy", &substitute)]
+                    .into_iter()
+                    .try_for_each(|(verb, planned)| write_plan_part(&mut out, verb, planned))
+                    .and_then(|()| writeln!(out, "{valid} already there"));
+                drop(told.and_then(|()| out.flush()));
             }
             plan @ Event::Plan { .. } => drop(self.ui.print_json(&plan)),
             other => self.next.event(other),
@@ -109,24 +109,27 @@ impl EventSink for DryRun<'_> {
 }
 
 /// What would be done in one way: each thing, from where, and how large it is.
-fn plan_part(lines: &mut Vec<String>, verb: &str, planned: &[Planned]) {
+fn write_plan_part(out: &mut impl Write, verb: &str, planned: &PlannedList) -> std::io::Result<()> {
     if planned.is_empty() {
-        return;
+        return Ok(());
     }
-    let known: Vec<u64> = planned.iter().filter_map(|one| one.size_bytes).collect();
-    let unknown = planned.len() - known.len();
-    let size = match (known.iter().sum::<u64>(), unknown) {
-        _ if known.is_empty() => String::new(),
-        (sum, 0) => format!(", {}", human_size(sum)),
-        (sum, unknown) => format!(", {} and {unknown} of unknown size", human_size(sum)),
+    let (mut known, mut sum) = (0, 0);
+    for size in planned.iter().filter_map(|one| one.size_bytes) {
+        (known, sum) = (known + 1, sum + size);
+    }
+    let size = match planned.len() - known {
+        _ if known == 0 => String::new(),
+        0 => format!(", {}", human_size(sum)),
+        unknown => format!(", {} and {unknown} of unknown size", human_size(sum)),
     };
-    lines.push(format!("{} to {verb}{size}:", planned.len()));
-    lines.extend(planned.iter().map(|one| {
+    writeln!(out, "{} to {verb}{size}:", planned.len())?;
+    for one in planned.iter() {
         let from = one.url.as_ref().map_or(String::new(), |url| format!("  {url}"));
         let size = one.size_bytes.map_or(String::new(), |size| format!("  {}", human_size(size)));
         let name = if one.url.is_some() { one.name() } else { one.drv.as_str() };
-        format!("  {name}{from}{size}")
-    }));
+        writeln!(out, "  {name}{from}{size}")?;
+    }
+    Ok(())
 }
 
 /// How much was left undone because something failed, where anything was; what failed was told when it did.

@@ -147,7 +147,8 @@ impl EventSink for Tree<'_> {
                 if state.total > 0 {
                     let head = self.bars.add(ProgressBar::new_spinner());
                     head.set_style(self.style("{spinner} {wide_msg}"));
-                    let known: u64 = fetch.iter().chain(&substitute).filter_map(|one| one.size_bytes).sum();
+                    let known: u64 =
+                        fetch.iter().chain(substitute.iter()).filter_map(|one| one.size_bytes).sum();
                     let size = if known > 0 { format!(" ({})", human_size(known)) } else { String::new() };
                     let fetches = fetch.len() + substitute.len();
                     head.set_message(format!("{} to build, {fetches} to fetch{size}", build.len()));

@@ -28,8 +28,9 @@ use crate::builders::Builders;
 use crate::builtin::{Attributes, BuiltinContext, BuiltinErrorKind, BuiltinEvents, Place};
 use crate::error::{Failure, FailureKind};
 use crate::events::{Activity, Event, EventSink, safe_line};
-use crate::graph::{DerivationSource, may_substitute};
+use crate::graph::DerivationSource;
 use crate::options::Options;
+use crate::plan::may_substitute;
 use crate::sandbox::{Identity, SandboxSpec, Spawner};
 use crate::substitute;
 
