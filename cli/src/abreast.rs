@@ -21,7 +21,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use ampoule_eval::{AddError, ContextElem, Evaluator, Fetch, FileType, Filter, Interrupt, Settings, World};
 use ampoule_lang::SourceMap;
-use ampoule_store::{ContentAddress, Method, StoreDir, StorePath};
+use ampoule_store::{ContentAddress, Method, PathRef, StoreDir, StorePath};
 
 use crate::error::{CliError, IoContext};
 use crate::signals;
@@ -225,7 +225,7 @@ impl World for Silent {
         self.world.current_time()
     }
 
-    fn add_text(&self, path: &StorePath, text: &[u8], references: &[&StorePath]) -> io::Result<()> {
+    fn add_text(&self, path: &StorePath, text: &[u8], references: &[PathRef<'_>]) -> io::Result<()> {
         self.world.add_text(path, text, references)
     }
 

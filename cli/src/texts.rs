@@ -2,7 +2,7 @@
 //!
 //! A large evaluation makes a hundred megabytes of them, and most are looked at once more at the most,
 //! so that beyond a mebibyte they go to a file without a name. Memory keeps where each one is (there may be
-//! hundreds of thousands: seventeen bytes each), and what it refers to where that cannot be read from the
+//! hundreds of thousands: nine bytes each), and what it refers to where that cannot be read from the
 //! text itself.
 
 use std::collections::HashMap;
@@ -12,12 +12,12 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use ampoule_store::{Derivation, StoreDir, StoreError, StorePath};
+use ampoule_store::{Derivation, PathRef, StoreDir, StoreError, StorePath};
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 /// So much is kept in memory before it goes to the file.
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
 /// So much is read at once: nearly always a whole entry.
 const FIRST_BYTES: usize = 1 << 10;
 
@@ -39,8 +39,27 @@ pub struct Texts {
 /// Where an entry begins, and the hash of its path; the path itself is in the entry.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    hash: u64,
-    at: u64,
+    hash: u32,
+    /// In steps of [`STEP_BYTES`].
+    at: u32,
+}
+
+/// Entries begin at multiples of it.
+const STEP_BYTES: usize = 16;
+
+impl Place {
+    fn hash_of(path: &StorePath) -> u32 {
+        (FxBuildHasher.hash_one(path) >> 32) as u32
+    }
+
+    /// The hash as the table wants it: different in the high and in the low bits.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
+    fn at(self) -> u64 {
+        u64::from(self.at) * STEP_BYTES as u64
+    }
 }
 
 /// What lies in the buffer or in the file: the lengths of a path and of a text, then both.
@@ -84,9 +103,9 @@ impl Texts {
     }
 
     fn entry(&self, path: &StorePath) -> io::Result<Option<Entry>> {
-        let hash = FxBuildHasher.hash_one(path);
-        for place in self.places.iter_hash(hash).filter(|place| place.hash == hash) {
-            let entry = self.entry_at(place.at)?;
+        let hash = Place::hash_of(path);
+        for place in self.places.iter_hash(Place::spread(hash)).filter(|place| place.hash == hash) {
+            let entry = self.entry_at(place.at())?;
             if entry.path() == path.as_str().as_bytes() {
                 return Ok(Some(entry));
             }
@@ -96,8 +115,8 @@ impl Texts {
 
     /// Whether there is a text at `path`, or at one with the same hash: nothing is read.
     pub fn may_contain(&self, path: &StorePath) -> bool {
-        let hash = FxBuildHasher.hash_one(path);
-        self.places.find(hash, |place| place.hash == hash).is_some()
+        let hash = Place::hash_of(path);
+        self.places.find(Place::spread(hash), |place| place.hash == hash).is_some()
     }
 
     fn entry_at(&self, at: u64) -> io::Result<Entry> {
@@ -125,7 +144,7 @@ impl Texts {
     /// If the file cannot be read.
     pub fn paths(&self) -> io::Result<Vec<StorePath>> {
         let path_at = |place: &Place| {
-            let entry = self.entry_at(place.at)?;
+            let entry = self.entry_at(place.at())?;
             StorePath::from_file_name(entry.path()).map_err(io::Error::other)
         };
         let mut paths = self.places.iter().map(path_at).collect::<io::Result<Vec<_>>>()?;
@@ -138,7 +157,7 @@ impl Texts {
         &mut self,
         path: &StorePath,
         text: &[u8],
-        references: &[&StorePath],
+        references: &[PathRef<'_>],
         dir: impl FnOnce() -> Option<&'d Path>,
     ) {
         if self.contains(path) {
@@ -148,13 +167,15 @@ impl Texts {
             self.stays = !self.spill(dir());
         }
         if !path.is_derivation() {
-            let references = references.iter().map(|&path| path.clone()).collect();
+            let references = references.iter().map(|path| path.to_path()).collect();
             self.references.insert(path.clone(), references);
         }
-        let place =
-            Place { hash: FxBuildHasher.hash_one(path), at: self.file_bytes + self.buffer.len() as u64 };
+        let at = self.file_bytes as usize + self.buffer.len();
+        let at = u32::try_from(at / STEP_BYTES).expect("less than 64 GiB of texts");
+        let place = Place { hash: Place::hash_of(path), at };
         Entry::write(path, text, &mut self.buffer);
-        self.places.insert_unique(place.hash, place, |place| place.hash);
+        self.buffer.resize(self.buffer.len().next_multiple_of(STEP_BYTES), 0);
+        self.places.insert_unique(Place::spread(place.hash), place, |place| Place::spread(place.hash));
     }
 
     /// Moves what is in memory to the file; false if that cannot be done.
@@ -215,7 +236,7 @@ mod tests {
             let mut texts = Texts::default();
             let text = |number: usize| vec![number as u8; 1_000_000 + number];
             for number in 0..12 {
-                texts.insert(&path(number), &text(number), &[&path(number + 1)], || place);
+                texts.insert(&path(number), &text(number), &[(&path(number + 1)).into()], || place);
             }
             assert_eq!(texts.file.is_some(), place == Some(dir.path()));
             for number in 0..12 {

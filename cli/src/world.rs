@@ -22,8 +22,8 @@ use std::sync::{LazyLock, Mutex, OnceLock};
 use ampoule_eval::{AddError, ContextElem, Fetch, FileType, Filter, FilterStopped, World};
 use ampoule_lang::{Diagnostic, SourceMap};
 use ampoule_store::{
-    AddOptions, ContentAddress, HashAlgo, Method, PathSet, Store, StoreDir, StoreError, StorePath, StoreRoot,
-    StoreSettings,
+    AddOptions, ContentAddress, HashAlgo, Method, PathRef, PathSet, Store, StoreDir, StoreError, StorePath,
+    StoreRoot, StoreSettings,
 };
 use include_dir::{Dir, DirEntry, include_dir};
 
@@ -631,7 +631,7 @@ impl World for ProjectWorld {
         i64::try_from(since.as_secs()).ok()
     }
 
-    fn add_text(&self, path: &StorePath, text: &[u8], references: &[&StorePath]) -> io::Result<()> {
+    fn add_text(&self, path: &StorePath, text: &[u8], references: &[PathRef<'_>]) -> io::Result<()> {
         // A plain evaluation writes no derivations, and thousands of them are most of its memory.
         if self.options.keeps == Keeps::Values && path.is_derivation() {
             return Ok(());

@@ -159,7 +159,19 @@ impl Evaluator {
         let object = self.add_source(path.as_path())?;
         let text = self.world.store_dir().print(&object);
         let context = self.contexts.single(ContextElem::Opaque(object));
-        Ok(self.heap.string(text.as_bytes(), context))
+        // A path in a program is copied wherever it is met, and is the same string each time.
+        let place = path.as_bytes().as_ptr() as usize;
+        let known = self.heap.last_text(place).filter(|known| {
+            known
+                .as_str()
+                .is_some_and(|known| known.as_bytes() == text.as_bytes() && known.context() == context)
+        });
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let made = self.heap.string(text.as_bytes(), context);
+        self.heap.set_last_text(place, made);
+        Ok(made)
     }
 
     /// Adds a path to the store as it is, under its own name, once.
@@ -210,13 +222,20 @@ impl Evaluator {
             context = self.contexts.union(context, view.context());
             texts.set(index as u32, text);
         }
-        let value = if count == 1 { texts.get(0) } else { self.join(texts, count, total, context)? };
+        let value = if count == 1 { texts.get(0) } else { self.join(node, texts, total, context)? };
         self.heap.pop_to(texts);
         Ok(value)
     }
 
-    fn join(&mut self, texts: Frame, count: usize, total: usize, context: ContextId) -> EvalResult<Value> {
+    fn join(
+        &mut self,
+        node: &'static Interpolate<'static, Words>,
+        texts: Frame,
+        total: usize,
+        context: ContextId,
+    ) -> EvalResult<Value> {
         crate::ops::check_string_length(total)?;
+        let count = node.parts.len();
         let first = texts.get(0);
         let first_len = first.as_str().expect("coerced").len();
         if first_len >= MIN_GROWING_BYTES && first_len * 2 >= total {
@@ -226,14 +245,27 @@ impl Evaluator {
                 self.heap.append(whole, part.as_bytes(), context)
             }));
         }
-        Ok(self.heap.string_with(total, context, |bytes| {
+        // What depends on something is often the same each time: `"${shell}/bin/sh"` of a hundred thousand
+        // derivations is kept once.
+        let place = std::ptr::from_ref(node) as usize;
+        if !context.is_empty()
+            && let Some(last) = self.heap.last_text(place)
+            && is_joined(last, texts, count, total, context)
+        {
+            return Ok(last);
+        }
+        let joined = self.heap.string_with(total, context, |bytes| {
             let mut at = 0;
             for index in 0..count {
                 let text = texts.get(index as u32).as_str().expect("coerced");
                 bytes[at..at + text.len()].copy_from_slice(text.as_bytes());
                 at += text.len();
             }
-        }))
+        });
+        if !context.is_empty() {
+            self.heap.set_last_text(place, joined);
+        }
+        Ok(joined)
     }
 
     /// `./a/${b}`.
@@ -316,3 +348,17 @@ fn element_failed(error: EvalError) -> EvalError {
 }
 
 pub(crate) const RESULT_OF_TO_STRING: &str = "while evaluating the result of the `__toString` attribute";
+
+/// Whether `whole` is what these texts give when they are joined.
+fn is_joined(whole: Value, texts: Frame, count: usize, total: usize, context: ContextId) -> bool {
+    let whole = whole.as_str().expect("made by joining");
+    let mut rest = whole.as_bytes();
+    rest.len() == total
+        && whole.context() == context
+        && (0..count).all(|index| {
+            let text = texts.get(index as u32).as_str().expect("coerced");
+            let found = rest.strip_prefix(text.as_bytes());
+            rest = found.unwrap_or(rest);
+            found.is_some()
+        })
+}

@@ -11,7 +11,7 @@ use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
 use ampoule_lang::Symbol;
-use ampoule_store::StorePath;
+use ampoule_store::{PathList, PathRef, StorePath};
 use hashbrown::HashTable;
 use rustc_hash::{FxBuildHasher, FxHashMap as HashMap};
 
@@ -56,20 +56,20 @@ impl ContextId {
 
 /// All contexts of an evaluation.
 ///
-/// A large one has hundreds of thousands of elements, so that paths and names of outputs are kept once and
-/// an element is two numbers.
+/// A large one has hundreds of thousands of elements, so that paths and names of outputs are kept once, and an
+/// element is a number: that of its path and what is meant by it. So is the set that it is alone in.
 #[derive(Debug)]
 pub struct Contexts {
-    paths: Vec<StorePath>,
+    paths: PathList,
     /// Numbers of paths, found by what they are.
     path_ids: HashTable<u32>,
     outputs: Vec<Output>,
     output_ids: HashMap<Arc<str>, u32>,
+    /// Elements whose numbers do not say what they are: see [`Elem::usual`].
     elems: Vec<Elem>,
-    /// Numbers of elements, found by what they are.
+    /// Places of these, found by what they are.
     elem_ids: HashTable<u32>,
-    /// For each element, the number of the set that it is alone in.
-    singles: Vec<u32>,
+    /// Sets of several elements.
     sets: Vec<Set>,
     /// What sets have of their own, one after another.
     owned: Vec<u32>,
@@ -100,15 +100,29 @@ const DRV_DEEP: u32 = 1;
 /// From here on, the output of that number.
 const BUILT: u32 = 2;
 
+/// What is meant by a path nearly always: itself, all of it, its output `out`.
+const USUAL: u32 = BUILT + OUT + 1;
+/// Paths that are numbered so that elements need no table.
+const USUAL_PATHS: u32 = 1 << 21;
+/// Numbers of other elements begin here.
+const OTHERS: u32 = USUAL_PATHS * USUAL;
+
+impl Elem {
+    /// The number of an element that needs no table.
+    fn usual(self) -> Option<u32> {
+        (self.path < USUAL_PATHS && self.what < USUAL).then_some(self.path * USUAL + self.what)
+    }
+}
+
 /// A look at an element.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ElemView<'a> {
     /// [`ContextElem::Opaque`].
-    Opaque(&'a StorePath),
+    Opaque(PathRef<'a>),
     /// [`ContextElem::Built`].
-    Built { drv: &'a StorePath, output: &'a str },
+    Built { drv: PathRef<'a>, output: &'a str },
     /// [`ContextElem::DrvDeep`].
-    DrvDeep(&'a StorePath),
+    DrvDeep(PathRef<'a>),
 }
 
 /// A set of elements: some of its own, and those of another that it is laid over.
@@ -127,19 +141,21 @@ struct Set {
     len: u32,
 }
 
+/// From here on, contexts of one element: that of this number above it.
+const SINGLE: u32 = 1 << 23;
+
 /// Sets up to this size are always in one piece, so that equal ones have equal numbers.
 const MAX_FLAT: usize = 32;
 
 impl Default for Contexts {
     fn default() -> Self {
         let mut contexts = Self {
-            paths: Vec::new(),
+            paths: PathList::default(),
             path_ids: HashTable::new(),
             outputs: Vec::new(),
             output_ids: HashMap::default(),
             elems: Vec::new(),
             elem_ids: HashTable::new(),
-            singles: Vec::new(),
             sets: vec![Set { start: 0, count: 0, base: 0, len: 0 }],
             owned: Vec::new(),
             set_ids: HashTable::new(),
@@ -159,7 +175,7 @@ impl Contexts {
 
     /// Returns the context with the one element of this number.
     pub(crate) fn single_of(&self, id: u32) -> ContextId {
-        ContextId(self.singles[id as usize])
+        ContextId(SINGLE + id)
     }
 
     /// Returns the context with these elements.
@@ -176,9 +192,16 @@ impl Contexts {
         elems
     }
 
+    fn elem_at(&self, id: u32) -> Elem {
+        match id.checked_sub(OTHERS) {
+            Some(at) => self.elems[at as usize],
+            None => Elem { path: id / USUAL, what: id % USUAL },
+        }
+    }
+
     fn to_elem(&self, id: u32) -> ContextElem {
-        let Elem { path, what } = self.elems[id as usize];
-        let path = self.paths[path as usize].clone();
+        let Elem { path, what } = self.elem_at(id);
+        let path = self.paths.get(path);
         match what {
             OPAQUE => ContextElem::Opaque(path),
             DRV_DEEP => ContextElem::DrvDeep(path),
@@ -188,12 +211,12 @@ impl Contexts {
 
     /// Returns the number of elements.
     pub fn len(&self, context: ContextId) -> usize {
-        self.sets[context.0 as usize].len as usize
+        if context.0 >= SINGLE { 1 } else { self.sets[context.0 as usize].len as usize }
     }
 
     /// Returns an element by its number.
     pub(crate) fn elem(&self, id: u32) -> ElemView<'_> {
-        let Elem { path, what } = self.elems[id as usize];
+        let Elem { path, what } = self.elem_at(id);
         let path = self.path(path);
         match what {
             OPAQUE => ElemView::Opaque(path),
@@ -204,30 +227,28 @@ impl Contexts {
 
     /// Returns the element that is alone in a context.
     pub(crate) fn only_elem(&self, context: ContextId) -> Option<u32> {
-        let set = self.sets[context.0 as usize];
-        (set.len == 1).then(|| self.own(set)[0])
+        context.0.checked_sub(SINGLE)
     }
 
     /// Returns the number of the path that an element names.
     pub(crate) fn path_of(&self, elem: u32) -> u32 {
-        self.elems[elem as usize].path
+        self.elem_at(elem).path
     }
 
     /// Returns a path by its number.
-    pub(crate) fn path(&self, id: u32) -> &StorePath {
-        &self.paths[id as usize]
+    pub(crate) fn path(&self, id: u32) -> PathRef<'_> {
+        self.paths.at(id)
     }
 
     /// Returns the number of a path.
     pub(crate) fn path_id(&mut self, path: &StorePath) -> u32 {
-        let hash = FxBuildHasher.hash_one(path);
-        if let Some(&id) = self.path_ids.find(hash, |&id| self.paths[id as usize] == *path) {
+        let hash = PathList::hash_of(path.as_str());
+        if let Some(&id) = self.path_ids.find(hash, |&id| self.paths.text(id) == path.as_str()) {
             return id;
         }
-        let id = u32::try_from(self.paths.len()).expect("fewer than 2^32 dependencies");
-        self.paths.push(path.clone());
+        let id = self.paths.push(path);
         let paths = &self.paths;
-        self.path_ids.insert_unique(hash, id, |&id| FxBuildHasher.hash_one(&paths[id as usize]));
+        self.path_ids.insert_unique(hash, id, |&id| PathList::hash_of(paths.text(id)));
         id
     }
 
@@ -322,8 +343,11 @@ impl Contexts {
         &self.owned[set.start as usize..][..set.count as usize]
     }
 
-    fn layers<'a>(&'a self, context: ContextId, mut each: impl FnMut(&'a [u32])) {
+    fn layers(&self, context: ContextId, mut each: impl FnMut(&[u32])) {
         let mut at = context.0;
+        if let Some(elem) = at.checked_sub(SINGLE) {
+            return each(&[elem]);
+        }
         while at != 0 {
             let set = self.sets[at as usize];
             each(self.own(set));
@@ -360,17 +384,19 @@ impl Contexts {
     }
 
     fn id_of(&mut self, elem: Elem) -> u32 {
-        let hash = FxBuildHasher.hash_one(elem);
-        if let Some(&id) = self.elem_ids.find(hash, |&id| self.elems[id as usize] == elem) {
+        if let Some(id) = elem.usual() {
             return id;
         }
-        let id = u32::try_from(self.elems.len()).expect("fewer than 2^32 dependencies");
+        let hash = FxBuildHasher.hash_one(elem);
+        if let Some(&at) = self.elem_ids.find(hash, |&at| self.elems[at as usize] == elem) {
+            return OTHERS + at;
+        }
+        let at = self.elems.len() as u32;
+        assert!(OTHERS + at < SINGLE, "fewer than 2^21 outputs with names of their own");
         self.elems.push(elem);
         let elems = &self.elems;
-        self.elem_ids.insert_unique(hash, id, |&id| FxBuildHasher.hash_one(elems[id as usize]));
-        let single = self.push_set(&[id], 0, 1);
-        self.singles.push(single.0);
-        id
+        self.elem_ids.insert_unique(hash, at, |&at| FxBuildHasher.hash_one(elems[at as usize]));
+        OTHERS + at
     }
 
     /// Returns the context with the elements of these numbers, in any order.
@@ -379,7 +405,7 @@ impl Contexts {
         ids.dedup();
         match ids.as_slice() {
             [] => ContextId::EMPTY,
-            &[id] => ContextId(self.singles[id as usize]),
+            &[id] => self.single_of(id),
             ids => self.flat(ids),
         }
     }
@@ -399,7 +425,7 @@ impl Contexts {
 
     fn push_set(&mut self, own: &[u32], base: u32, len: u32) -> ContextId {
         let id = self.sets.len() as u32;
-        assert!(id < 1 << 24, "fewer than 2^24 different string contexts");
+        assert!(id < SINGLE, "fewer than 2^23 different string contexts of several");
         let start = u32::try_from(self.owned.len()).expect("fewer than 2^32 elements in all sets");
         self.owned.extend_from_slice(own);
         self.sets.push(Set { start, count: own.len() as u32, base, len });

@@ -38,15 +38,22 @@ pub(crate) struct Workspace {
 /// What is remembered of a derivation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KnownDerivation {
-    /// The number of its path.
-    pub(crate) path: u32,
     /// The modulo hash.
     pub(crate) modulo: [u8; 32],
-    /// Whether paths made from that are not known before something is built.
-    pub(crate) is_deferred: bool,
+    /// The list of its outputs' names; in the highest bit whether paths made from the hash are not known before
+    /// something is built.
     output_list: u32,
+    /// Where its inputs begin. They end where those of the next begin.
     inputs_start: u32,
-    inputs_count: u32,
+}
+
+const DEFERRED: u32 = 1 << 31;
+
+impl KnownDerivation {
+    /// Returns whether paths made from the modulo hash are not known before something is built.
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.output_list & DEFERRED != 0
+    }
 }
 
 /// Derivations that are being made at once keep their memory up to this number.
@@ -64,14 +71,16 @@ impl Derivations {
 
     /// Returns the numbers of the names of a derivation's outputs, in the order of the names.
     pub(crate) fn outputs(&self, number: u32) -> &[u32] {
-        &self.output_lists[self.get(number).output_list as usize]
+        &self.output_lists[(self.get(number).output_list & !DEFERRED) as usize]
     }
 
     /// Returns what a derivation's strings depend on: numbers of elements of contexts. Derivations that are
     /// meant with all that they need stand for that, so that a chain of them is no longer than it is.
     pub(crate) fn inputs(&self, number: u32) -> &[u32] {
-        let known = self.get(number);
-        &self.inputs[known.inputs_start as usize..][..known.inputs_count as usize]
+        let start = self.get(number).inputs_start as usize;
+        let end =
+            self.known.get(number as usize + 1).map_or(self.inputs.len(), |next| next.inputs_start as usize);
+        &self.inputs[start..end]
     }
 
     /// Returns the number of the derivation at this path, if it is known.
@@ -85,12 +94,9 @@ impl Derivations {
         let start = u32::try_from(self.inputs.len()).expect("fewer than 2^32 inputs of all derivations");
         self.inputs.extend_from_slice(inputs);
         let known = KnownDerivation {
-            path,
             modulo: modulo.hash.as_bytes().try_into().expect("a SHA-256"),
-            is_deferred: modulo.is_deferred,
-            output_list: self.output_list(outputs),
+            output_list: self.output_list(outputs) | if modulo.is_deferred { DEFERRED } else { 0 },
             inputs_start: start,
-            inputs_count: inputs.len() as u32,
         };
         self.known.push(known);
         if self.by_path.len() <= path as usize {
@@ -167,7 +173,7 @@ impl Evaluator {
             let derivation = match read {
                 Some(derivation) => derivation,
                 None => {
-                    let derivation = self.read_derivation(self.contexts.path(path))?;
+                    let derivation = self.read_derivation(&self.contexts.path(path).to_path())?;
                     let inputs = derivation.input_derivations.keys();
                     let inputs: Vec<u32> = inputs.map(|input| self.contexts.path_id(input)).collect();
                     let is_missing = |input: &u32| self.derivations.at(*input).is_none();
@@ -206,7 +212,7 @@ impl Evaluator {
             let drv_path = self.contexts.path_id(drv);
             let known = self.derivations.get(self.derivations.at(drv_path).expect("inputs are known"));
             let hash = Hash::from_bytes(HashAlgo::Sha256, &known.modulo).expect("a SHA-256");
-            hashes.insert(drv.clone(), ModuloHash { hash, is_deferred: known.is_deferred });
+            hashes.insert(drv.clone(), ModuloHash { hash, is_deferred: known.is_deferred() });
             for output in outputs.iter() {
                 let output = self.contexts.output_id(output);
                 elems.push(self.contexts.built_id(drv_path, output));

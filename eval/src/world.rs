@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ampoule_lang::{Diagnostic, SourceMap};
-use ampoule_store::{ContentAddress, Hash, Method, StoreDir, StorePath};
+use ampoule_store::{ContentAddress, Hash, Method, PathRef, StoreDir, StorePath};
 
 use crate::context::ContextElem;
 
@@ -159,7 +159,7 @@ pub trait World: Send + Sync {
     ///
     /// # Errors
     /// If the store cannot be written.
-    fn add_text(&self, path: &StorePath, text: &[u8], references: &[&StorePath]) -> io::Result<()>;
+    fn add_text(&self, path: &StorePath, text: &[u8], references: &[PathRef<'_>]) -> io::Result<()>;
 
     /// Adds a file or tree to the store, and returns its path.
     ///

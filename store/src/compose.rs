@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::aterm::{escape_into, is_plain};
 use crate::derivation::{DerivationError, DerivationOutput, ModuloHash, fixed_modulo_hash};
 use crate::hash::base16_digits_of;
-use crate::path::{References, StoreDir, StorePath};
+use crate::path::{PathRef, References, StoreDir, StorePath};
 use crate::{ContentAddress, Hash, HashAlgo, Method, placeholder};
 
 /// What the attributes of a derivation say, quoted and escaped, before there are paths.
@@ -81,7 +81,7 @@ enum Piece {
 #[derive(Clone, Copy, Debug)]
 pub struct ComposedInput<'a> {
     /// The derivation.
-    pub drv: &'a StorePath,
+    pub drv: PathRef<'a>,
     /// Its modulo hash, a SHA-256.
     pub modulo: &'a [u8; 32],
     /// Whether paths made from that are not known before something is built.
@@ -242,7 +242,7 @@ impl Composer {
         parts: &Parts,
         outputs: ComposedOutputs<'n>,
         inputs: &[ComposedInput<'a>],
-        sources: &[&'a StorePath],
+        sources: &[PathRef<'a>],
     ) -> Result<Composed<'a, 'n>, DerivationError> {
         let mut outputs = output_slots(dir, name, outputs)?;
         let mut modulo = match outputs.as_slice() {
@@ -293,7 +293,7 @@ impl Composer {
         dir: &StoreDir,
         parts: &Parts,
         outputs: &[(&str, DerivationOutput)],
-        sources: &[&StorePath],
+        sources: &[PathRef<'_>],
     ) {
         let text = &mut self.rest;
         text.clear();
@@ -301,7 +301,7 @@ impl Composer {
         text.extend_from_slice(b"],[");
         for (index, source) in sources.iter().enumerate() {
             text.extend_from_slice(if index > 0 { b",\"" } else { b"\"" });
-            push_path(text, dir, source);
+            push_path(text, dir, *source);
             text.push(b'"');
         }
         text.extend_from_slice(b"],");
@@ -433,10 +433,10 @@ fn write_outputs(text: &mut Vec<u8>, dir: &StoreDir, outputs: &[(&str, Derivatio
     text.extend_from_slice(b"],[");
 }
 
-fn push_path(text: &mut Vec<u8>, dir: &StoreDir, path: &StorePath) {
+fn push_path<'p>(text: &mut Vec<u8>, dir: &StoreDir, path: impl Into<PathRef<'p>>) {
     text.extend_from_slice(dir.as_str().as_bytes());
     text.push(b'/');
-    text.extend_from_slice(path.as_str().as_bytes());
+    text.extend_from_slice(path.into().as_str().as_bytes());
 }
 
 /// Writes `(KEY,["name","name"]),…`: neighbours of one key together.
@@ -566,14 +566,14 @@ mod tests {
             .iter()
             .flat_map(|(drv, outputs)| {
                 outputs.iter().map(|output| ComposedInput {
-                    drv,
+                    drv: drv.into(),
                     modulo: made[drv].hash.as_bytes().try_into().expect("a SHA-256"),
                     is_deferred: made[drv].is_deferred,
                     output,
                 })
             })
             .collect();
-        let sources: Vec<_> = draft.input_sources.iter().collect();
+        let sources: Vec<PathRef> = draft.input_sources.iter().map(PathRef::from).collect();
         composer.finish(dir, &draft.name, &parts, outputs, &inputs, &sources).expect("names are right")
     }
 
@@ -597,7 +597,7 @@ mod tests {
             assert_eq!((&composed.path, composed.modulo), (&path, modulo));
             let outputs = composed.outputs.iter().map(|(name, output)| (*name, output));
             assert!(outputs.eq(expected.outputs.iter().map(|(name, output)| (name.as_str(), output))));
-            let references: BTreeSet<&StorePath> = expected.references().collect();
+            let references: BTreeSet<PathRef> = expected.references().map(PathRef::from).collect();
             assert!(references.into_iter().eq(composed.references.as_slice().iter().copied()));
             all.push((path.clone(), expected.outputs.into_keys().collect(), modulo));
             known.insert(path, modulo);

@@ -52,8 +52,8 @@ pub use layout::{STORE_VERSION, StoreRoot};
 pub use lock::OutputLock;
 pub use optimise::OptimiseReport;
 pub use path::{
-    DrvPath, HASH_LEN_BYTES, HASH_PART_LEN, MAX_NAME_LEN, NameError, PathError, References, StoreDir,
-    StorePath, check_name, output_name,
+    DrvPath, HASH_LEN_BYTES, HASH_PART_LEN, MAX_NAME_LEN, NameError, PathError, PathRef, References,
+    StoreDir, StorePath, check_name, output_name,
 };
 pub use path_list::{PathList, PathSet};
 pub use query::Cost;

@@ -152,10 +152,8 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 pub struct StorePath(Arc<str>);
 
 impl Ord for StorePath {
-    /// Nearly always the first digits decide.
     fn cmp(&self, other: &Self) -> Ordering {
-        let first = |path: &Self| u128::from_be_bytes(path.first_digits());
-        first(self).cmp(&first(other)).then_with(|| self.0.cmp(&other.0))
+        PathRef::from(self).cmp(&PathRef::from(other))
     }
 }
 
@@ -169,6 +167,52 @@ impl std::hash::Hash for StorePath {
     /// The first digits are as good as all: they are of a hash themselves.
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         state.write_u128(u128::from_le_bytes(self.first_digits()));
+    }
+}
+
+/// A store path that lies elsewhere: in a [`StorePath`], or in a [`PathList`](crate::PathList). Ordered as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathRef<'a>(&'a str);
+
+impl<'a> PathRef<'a> {
+    /// Takes a text that was a path before.
+    pub(crate) fn of_checked(base_name: &'a str) -> Self {
+        Self(base_name)
+    }
+
+    /// Returns `HASH-NAME`.
+    #[must_use]
+    pub fn as_str(self) -> &'a str {
+        self.0
+    }
+
+    /// Returns it as a path of its own.
+    #[must_use]
+    pub fn to_path(self) -> StorePath {
+        StorePath::of_checked(self.0)
+    }
+
+    fn first_digits(self) -> u128 {
+        u128::from_be_bytes(*self.0.as_bytes().first_chunk().expect("there are 32"))
+    }
+}
+
+impl<'a> From<&'a StorePath> for PathRef<'a> {
+    fn from(path: &'a StorePath) -> Self {
+        Self(&path.0)
+    }
+}
+
+impl Ord for PathRef<'_> {
+    /// Nearly always the first digits decide.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.first_digits().cmp(&other.first_digits()).then_with(|| self.0.cmp(other.0))
+    }
+}
+
+impl PartialOrd for PathRef<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -336,17 +380,18 @@ impl StoreDir {
 
     /// Returns the whole path of an object.
     #[must_use]
-    pub fn print(&self, path: &StorePath) -> String {
+    pub fn print<'p>(&self, path: impl Into<PathRef<'p>>) -> String {
+        let path = path.into();
         let mut out = String::with_capacity(self.0.len() + 1 + path.0.len());
         self.print_into(path, &mut out);
         out
     }
 
     /// Appends the whole path of an object to `out`.
-    pub fn print_into(&self, path: &StorePath, out: &mut String) {
+    pub fn print_into<'p>(&self, path: impl Into<PathRef<'p>>, out: &mut String) {
         out.push_str(&self.0);
         out.push('/');
-        out.push_str(&path.0);
+        out.push_str(path.into().0);
     }
 
     /// Parses a whole path that names an object itself, nothing inside of it.
@@ -536,24 +581,21 @@ impl fmt::Display for StoreDir {
 /// What an object refers to: others, sorted, and perhaps itself.
 #[derive(Clone, Debug, Default)]
 pub struct References<'a> {
-    others: Vec<&'a StorePath>,
+    others: Vec<PathRef<'a>>,
     has_self: bool,
 }
 
 impl<'a> References<'a> {
     /// Sorts and keeps each path once.
     pub fn new(others: impl IntoIterator<Item = &'a StorePath>, has_self: bool) -> Self {
-        let mut others: Vec<_> = others.into_iter().collect();
+        let mut others: Vec<PathRef> = others.into_iter().map(PathRef::from).collect();
         others.sort_unstable();
         others.dedup();
         Self { others, has_self }
     }
 
     /// Joins two that are sorted.
-    pub(crate) fn of_sorted(
-        some: impl ExactSizeIterator<Item = &'a StorePath>,
-        more: &[&'a StorePath],
-    ) -> Self {
+    pub(crate) fn of_sorted(some: impl ExactSizeIterator<Item = PathRef<'a>>, more: &[PathRef<'a>]) -> Self {
         let mut others = Vec::with_capacity(some.len() + more.len());
         let mut more = more.iter().copied().peekable();
         for path in some {
@@ -569,7 +611,7 @@ impl<'a> References<'a> {
 
     /// Returns the others, sorted.
     #[must_use]
-    pub fn as_slice(&self) -> &[&'a StorePath] {
+    pub fn as_slice(&self) -> &[PathRef<'a>] {
         &self.others
     }
 

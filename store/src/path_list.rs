@@ -20,7 +20,7 @@ use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
 use crate::StorePath;
-use crate::path::{HASH_PART_LEN, MAX_NAME_LEN};
+use crate::path::{HASH_PART_LEN, MAX_NAME_LEN, PathRef};
 
 /// Bytes that are asked for at once. Nothing is copied when the list grows.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -77,6 +77,12 @@ impl PathList {
         let start = self.starts[number as usize] as usize;
         let chunk = &self.chunks[start / CHUNK_BYTES][start % CHUNK_BYTES..];
         std::str::from_utf8(&chunk[1..][..usize::from(chunk[0])]).expect("paths are ASCII")
+    }
+
+    /// Returns the path of this number where it lies.
+    #[must_use]
+    pub fn at(&self, number: u32) -> PathRef<'_> {
+        PathRef::of_checked(self.text(number))
     }
 
     /// Returns a hash of a path given as `HASH-NAME`, for a table of numbers.

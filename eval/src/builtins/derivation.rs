@@ -200,7 +200,7 @@ fn assemble(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         let out_path = ev.heap().apply(out_path, &[paths, output]);
         let values = [out_path, drv_path, output, all, args.at(0)];
         let own = from_template(ev, own, &values);
-        let set = ev.heap().update(attrs, own);
+        let set = ev.heap().update_with(attrs, own);
         sets.settle(index, set);
     }
     // Each has all of them.
@@ -633,7 +633,7 @@ fn know_inputs(ev: &mut Evaluator, named: &[u32]) -> EvalResult<Option<Vec<u32>>
             ElemView::Built { .. } => {
                 ev.derivation_of(elem)?;
             }
-            ElemView::DrvDeep(drv) => deep.push(drv.clone()),
+            ElemView::DrvDeep(drv) => deep.push(drv.to_path()),
         }
     }
     if deep.is_empty() {
@@ -663,11 +663,11 @@ fn deep_inputs(ev: &mut Evaluator, mut stack: Vec<StorePath>, elems: &mut Vec<u3
         let number = ev.know_derivation(&path)?;
         let path_of = |&input: &u32| match ev.contexts.elem(input) {
             ElemView::Opaque(path) | ElemView::DrvDeep(path) | ElemView::Built { drv: path, .. } => {
-                path.clone()
+                path.to_path()
             }
         };
         stack.extend(ev.derivations.inputs(number).iter().map(path_of));
-        let drv = ev.derivations.get(number).path;
+        let drv = ev.contexts.path_id(&path);
         let outputs = ev.derivations.outputs(number).iter();
         elems.extend(outputs.map(|&output| ev.contexts.built_id(drv, output)));
     }
@@ -692,7 +692,7 @@ fn instantiate(
             ElemView::Built { drv, output } => {
                 let number = ev.derivations.at(ev.contexts.path_of(elem)).expect("inputs are known");
                 let known = ev.derivations.get(number);
-                let (modulo, is_deferred) = (&known.modulo, known.is_deferred);
+                let (modulo, is_deferred) = (&known.modulo, known.is_deferred());
                 inputs.push(ComposedInput { drv, modulo, is_deferred, output });
             }
             ElemView::DrvDeep(_) => unreachable!("replaced by what it means"),
@@ -742,7 +742,7 @@ fn paths_of(
         match output.path() {
             Some(path) => ev.world.store_dir().print_into(path, &mut text),
             None => {
-                text += &ampoule_store::downstream_placeholder(ev.contexts.path(drv), name)
+                text += &ampoule_store::downstream_placeholder(&ev.contexts.path(drv).to_path(), name)
                     .map_err(|error| invalid(error.to_string()))?;
             }
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ampoule_lang::Symbol;
 use ampoule_lang::resolve::Place;
-use ampoule_store::{ContentAddress, Hash, HashAlgo, HashFormat, Method, StorePath, check_name};
+use ampoule_store::{ContentAddress, Hash, HashAlgo, HashFormat, Method, PathRef, StorePath, check_name};
 
 use super::Builtin;
 use super::Expect::{Fails, Shows};
@@ -434,7 +434,7 @@ fn to_file(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let path = dir
         .text_path(&name, text.as_bytes(), references.iter())
         .map_err(|error| EvalError::invalid(error.to_string()))?;
-    let borrowed: Vec<&StorePath> = references.iter().collect();
+    let borrowed: Vec<PathRef> = references.iter().map(PathRef::from).collect();
     world.add_text(&path, text.as_bytes(), &borrowed).map_err(|error| EvalError::world(&error))?;
     if !references.is_empty() {
         ev.tools.texts.insert(path.clone(), references.into());

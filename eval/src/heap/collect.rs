@@ -29,7 +29,7 @@ impl Heap {
     pub(crate) fn collect(&mut self) {
         let mut registers = [0usize; 12];
         save_registers(&mut registers);
-        self.shapes.clear();
+        self.forget_shared();
         self.space.begin_marking();
         let mut marker = Marker {
             pending: Vec::with_capacity(1024),

@@ -66,6 +66,8 @@ pub struct Heap {
     pub(crate) empty_attrs: Value,
     empty_keys: Keys,
     shapes: Shapes,
+    /// Texts by the places of the program that made them last. Forgotten as shapes are.
+    last_texts: Box<[(usize, Value); LAST_TEXTS]>,
     /// Memory of names for the next set that is built.
     spare_names: values::Names,
     /// Highest address of the native stack that may hold values.
@@ -80,6 +82,8 @@ struct Shapes {
     merged: Box<[(Value, Value, Value); SHAPES]>,
 }
 
+/// Texts that are remembered.
+const LAST_TEXTS: usize = 64;
 /// Key arrays that are remembered.
 const SHAPES: usize = 256;
 /// Key arrays longer than this are not looked for.
@@ -155,6 +159,7 @@ impl Heap {
             empty_attrs: nothing,
             empty_keys: Keys(nothing),
             shapes: Shapes::new(),
+            last_texts: Box::new([(0, nothing); LAST_TEXTS]),
             spare_names: Vec::new(),
             stack_base,
             collections: 0,
@@ -278,6 +283,26 @@ impl Heap {
         };
         fill(bytes);
         Value::object(at)
+    }
+
+    /// Returns the text that was made last at a place of the program, if it is remembered.
+    pub(crate) fn last_text(&self, place: usize) -> Option<Value> {
+        let (known, text) = self.last_texts[Self::slot_of_place(place)];
+        (known == place).then_some(text)
+    }
+
+    /// Remembers a text. The place is not 0.
+    pub(crate) fn set_last_text(&mut self, place: usize, text: Value) {
+        self.last_texts[Self::slot_of_place(place)] = (place, text);
+    }
+
+    fn slot_of_place(place: usize) -> usize {
+        (place >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58
+    }
+
+    fn forget_shared(&mut self) {
+        self.shapes.clear();
+        self.last_texts.fill((0, Value::EMPTY));
     }
 
     /// Returns `a` and `b` as one string. Repeated appending costs what is appended.
@@ -727,6 +752,17 @@ impl Heap {
             *at.add(3) = Value::EMPTY.word();
         }
         Value::object(at)
+    }
+
+    /// Returns `a` with all of `b`, a set that was just made for this and that nothing else refers to: its memory is
+    /// used again at once.
+    pub(crate) fn update_with(&mut self, a: Attrs, b: Attrs) -> Value {
+        let updated = self.update(a, b);
+        let is_merged = updated.as_attrs().is_some_and(|set| set.as_flat().is_some()) && updated != b.0;
+        if is_merged && let Some(flat) = b.as_flat() {
+            self.space.take_back(b.0.at(), 2 + flat.len());
+        }
+        updated
     }
 
     /// Returns the set so that it can be read in the order of names.

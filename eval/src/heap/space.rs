@@ -385,6 +385,18 @@ impl Space {
         None
     }
 
+    /// Gives back the cell that was handed out last for this many words, if it is the one at `at`. Nothing refers
+    /// to it, and what an old word on the stack may say is what it says of any cell that is free.
+    pub(super) fn take_back(&mut self, at: *mut u64, words: usize) {
+        if words <= LARGE_BYTES / 8 {
+            let class = CLASS_OF_WORDS[words] as usize;
+            let run = &mut self.runs[class];
+            if at as usize + CELL_BYTES[class] as usize == run.cur {
+                run.cur = at as usize;
+            }
+        }
+    }
+
     /// Gives a large object's blocks back at once. Small ones wait for the next collection.
     pub(super) fn free_large(&mut self, at: *mut u64) {
         let index = (at as usize - self.base) >> BLOCK_SHIFT;

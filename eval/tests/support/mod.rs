@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ampoule_eval::{AddError, ContextElem, Fetch, FileType, Filter, World};
-use ampoule_store::{ContentAddress, Method, StoreDir, StorePath};
+use ampoule_store::{ContentAddress, Method, PathRef, StoreDir, StorePath};
 
 #[derive(Default)]
 pub struct Plain(StoreDir);
@@ -66,7 +66,7 @@ impl World for Plain {
     fn current_time(&self) -> Option<i64> {
         None
     }
-    fn add_text(&self, _: &StorePath, _: &[u8], _: &[&StorePath]) -> io::Result<()> {
+    fn add_text(&self, _: &StorePath, _: &[u8], _: &[PathRef<'_>]) -> io::Result<()> {
         Ok(())
     }
     fn add_path(
