@@ -130,7 +130,7 @@ fn with_trouble(
 
 #[test]
 fn a_cache_behind_a_server_in_every_compression() {
-    for compression in ["none", "zstd", "xz"] {
+    for compression in ["none", "zstd", "xz", "bzip2", "gzip"] {
         let Some(yard) = Yard::new(compression) else { return };
         let (_, asked) = with_trouble(&yard, Arc::new(honest), (2, 0), &[]);
         let nars = asked.iter().filter(|asked| asked.path.contains("/nar/")).count();
@@ -209,8 +209,63 @@ fn case_117_a_bad_signature_is_told_with_its_name() {
     let made =
         yard.run(&yard.fresh_store(), "", &["store", "key", "generate", "stranger-1", "-o", &stranger]);
     yard.key = String::from_utf8_lossy(&made.stdout).trim().to_owned();
-    let words = ["is signed by 'yard-1', which is not trusted (trusted keys: 'stranger-1')", "program"];
+    let words = [
+        "is signed by 'yard-1', which is not trusted (trusted keys: 'stranger-1')",
+        "add its public key to `store.trusted-keys`",
+        "program",
+    ];
     with_trouble(&yard, Arc::new(honest), (0, 2), &words);
+    let unsigned = |asked: &Asked, file: Option<Vec<u8>>| {
+        let text = file.map(|file| match asked.path.ends_with(".narinfo") {
+            true => String::from_utf8_lossy(&file)
+                .lines()
+                .filter(|line| !line.starts_with("Sig: "))
+                .fold(String::new(), |text, line| text + line + "\n")
+                .into_bytes(),
+            false => file,
+        });
+        text.map_or(Answer::status(404), Answer::ok)
+    };
+    with_trouble(
+        &yard,
+        Arc::new(unsigned),
+        (0, 2),
+        &["nobody signed it", "`store.trusted-keys` names whom to believe"],
+    );
+}
+
+/// A password in a cache's address reaches the cache, and nobody else's eyes; what is behind a `?` is no part of one.
+#[test]
+fn case_105_the_password_of_a_cache() {
+    let Some(yard) = Yard::new("zstd") else { return };
+    let cache = yard.cache.clone();
+    let server = Server::start(move |asked| {
+        // Base 64 of `joe:hunter2`.
+        if asked.header("authorization") != Some("Basic am9lOmh1bnRlcjI=") {
+            return Answer::status(401);
+        }
+        if asked.path.starts_with("/nar/") {
+            return Answer::status(500);
+        }
+        honest(asked, std::fs::read(cache.join(asked.path.trim_start_matches('/'))).ok())
+    });
+    let with = server.url("").replace("http://", "http://joe:hunter2@");
+    let output = yard.run(&yard.fresh_store(), &with, &["realise", "--no-out-link", "."]);
+    assert_eq!(done(&output), (0, 2), "{}", said(&output));
+    assert!(said(&output).contains("cannot copy `library`"), "{}", said(&output));
+    for url in [with.clone(), with.replace("hunter2", "hunter2x"), format!("{with}?token=hunter2")] {
+        let output = yard.run(&yard.fresh_store(), &url, &["realise", "--no-out-link", "."]);
+        assert!(!said(&output).contains("hunter2"), "{}", said(&output));
+    }
+    let output = yard.run(
+        &yard.fresh_store(),
+        "",
+        &["copy", "--from", &with, "/nix/store/1cif0kzjly0k4gxq2d7bm0x9df2924df-x"],
+    );
+    assert!(!output.status.success() && !said(&output).contains("hunter2"), "{}", said(&output));
+    let output =
+        yard.run(&yard.fresh_store(), &format!("{with}?priority=1"), &["realise", "--no-out-link", "."]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
 }
 
 #[test]
@@ -223,6 +278,7 @@ fn case_113_no_network_costs_no_time() {
     let output = yard.run(&store, &closed, &["realise", "--no-out-link", "."]);
     assert_eq!(done(&output), (0, 2), "{}", said(&output));
     assert_eq!(said(&output).matches("it is not asked again").count(), 1, "{}", said(&output));
+    assert_eq!(said(&output).matches(&closed).count(), 1, "its address once: {}", said(&output));
     // All is there: nobody is asked, and nothing is said.
     let output = yard.run(&store, &closed, &["realise", "--no-out-link", "."]);
     assert!(!said(&output).contains("not asked"), "{}", said(&output));

@@ -124,8 +124,13 @@ fn open_transport(url: &str, net: &ClientConfig, cancel: &Cancel) -> Result<Arc<
         return Ok(Arc::new(FileTransport::new(dir)));
     }
     if url.starts_with("http://") || url.starts_with("https://") {
+        if url.contains(['?', '#']) {
+            let shown = ampoule_net::shown_text(url);
+            return Err(CliError::usage(format!("`{shown}`: a binary cache is named without `?` and `#`")));
+        }
         return Ok(Arc::new(HttpTransport {
-            url: url.trim_end_matches('/').to_owned(),
+            base: url.trim_end_matches('/').to_owned(),
+            url: ampoule_net::shown_text(url).trim_end_matches('/').to_owned(),
             client: Client::new(net.clone()),
             cancel: cancel.clone(),
         }));
@@ -140,6 +145,9 @@ fn open_transport(url: &str, net: &ClientConfig, cancel: &Cancel) -> Result<Arc<
 
 /// A binary cache behind a web server.
 struct HttpTransport {
+    /// What file names are put behind. It may have a password.
+    base: String,
+    /// The same for people.
     url: String,
     client: Client,
     cancel: Cancel,
@@ -147,11 +155,14 @@ struct HttpTransport {
 
 impl HttpTransport {
     fn address(&self, name: &str) -> String {
-        format!("{}/{name}", self.url)
+        format!("{}/{name}", self.base)
     }
 
     fn failed(&self, name: &str, error: &NetError) -> StoreError {
-        StoreError::Transport { url: self.address(name), problem: error.to_string() }
+        // The address stands before it already.
+        let text = error.to_string();
+        let problem = text.strip_prefix(&format!("`{}`: ", error.url)).unwrap_or(&text);
+        StoreError::Transport { url: format!("{}/{name}", self.url), problem: problem.to_owned() }
     }
 }
 

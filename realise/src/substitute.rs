@@ -224,7 +224,12 @@ pub(crate) fn fetch(
         Ok(_) => Ok(Done::new(outputs)),
         Err(_) if shared.cancel.is_asked() => Err(Failure::new(FailureKind::Interrupted, "interrupted")),
         Err(error) if is_the_caches_fault(&error) => {
-            let text = format!("cannot copy `{}` from {}: {error}", path.name(), substituters.url(offer.at));
+            let from = match &error {
+                // It names the file, and so the cache.
+                StoreError::Transport { .. } => String::new(),
+                _ => format!("{}: ", substituters.url(offer.at)),
+            };
+            let text = format!("cannot copy `{}` from {from}{error}", path.name());
             Err(Failure::new(FailureKind::Fetch, text))
         }
         Err(error) => Err(error.into()),

@@ -32,6 +32,10 @@ pub enum Compression {
     Zstd,
     /// What Nix writes unless told otherwise.
     Xz,
+    /// What it wrote at first, and what a narinfo means that does not say.
+    Bzip2,
+    /// gzip.
+    Gzip,
 }
 
 impl Compression {
@@ -42,6 +46,8 @@ impl Compression {
             Self::None => "none",
             Self::Zstd => "zstd",
             Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+            Self::Gzip => "gzip",
         }
     }
 
@@ -52,13 +58,24 @@ impl Compression {
             Self::None => "",
             Self::Zstd => ".zst",
             Self::Xz => ".xz",
+            Self::Bzip2 => ".bz2",
+            Self::Gzip => ".gz",
         }
     }
 
     /// Returns the compression called `name`.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::None, Self::Zstd, Self::Xz].into_iter().find(|c| c.name() == name)
+        Self::ALL.into_iter().find(|c| c.name() == name)
+    }
+
+    /// All that are known.
+    pub const ALL: [Self; 5] = [Self::Zstd, Self::Xz, Self::None, Self::Bzip2, Self::Gzip];
+
+    /// Returns the names of all, for messages.
+    #[must_use]
+    pub fn names() -> String {
+        Self::ALL.map(Self::name).join(", ")
     }
 }
 
@@ -151,10 +168,17 @@ impl NarInfo {
             info,
             url: fields.required("URL", check_url)?,
             compression: fields
-                .optional("Compression", |v| {
-                    Compression::parse(v).ok_or_else(|| format!("unknown compression '{v}'"))
+                .optional("Compression", |v| match v {
+                    "" => Ok(Compression::Bzip2),
+                    v => Compression::parse(v).ok_or_else(|| {
+                        format!(
+                            "unknown compression '{}' (known: {})",
+                            v.escape_default(),
+                            Compression::names()
+                        )
+                    }),
                 })?
-                .unwrap_or(Compression::None),
+                .unwrap_or(Compression::Bzip2),
             file_hash: fields.optional("FileHash", |v| Hash::parse(v).map_err(|e| e.to_string()))?,
             file_size_bytes: fields.optional("FileSize", number)?,
         })

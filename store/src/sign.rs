@@ -215,9 +215,13 @@ impl TrustedKeys {
         let why = if !wrong.is_empty() {
             format!("the signature of {} is not of this object", names(&wrong))
         } else if unknown.is_empty() {
-            format!("nobody signed it (trusted keys: {trusted})")
+            format!("nobody signed it (trusted keys: {trusted}; `store.trusted-keys` names whom to believe)")
         } else {
-            format!("it is signed by {}, which is not trusted (trusted keys: {trusted})", names(&unknown))
+            format!(
+                "it is signed by {}, which is not trusted (trusted keys: {trusted}); \
+                if you trust it, add its public key to `store.trusted-keys`",
+                names(&unknown)
+            )
         };
         Err(StoreError::Signature(format!("'{subject}' is refused: {why}")))
     }

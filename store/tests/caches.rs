@@ -86,7 +86,10 @@ fn case_117_unsigned_unknown_and_pasted_signatures() {
     let other_key = SecretKey::generate("other-1").unwrap();
     let error = cache.refused(&TrustedKeys::new([other_key.public()])).to_string();
     assert!(
-        error.contains("it is signed by 'good-1', which is not trusted (trusted keys: 'other-1')"),
+        error.contains(
+            "it is signed by 'good-1', which is not trusted (trusted keys: 'other-1'); \
+            if you trust it, add its public key to `store.trusted-keys`"
+        ),
         "{error}"
     );
 
@@ -94,7 +97,10 @@ fn case_117_unsigned_unknown_and_pasted_signatures() {
         good.lines().filter(|l| !l.starts_with("Sig:")).map(|l| format!("{l}\n")).collect();
     cache.set_narinfo(&unsigned);
     let error = cache.refused(&cache.keys()).to_string();
-    assert!(error.contains("nobody signed it (trusted keys: 'good-1')"), "{error}");
+    assert!(
+        error.contains("nobody signed it (trusted keys: 'good-1'; `store.trusted-keys` names"),
+        "{error}"
+    );
 
     let other = built(&cache.place, "other", "other");
     cache.set_narinfo(&format!("{unsigned}Sig: {}\n", cache.key.sign(cache.place.store.dir(), &other)));
@@ -228,7 +234,15 @@ fn case_122_bad_narinfos() {
         check(&without, &format!("field '{field}' is missing"));
     }
     check(&good.replace("NarSize: ", "NarSize: -"), "not a number");
-    check(&good.replace("Compression: none", "Compression: rar"), "rar");
+    check(
+        &good.replace("Compression: none", "Compression: rar"),
+        "unknown compression 'rar' (known: zstd, xz,",
+    );
+    // Nix's first caches did not say it.
+    for unsaid in ["", "Compression: \n"] {
+        let narinfo = NarInfo::parse(&dir, &good.replace("Compression: none\n", unsaid), "x").unwrap();
+        assert_eq!(narinfo.compression, Compression::Bzip2);
+    }
     check("", "missing");
     // Every cut is refused or loses only whole lines.
     for len in 0..good.len() {
@@ -236,6 +250,94 @@ fn case_122_bad_narinfos() {
             assert!(good.starts_with(&good[..len]) && narinfo.info.path.name() == "hello");
         }
     }
+}
+
+/// Whatever is in a narinfo: it is refused in words, or says one thing, and its NAR lies below the cache.
+#[test]
+fn case_122_narinfos_at_random() {
+    const PIECES: [&str; 16] = [
+        "/../",
+        "..",
+        "http://",
+        "%2e%2e/",
+        "\n",
+        "\r\n",
+        ":",
+        ": ",
+        "-1",
+        "18446744073709551616",
+        "sha256:",
+        "\0",
+        "References: ",
+        "Sig: x:y\n",
+        "URL: nar/x\n",
+        "é",
+    ];
+    let good = Cache::new().narinfo();
+    let dir = StoreDir::default();
+    let mut seed = 11u64;
+    let mut next = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize
+    };
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..20_000 {
+        let mut bytes = good.clone().into_bytes();
+        for _ in 0..=next() % 3 {
+            let at = next() % bytes.len();
+            let end = (at + next() % 20).min(bytes.len());
+            match next() % 4 {
+                0 => bytes[at] = next() as u8,
+                1 => drop(bytes.drain(at..end)),
+                2 => drop(bytes.splice(at..at, PIECES[next() % PIECES.len()].bytes())),
+                _ => drop(bytes.splice(at..end, PIECES[next() % PIECES.len()].bytes())),
+            }
+        }
+        let Ok(text) = String::from_utf8(bytes) else { continue };
+        match NarInfo::parse(&dir, &text, "x") {
+            Ok(narinfo) => {
+                taken += 1;
+                assert!(!narinfo.url.starts_with('/') && !narinfo.url.contains(':'), "{}", narinfo.url);
+                assert!(
+                    narinfo.url.split('/').all(|part| !matches!(part, "" | "." | "..")),
+                    "{}",
+                    narinfo.url
+                );
+                let again = NarInfo::parse(&dir, &narinfo.print(&dir), "x").unwrap();
+                assert_eq!(again, narinfo);
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(error.to_string().len() < 600, "{error}");
+            }
+        }
+    }
+    assert!(taken > 500 && refused > 5000, "{taken} taken, {refused} refused");
+}
+
+/// What a stream asks for as a dictionary is not signed, and is memory before a byte of it is known.
+#[test]
+fn case_121_a_dictionary_that_asks_for_too_much() {
+    let cache = Cache::new();
+    let narinfo = cache.narinfo();
+    let url = narinfo.lines().find(|line| line.starts_with("URL: ")).unwrap().to_owned();
+    let nar = std::fs::read(nar_file(&cache.at, &narinfo)).unwrap();
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    std::io::Write::write_all(&mut encoder, &nar).unwrap();
+    let mut bytes = encoder.finish().unwrap();
+    // The block's header begins behind the stream's, of 12 bytes; LZMA2's one byte says how large the dictionary is.
+    let length = (usize::from(bytes[12]) + 1) * 4;
+    bytes[12 + 4] = 40;
+    let mut crc = flate2::Crc::new();
+    crc.update(&bytes[12..12 + length - 4]);
+    bytes[12 + length - 4..12 + length].copy_from_slice(&crc.sum().to_le_bytes());
+    std::fs::write(cache.at.join("nar/large.nar.xz"), bytes).unwrap();
+    let text = narinfo.replace(&url, "URL: nar/large.nar.xz").replace("Compression: none", "Compression: xz");
+    let without_file_size: String =
+        text.lines().filter(|line| !line.starts_with("File")).map(|line| format!("{line}\n")).collect();
+    cache.set_narinfo(&without_file_size);
+    let error = cache.refused(&cache.keys()).to_string();
+    assert!(error.to_lowercase().contains("mem"), "{error}");
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn nix_reads_our_cache_and_checks_our_signature() {
     let place = Place::new();
     let Some(nix) = Nix::find(&place) else { return };
     let (tree, text) = objects(&place);
-    for compression in [Compression::Zstd, Compression::Xz, Compression::None] {
+    for compression in Compression::ALL {
         let at = place.path(compression.name());
         let key = SecretKey::generate("ours-1").unwrap();
         let keys = [key];
@@ -110,7 +110,7 @@ fn we_read_its_cache_and_check_its_signature() {
     std::fs::write(&secret, nix.ok("nix", &["key", "generate-secret", "--key-name", "theirs-1"])).unwrap();
     let secret_text = std::fs::read_to_string(&secret).unwrap();
     let public = SecretKey::parse(&secret_text).unwrap().public();
-    for compression in ["zstd", "xz", "none"] {
+    for compression in ["zstd", "xz", "none", "bzip2", "gzip"] {
         let at = place.path(compression);
         let to = format!("file://{}?compression={compression}&secret-key={}", at.display(), secret.display());
         nix.ok("nix", &["copy", "--from", nix.store(), "--to", &to, path]);

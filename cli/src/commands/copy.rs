@@ -27,7 +27,7 @@ pub struct Args {
     /// Store paths, or links to them
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<String>,
-    /// Compress by zstd, xz or none
+    /// Compress by zstd, xz, bzip2, gzip or none
     #[arg(long, value_name = "METHOD", default_value = "zstd")]
     compression: String,
     /// How hard to compress
@@ -49,7 +49,7 @@ pub fn run(args: &Args, global: &GlobalArgs, ui: &Ui) -> Result<ExitStatus, CliE
     let store = crate::store::open(&config)?;
     let paths = super::store::parse_paths(&store, &args.paths)?;
     let compression = Compression::parse(&args.compression).ok_or_else(|| {
-        CliError::usage(format!("expected `zstd`, `xz` or `none`, found `{}`", args.compression))
+        CliError::usage(format!("expected one of {}, found `{}`", Compression::names(), args.compression))
     })?;
     let keys = args.key_file.iter().map(|file| SecretKey::read(file)).collect::<StoreResult<Vec<_>>>()?;
     let options = CopyOptions { compression, level: args.level, keys: &keys, jobs: args.jobs };

@@ -281,7 +281,14 @@ impl BinaryCache {
             Compression::Zstd => {
                 Box::new(zstd::stream::read::Decoder::with_buffer(from).map_err(|e| problem(e.to_string()))?)
             }
-            Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(from)),
+            Compression::Xz => {
+                let all = liblzma::stream::CONCATENATED;
+                let stream = liblzma::stream::Stream::new_stream_decoder(MOST_MEMORY_BYTES, all)
+                    .map_err(|e| problem(e.to_string()))?;
+                Box::new(liblzma::bufread::XzDecoder::new_stream(from, stream))
+            }
+            Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(from)),
+            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
         };
         store.add_nar_locked(from, narinfo.info.clone(), lock).map_err(|error| match error {
             StoreError::Nar(error) => problem(error.to_string()),
@@ -289,6 +296,9 @@ impl BinaryCache {
         })
     }
 }
+
+/// What a stream of xz may ask for; `xz -9` writes such that ask for a sixteenth of it. The stream is not signed.
+const MOST_MEMORY_BYTES: u64 = 1 << 30;
 
 /// How many bytes an honest cache sends at most: what it says itself, else what the worst compressor
 /// makes of a NAR whose size is signed.
@@ -394,6 +404,18 @@ fn compress(
         Compression::Xz => {
             let level = u32::try_from(level.unwrap_or(6)).unwrap_or(6).min(9);
             let mut encoder = liblzma::write::XzEncoder::new(to, level);
+            store.dump(&info.path, &mut crate::add::Multi(vec![&mut nar_hasher, &mut encoder]))?;
+            encoder.finish().map_err(failed)?
+        }
+        Compression::Bzip2 => {
+            let level = u32::try_from(level.unwrap_or(9)).unwrap_or(9).clamp(1, 9);
+            let mut encoder = bzip2::write::BzEncoder::new(to, bzip2::Compression::new(level));
+            store.dump(&info.path, &mut crate::add::Multi(vec![&mut nar_hasher, &mut encoder]))?;
+            encoder.finish().map_err(failed)?
+        }
+        Compression::Gzip => {
+            let level = u32::try_from(level.unwrap_or(6)).unwrap_or(6).min(9);
+            let mut encoder = flate2::write::GzEncoder::new(to, flate2::Compression::new(level));
             store.dump(&info.path, &mut crate::add::Multi(vec![&mut nar_hasher, &mut encoder]))?;
             encoder.finish().map_err(failed)?
         }
