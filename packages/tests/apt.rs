@@ -19,7 +19,11 @@ fn files_ending(suffix: &str) -> Vec<PathBuf> {
             path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(suffix))
         })
         .collect();
-    paths.sort();
+    // As the sources usually have them: the suite, its updates, its security archive.
+    paths.sort_by_key(|path| {
+        let name = path.display().to_string();
+        (name.contains("-security"), name.contains("-updates"), name)
+    });
     paths
 }
 

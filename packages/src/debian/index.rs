@@ -4,9 +4,12 @@
 //! of bytes that can be written to a cache and taken back without parsing:
 //!
 //! ```text
-//! header | ends of names | ends of records | provides, sorted by name | names | records
+//! header | ends of names | ends of records | mentions | provides, sorted by name | names | records
 //! record: name ␟ version ␟ architecture ␟ depends ␟ … ␞
 //! ```
+//!
+//! A mention is where in the file a name first stands, as a package or in a relation: apt
+//! numbers packages so, and of providers that are alike it takes the last.
 //!
 //! Records are sorted by name, newest first. A resolution looks at a few hundred of
 //! 63,440: of a cache only what stands before the records is read at once (a fifth of
@@ -16,6 +19,7 @@
 use super::control::{fields, split_into_pieces, stanzas};
 use super::version::{compare_versions, without_epoch};
 use rayon::prelude::*;
+use rustc_hash::FxHashMap;
 use std::cmp::Ordering;
 use std::fmt;
 use std::io;
@@ -23,9 +27,11 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering as Memory};
 
-const MAGIC: &[u8; 8] = b"ampidx03";
+const MAGIC: &[u8; 8] = b"ampidx04";
 const HEADER_BYTES: usize = 8 + 4 * 4;
 const PROVIDE_WORDS: usize = 3;
+/// Words of each record in the tables: ends and mention.
+const RECORD_WORDS: usize = 3;
 /// Records that are read together.
 const CHUNK: usize = 32;
 const FIELD_END: u8 = 0x1f;
@@ -93,6 +99,7 @@ pub struct Index {
     count: usize,
     name_ends: Range<usize>,
     record_ends: Range<usize>,
+    mentions: Range<usize>,
     provides: Range<usize>,
     names: Range<usize>,
     records: Records,
@@ -179,6 +186,8 @@ fn usual_path(component: &str, name: &str, version: &str, arch: &str, source: &s
 struct Stanza<'a> {
     values: [&'a str; FIELD_COUNT],
     breaks: &'a str,
+    /// Relations that a resolution does not follow: they mention names all the same.
+    weak: [&'a str; 4],
 }
 
 const NAME: usize = 0;
@@ -218,6 +227,12 @@ impl<'a> Stanza<'a> {
                     stanza.breaks = value;
                     continue;
                 }
+                "Recommends" | "Suggests" | "Replaces" | "Enhances" => {
+                    let order = ["Recommends", "Suggests", "Replaces", "Enhances"];
+                    let slot = order.iter().position(|field| *field == name).unwrap_or_default();
+                    stanza.weak[slot] = value;
+                    continue;
+                }
                 "Filename" => {
                     filename = value;
                     continue;
@@ -228,16 +243,45 @@ impl<'a> Stanza<'a> {
         }
         (stanza, filename)
     }
+
+    /// Calls `see` with the names that the stanza mentions, in the order in which apt reads its fields.
+    fn mentions(&self, mut see: impl FnMut(&'a [u8])) {
+        let [name, pre_depends, depends, provides, conflicts] =
+            [NAME, PRE_DEPENDS, DEPENDS, PROVIDES, CONFLICTS].map(|slot| self.values[slot]);
+        see(name.as_bytes());
+        let [recommends, suggests, replaces, enhances] = self.weak;
+        for field in
+            [pre_depends, depends, conflicts, self.breaks, recommends, suggests, replaces, enhances, provides]
+        {
+            let mut rest = field.as_bytes();
+            loop {
+                let blanks = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+                rest = &rest[blanks..];
+                let is_name = |byte: &&u8| !matches!(byte, b' ' | b'\n' | b'\t' | b'(' | b':' | b',' | b'|');
+                let length = rest.iter().take_while(is_name).count();
+                if length > 0 {
+                    see(&rest[..length]);
+                }
+                let Some(end) = memchr::memchr2(b',', b'|', &rest[length..]) else { break };
+                rest = &rest[length + end + 1..];
+            }
+        }
+    }
 }
 
-struct Piece {
+struct Piece<'a> {
     text: Vec<u8>,
     starts: Vec<u32>,
+    /// Where each name is first mentioned: the stanza, counted in the piece, and the place in it.
+    mentions: FxHashMap<&'a [u8], u32>,
 }
+
+/// Places in a stanza that are told apart.
+const PLACE_BITS: u32 = 12;
 
 impl Index {
     /// Number of the cached form; another program's cache is not for us.
-    pub const FORMAT: u32 = 3;
+    pub const FORMAT: u32 = 4;
 
     /// Scans the text of a `Packages` file on all cores.
     ///
@@ -245,23 +289,32 @@ impl Index {
     /// A stanza without name, version, file name, size or SHA-256.
     pub fn from_packages(text: &str) -> Result<Self, IndexError> {
         let pieces = split_into_pieces(text, 4 * rayon::current_num_threads());
-        let pieces: Vec<Result<Piece, BadStanza>> = pieces.into_par_iter().map(scan_piece).collect();
+        let pieces: Vec<Result<Piece<'_>, BadStanza>> = pieces.into_par_iter().map(scan_piece).collect();
         let mut stanzas_before = 0;
         let mut whole = Vec::with_capacity(text.len() / 3);
         let mut starts = Vec::new();
+        let mut mentions: Vec<(u32, FxHashMap<&[u8], u32>)> = Vec::new();
         for piece in pieces {
             let piece = piece.map_err(|bad| bad.into_error(stanzas_before))?;
+            let before = u32::try_from(stanzas_before << PLACE_BITS).unwrap_or(u32::MAX);
+            mentions.push((before, piece.mentions));
             stanzas_before += piece.starts.len();
             let base = u32::try_from(whole.len()).map_err(|_| IndexError::TooLarge)?;
             starts.extend(piece.starts.iter().map(|start| base + start));
             whole.extend_from_slice(&piece.text);
         }
         u32::try_from(whole.len()).map_err(|_| IndexError::TooLarge)?;
-        Ok(Self::assemble(&whole, starts))
+        let mention = |name: &[u8]| {
+            let found = mentions
+                .iter()
+                .find_map(|(before, of_piece)| Some(before.saturating_add(*of_piece.get(name)?)));
+            found.unwrap_or(u32::MAX)
+        };
+        Ok(Self::assemble(&whole, starts, &mention))
     }
 
     /// `starts` are the places of records in `text`, in any order.
-    fn assemble(text: &[u8], mut starts: Vec<u32>) -> Self {
+    fn assemble(text: &[u8], mut starts: Vec<u32>, mention: &(dyn Fn(&[u8]) -> u32 + Sync)) -> Self {
         starts.par_sort_unstable_by(|&left, &right| order_of_records(text, left as usize, right as usize));
         let mut provides: Vec<(&[u8], u32)> = starts
             .par_iter()
@@ -271,6 +324,13 @@ impl Index {
             })
             .collect();
         provides.par_sort_unstable();
+        // Only who provides something is ever asked for.
+        let mut is_provider = vec![false; starts.len()];
+        provides.iter().for_each(|&(_, number)| is_provider[number as usize] = true);
+        let mention_of = |(&start, is_provider): (&u32, bool)| {
+            if is_provider { mention(first_field(&text[start as usize..])) } else { 0 }
+        };
+        let mentions: Vec<u32> = starts.par_iter().zip(is_provider).map(mention_of).collect();
 
         let (mut names, mut name_ends) = (Vec::new(), Vec::with_capacity(starts.len()));
         let (mut records, mut record_ends) =
@@ -290,13 +350,14 @@ impl Index {
             names.extend_from_slice(name);
         }
 
-        let mut head =
-            Vec::with_capacity(HEADER_BYTES + 8 * starts.len() + 4 * provide_words.len() + names.len());
+        let mut head = Vec::with_capacity(
+            HEADER_BYTES + 4 * (RECORD_WORDS * starts.len() + provide_words.len()) + names.len(),
+        );
         head.extend_from_slice(MAGIC);
         for count in [starts.len(), provide_count, names.len(), records.len()] {
             head.extend_from_slice(&(count as u32).to_le_bytes());
         }
-        for word in name_ends.iter().chain(&record_ends).chain(&provide_words) {
+        for word in name_ends.iter().chain(&record_ends).chain(&mentions).chain(&provide_words) {
             head.extend_from_slice(&word.to_le_bytes());
         }
         head.extend_from_slice(&names);
@@ -335,13 +396,14 @@ impl Index {
         let [count, provides, names, _] = counts(&head);
         let name_ends = HEADER_BYTES..HEADER_BYTES + 4 * count;
         let record_ends = name_ends.end..name_ends.end + 4 * count;
-        let provides = record_ends.end..record_ends.end + 4 * PROVIDE_WORDS * provides;
+        let mentions = record_ends.end..record_ends.end + 4 * count;
+        let provides = mentions.end..mentions.end + 4 * PROVIDE_WORDS * provides;
         let names = provides.end..provides.end + names;
         if names.end != head.len() {
             return Err(IndexError::BadCache("it is cut short"));
         }
         let (records, is_damaged) = (Records::Memory(Vec::new()), AtomicBool::new(false));
-        Ok(Self { head, count, name_ends, record_ends, provides, names, records, is_damaged })
+        Ok(Self { head, count, name_ends, record_ends, mentions, provides, names, records, is_damaged })
     }
 
     /// The bytes to keep in a cache, in two parts.
@@ -403,6 +465,11 @@ impl Index {
         numbers
     }
 
+    /// Where in the file the name of package `number` first stands, if it provides something: a number that grows.
+    pub fn mention(&self, number: usize) -> u32 {
+        word_at(&self.head[self.mentions.clone()], number)
+    }
+
     /// Names of all packages, each once per version.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         (0..self.count).filter_map(|number| std::str::from_utf8(self.name_at(number)).ok())
@@ -454,7 +521,7 @@ fn counts(header: &[u8]) -> [usize; 4] {
 /// Bytes before the records, and of the records.
 fn sizes(header: &[u8]) -> (usize, usize) {
     let [records, provides, names, text] = counts(header);
-    (HEADER_BYTES + 8 * records + 4 * PROVIDE_WORDS * provides + names, text)
+    (HEADER_BYTES + 4 * (RECORD_WORDS * records + PROVIDE_WORDS * provides) + names, text)
 }
 
 /// Cuts a record into its fields.
@@ -543,9 +610,10 @@ fn is_below(path: &str) -> bool {
         && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"\\?#".contains(&byte))
 }
 
-fn scan_piece(piece: &str) -> Result<Piece, BadStanza> {
+fn scan_piece(piece: &str) -> Result<Piece<'_>, BadStanza> {
     let mut text = Vec::with_capacity(piece.len() / 3);
     let mut starts = Vec::new();
+    let mut mentions = FxHashMap::with_capacity_and_hasher(1 << 14, Default::default());
     for (number, stanza) in stanzas(piece).enumerate() {
         // A control file has no such bytes; we end fields with them.
         let has_ends = memchr::memchr2(FIELD_END, RECORD_END, stanza.as_bytes()).is_some();
@@ -565,8 +633,18 @@ fn scan_piece(piece: &str) -> Result<Piece, BadStanza> {
         }
         starts.push(text.len() as u32);
         write_record(&mut text, &stanza, filename);
+        let before = (number as u32) << PLACE_BITS;
+        let mut place = 0;
+        let own = stanza.values[NAME].as_bytes();
+        stanza.mentions(|name| {
+            // Archives sort their stanzas: who comes before this one was met with its own.
+            if name >= own {
+                mentions.entry(name).or_insert(before + place);
+            }
+            place = (place + 1).min((1 << PLACE_BITS) - 1);
+        });
     }
-    Ok(Piece { text, starts })
+    Ok(Piece { text, starts, mentions })
 }
 
 fn write_record(text: &mut Vec<u8>, stanza: &Stanza<'_>, filename: &str) {
@@ -673,6 +751,20 @@ mod tests {
         assert_eq!((b.is_essential, b.conflicts, b.size_bytes), (true, "c, d", 12));
         assert_eq!(b.path(), "pool/main/b/b/b_10_amd64.deb");
         assert_eq!((b.source_name(), b.source_version()), ("b", "10"));
+    }
+
+    /// As apt numbers packages: a name counts from where it is first mentioned, in whichever relation.
+    #[test]
+    fn names_are_known_by_where_they_are_mentioned_first() {
+        let text = stanza("m", "1", "Suggests: z (>= 1) | y:any,\n x\nDepends: w\nProvides: p\n")
+            + &stanza("n", "1", "Provides: v\n")
+            + &["v", "w", "x", "y", "z"].map(|name| stanza(name, "1", "Provides: p\n")).concat();
+        let index = Index::from_packages(&text).expect("well formed");
+        let again = Index::from_cache(Box::new(kept(&index))).expect("just written");
+        let mut names: Vec<usize> = (0..index.len()).collect();
+        names.sort_by_key(|&number| again.mention(number));
+        let names: Vec<_> = names.into_iter().map(|number| index.package(number).name).collect();
+        assert_eq!(names, ["m", "w", "z", "y", "x", "n", "v"]);
     }
 
     fn kept(index: &Index) -> Vec<u8> {
