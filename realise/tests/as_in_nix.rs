@@ -138,3 +138,38 @@ fn paths_of_the_machine_are_shown_to_builds_only_when_asked() {
     lab.options.host_paths.push(ampoule_realise::sandbox::host_bind(&shown).expect("a good path"));
     assert_eq!(std::fs::read_to_string(lab.build(&drv)).expect("a file"), "shown\n");
 }
+
+/// A derivation may name its own outputs where their paths are not known yet, or would need themselves.
+#[test]
+fn placeholders_are_the_paths_of_outputs() {
+    let lab = lab!();
+    let (out, dev) = (ampoule_store::placeholder("out"), ampoule_store::placeholder("dev"));
+    let names = vec!["dev".to_owned(), "out".to_owned()];
+    let late = lab.floating("late", "echo late > $out", &[]);
+    let by_contents = Outputs::Floating { names: names.clone(), method: Method::Nar, algo: HashAlgo::Sha256 };
+    for (name, outputs, inputs) in [
+        ("known", Outputs::InputAddressed(names.clone()), vec![]),
+        ("deferred", Outputs::InputAddressed(names), vec![&late]),
+        ("floating", by_contents, vec![]),
+    ] {
+        let script = format!(
+            "echo {dev}/lib $flags > $out; cat $textPath >> $out; echo $dev > $dev; echo $out >> $out"
+        );
+        let mut draft = lab.draft(name, &script);
+        draft.outputs = outputs;
+        lab.add_inputs(&mut draft, &inputs);
+        draft.environment.insert("flags".into(), format!("--prefix={out}").into());
+        draft.environment.insert("passAsFile".into(), "text".into());
+        draft.environment.insert("text".into(), format!("{out} {dev}\n").into());
+        let drv = lab.write(draft);
+        let made = lab.realise(&drv).expect("built");
+        let (out, dev) = (lab.store.dir().print(&made["out"]), lab.store.dir().print(&made["dev"]));
+        let said = std::fs::read_to_string(lab.store.real_path(&made["out"])).expect("a file");
+        assert_eq!(said, format!("{dev}/lib --prefix={out}\n{out} {dev}\n{out}\n"), "{name}");
+    }
+    // Where all is structured, in the file of them.
+    let drv = structured(&lab, "own", "cp $NIX_ATTRS_JSON_FILE $out", &format!(r#","prefix":"{out}/x""#));
+    let path = lab.build(&drv);
+    let own = format!(r#""prefix":"/nix/store/{}/x""#, path.file_name().expect("named").to_string_lossy());
+    assert!(std::fs::read_to_string(&path).expect("a file").contains(&own));
+}

@@ -241,7 +241,7 @@ impl Job<'_> {
     fn substitute(&self, resolved: &Resolved) -> Result<Option<BTreeMap<String, StorePath>>, Failure> {
         let shared = self.shared;
         let Some(substituters) = self.substituters else { return Ok(None) };
-        if Arc::ptr_eq(&resolved.derivation, self.derivation)
+        if !resolved.is_another
             || !may_substitute(self.derivation)
             || resolved.valid_outputs(shared.store)?.is_some()
         {

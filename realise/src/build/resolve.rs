@@ -35,6 +35,8 @@ pub(crate) struct Resolved {
     pub(crate) realisation: Option<ampoule_store::Hash>,
     /// Where each output is built; the final path, unless contents decide it.
     pub(crate) targets: BTreeMap<String, StorePath>,
+    /// Whether it is another derivation than that which was written.
+    pub(crate) is_another: bool,
 }
 
 fn bad(error: impl std::fmt::Display) -> Failure {
@@ -50,31 +52,56 @@ pub(crate) fn resolve(
     let is_late = inputs.values().flat_map(BTreeMap::values).any(|output| output.is_late);
     let by_contents = derivation.outputs.values().any(|output| output.path().is_none());
     if !is_late && !by_contents {
-        let targets = derivation.outputs.iter();
-        let targets = targets.filter_map(|(name, output)| Some((name.clone(), output.path()?.clone())));
-        return Ok(Resolved {
-            derivation: Arc::clone(derivation),
-            realisation: None,
-            targets: targets.collect(),
-        });
+        let targets = known_targets(derivation).expect("contents decide no path");
+        let derivation = with_own_paths(store, Arc::clone(derivation), &targets);
+        return Ok(Resolved { derivation, realisation: None, targets, is_another: false });
     }
-    let resolved = with_known_inputs(store, derivation, inputs).map_err(bad)?;
+    let resolved = Arc::new(with_known_inputs(store, derivation, inputs).map_err(bad)?);
     if let Some(targets) = known_targets(&resolved) {
         let realisation = by_contents.then(|| modulo(store, &resolved)).transpose()?;
-        return Ok(Resolved { derivation: Arc::new(resolved), realisation, targets });
+        let derivation = with_own_paths(store, resolved, &targets);
+        return Ok(Resolved { derivation, realisation, targets, is_another: true });
     }
     let realisation = modulo(store, &resolved)?;
     let resolved_drv = store.write_derivation(&resolved)?;
-    let mut targets = BTreeMap::new();
-    let mut pairs = Vec::new();
-    for name in resolved.outputs.keys() {
-        let scratch = store.dir().scratch_path(&resolved_drv, &resolved.name, name).map_err(bad)?;
-        pairs.push((placeholder(name).into_bytes(), store.dir().print(&scratch).into_bytes()));
-        targets.insert(name.clone(), scratch);
+    let scratch = |name: &String| {
+        let path = store.dir().scratch_path(&resolved_drv, &resolved.name, name).map_err(bad)?;
+        Ok((name.clone(), path))
+    };
+    let targets = resolved.outputs.keys().map(scratch).collect::<Result<_, Failure>>()?;
+    let derivation = with_own_paths(store, resolved, &targets);
+    Ok(Resolved { derivation, realisation: Some(realisation), targets, is_another: true })
+}
+
+/// Puts the paths of its own outputs where a derivation names them by placeholders (`builtins.placeholder "out"`).
+fn with_own_paths(
+    store: &Store,
+    derivation: Arc<Derivation>,
+    targets: &BTreeMap<String, StorePath>,
+) -> Arc<Derivation> {
+    let pairs: Vec<(Vec<u8>, Vec<u8>)> = targets
+        .iter()
+        .map(|(name, path)| (placeholder(name).into_bytes(), store.dir().print(path).into_bytes()))
+        .collect();
+    // Few do; for the others nothing is copied.
+    if !texts_of(&derivation).any(|text| pairs.iter().any(|(from, _)| contains(text, from))) {
+        return derivation;
     }
-    let mut derivation = resolved;
-    replace_in(&mut derivation, &pairs);
-    Ok(Resolved { derivation: Arc::new(derivation), realisation: Some(realisation), targets })
+    let mut own = (*derivation).clone();
+    replace_in(&mut own, &pairs);
+    Arc::new(own)
+}
+
+/// All texts in which something may be named.
+fn texts_of(derivation: &Derivation) -> impl Iterator<Item = &[u8]> {
+    let environment =
+        derivation.environment.iter().flat_map(|(name, value)| [name.as_slice(), value.as_slice()]);
+    let arguments = derivation.arguments.iter().map(|argument| argument.as_slice());
+    environment.chain(arguments).chain([derivation.builder.as_slice()])
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    memchr::memmem::find(text, part).is_some()
 }
 
 fn modulo(store: &Store, resolved: &Derivation) -> Result<ampoule_store::Hash, Failure> {
