@@ -31,6 +31,7 @@ in rec {
   good = build "good" { } "echo said; echo good > $out";
   two = build "two" { outputs = [ "out" "doc" ]; } "echo a > $out; echo b > $doc";
   fails = build "fails" { } "echo one; echo '::error::forged'; echo kept > left-behind; exit 3";
+  silent = build "silent" { } "exit 7";
   needs-failure = build "needs-failure" { } "cat ${fails} > $out";
   imported = import (build "gives" { } "echo '{ answer = 42; }' > $out");
   imports-endless = import sleeps;
@@ -360,6 +361,23 @@ fn what_is_at_the_links_place_is_refused_before_anything_is_built() {
     }
     let contents = std::fs::read_to_string(place.work().join("ours")).expect("a link to it");
     assert_eq!(contents, "good\n");
+}
+
+#[test]
+fn a_link_without_a_directory_is_refused_before_anything_is_built() {
+    let place = place!();
+    let output = place.run(&["realise", "-o", "nowhere/link", "-A", "good", "."]);
+    check_exit(&output, 2, &["there is no directory `nowhere`"]);
+    assert!(!said(&output).contains("build good"), "{}", said(&output));
+}
+
+/// One that says nothing has no log; its sandbox can be entered all the same.
+#[test]
+fn a_silent_failure_says_how_to_look_into_it() {
+    let place = place!();
+    let output = place.realise("silent", &[]);
+    check_exit(&output, 100, &["exit code 7", "run `ampoule debug "]);
+    assert!(!said(&output).contains("ampoule log"), "{}", said(&output));
 }
 
 #[test]

@@ -128,6 +128,11 @@ fn wanted_of(store: &Store, found: impl Iterator<Item = FoundDerivation>) -> Res
 
 /// Nothing is built if there is no place for its link.
 fn refuse_taken_links(base: &Path, wanted: &[Wanted], source: &Derivations) -> Result<(), CliError> {
+    let dir = base.parent().filter(|dir| !dir.as_os_str().is_empty());
+    if let Some(dir) = dir.filter(|dir| !dir.is_dir()) {
+        return Err(CliError::usage(format!("there is no directory `{}` for the link", dir.display()))
+            .hint("make it, or name another link with `-o LINK`"));
+    }
     let mut links = Links { base: Some(base.to_owned()), made: 0 };
     for one in wanted {
         let derivation = source.derivation(&one.drv)?;

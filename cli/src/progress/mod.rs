@@ -151,9 +151,12 @@ pub fn failure_lines(ui: &Ui, failure: &Failure) -> Vec<String> {
         lines.extend(failure.log_tail.iter().map(|line| format!("  {} {line}", ui.paint(">", "2"))));
     }
     let mut hints = failure.hints.clone();
-    if let (Some(drv), true) = (&failure.drv, failure.has_log) {
-        hints.push(format!("run `ampoule log {drv}` to see all of the log"));
-        if failure.sandboxed {
+    if let Some(drv) = &failure.drv {
+        if failure.has_log {
+            hints.push(format!("run `ampoule log {drv}` to see all of the log"));
+        }
+        let is_said = hints.iter().any(|hint| hint.contains("`ampoule debug "));
+        if failure.sandboxed && !is_said {
             hints.push(format!("run `ampoule debug {drv}` for a shell in the same sandbox"));
         }
     }
