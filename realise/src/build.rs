@@ -12,6 +12,7 @@ mod log;
 mod outputs;
 pub(crate) mod resolve;
 mod rewrite;
+mod spawners;
 mod supervise;
 mod uplink;
 

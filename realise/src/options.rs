@@ -108,9 +108,13 @@ impl Options {
 /// How many processors the machine has, whatever part of them the caller may use: a build is told the
 /// same wherever it is started, and gets all of them.
 fn online_processors() -> usize {
-    let listed = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
-    let counted = listed.as_deref().and_then(count_listed);
-    counted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    // Asked for by each build, and as dear as all else that its environment needs.
+    static COUNT: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *COUNT.get_or_init(|| {
+        let listed = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
+        let counted = listed.as_deref().and_then(count_listed);
+        counted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    })
 }
 
 /// Counts `0-3,8,10-11`.

@@ -201,7 +201,7 @@ fn case_012_our_own_program_cannot_be_run_or_changed() {
 /// Where the kernel has no Landlock, the spawner runs from a copy that nobody can change.
 #[test]
 fn case_012_a_sealed_copy_makes_sandboxes_too() {
-    use ampoule_realise::sandbox::{SandboxEvent, SandboxSpec, Spawner};
+    use ampoule_realise::sandbox::{Identity, SandboxEvent, SandboxSpec, Spawner};
     let lab = lab!();
     let staging = lab.store.staging().expect("a directory");
     for name in ["store", "build", "tmp"] {
@@ -209,7 +209,8 @@ fn case_012_a_sealed_copy_makes_sandboxes_too() {
     }
     let program = Path::new(env!("CARGO_BIN_EXE_ampoule-sandbox"));
     let spawner = Spawner::start_copy(program).expect("started");
-    let spec = SandboxSpec::new(staging.path().into(), lab.store.root().objects(), "/nix/store".into());
+    let who = Identity::of_this_process();
+    let spec = SandboxSpec::new(staging.path().into(), lab.store.root().objects(), "/nix/store".into(), who);
     let (_log, writer) = std::io::pipe().expect("a pipe");
     let mut sandbox = spawner.spawn(&spec, writer.into()).expect("asked for");
     let mut ended = None;

@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use ampoule_store::Staging;
-use rustix::fs::{AtFlags, IFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, IFlags, Mode, OFlags, RawDir};
 
 use super::job::{disk, give_away};
 use crate::error::Failure;
@@ -110,45 +111,58 @@ impl BuildDirs {
 
     /// Whether nothing is in them but places for inputs, and nothing can be told from when they were
     /// made. No process of the build lives any more.
-    pub(crate) fn are_as_new(&self) -> bool {
-        let dirs = [&self.store, &self.build, &self.tmp];
-        let names = [names_in(self.staging.fd()), names_in(&self.build), names_in(&self.tmp)];
-        names == [Some(3), Some(0), Some(0)]
-            && self.holds_places_only() == Some(true)
-            && dirs
-                .iter()
-                .zip(&self.fresh)
-                .all(|(dir, fresh)| Look::at(dir).is_some_and(|look| look == *fresh))
+    pub(crate) fn are_as_new(&mut self) -> bool {
+        let is_empty = |dir: &OwnedFd| for_each_name(dir, |_, _| false) == Some(true);
+        let mut own = 0;
+        let count = for_each_name(self.staging.fd(), |_, _| {
+            own += 1;
+            own <= 3
+        });
+        let places = &self.mount_points;
+        let holds_places_only = for_each_name(&self.store, |name, kind| {
+            let is_dir = kind == FileType::Directory;
+            places.get(std::ffi::OsStr::from_bytes(name)) == Some(&is_dir)
+        });
+        count == Some(true)
+            && own == 3
+            && is_empty(&self.build)
+            && is_empty(&self.tmp)
+            && holds_places_only == Some(true)
+            && Look::at(&self.build).is_some_and(|look| look == self.fresh[1])
+            && Look::at(&self.tmp).is_some_and(|look| look == self.fresh[2])
+            && self.store_looks_new()
     }
 
-    fn holds_places_only(&self) -> Option<bool> {
-        use std::os::unix::ffi::OsStrExt;
-        for entry in rustix::fs::Dir::read_from(&self.store).ok()? {
-            let entry = entry.ok()?;
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
+    fn store_looks_new(&mut self) -> bool {
+        match Look::at(&self.store) {
+            Some(look) if look == self.fresh[0] => true,
+            Some(look) if !self.mount_points.is_empty() && look.size != self.fresh[0].size => {
+                // On some file systems a directory is as large as what is in it: then without places.
+                for (name, is_dir) in std::mem::take(&mut self.mount_points) {
+                    let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+                    rustix::fs::unlinkat(&self.store, &name, flags).ok();
+                }
+                Look::at(&self.store).is_some_and(|look| look == self.fresh[0])
             }
-            let is_dir = entry.file_type() == rustix::fs::FileType::Directory;
-            if self.mount_points.get(std::ffi::OsStr::from_bytes(name)) != Some(&is_dir) {
-                return Some(false);
-            }
+            _ => false,
         }
-        Some(true)
     }
 }
 
-/// How many names are in a directory.
-fn names_in(dir: &OwnedFd) -> Option<usize> {
-    let mut count = 0;
-    for entry in rustix::fs::Dir::read_from(dir).ok()? {
-        let name = entry.ok()?;
-        count += usize::from(!matches!(name.file_name().to_bytes(), b"." | b".."));
-        if count > 3 {
-            break;
+/// Goes through the names in a directory that nobody else reads by this descriptor, until one is not fine;
+/// says whether all were.
+fn for_each_name(dir: &OwnedFd, mut is_fine: impl FnMut(&[u8], FileType) -> bool) -> Option<bool> {
+    rustix::fs::seek(dir, rustix::fs::SeekFrom::Start(0)).ok()?;
+    let mut space = [std::mem::MaybeUninit::uninit(); 2048];
+    let mut names = RawDir::new(dir, &mut space);
+    while let Some(entry) = names.next() {
+        let entry = entry.ok()?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") && !is_fine(name, entry.file_type()) {
+            return Some(false);
         }
     }
-    Some(count)
+    Some(true)
 }
 
 /// Makes a directory for the build's user.

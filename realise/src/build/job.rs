@@ -22,6 +22,7 @@ use super::log::{LineSink, LogDir, Logger};
 use super::outputs::{Finished, copy_rewritten};
 use super::resolve::{InputOutputs, Resolved, resolve};
 use super::rewrite::{Pair, replace_all};
+use super::spawners::Spawners;
 use super::supervise::{Ending, Limits, supervise};
 use super::{compare, diagnose, uplink};
 use crate::builders::Builders;
@@ -43,7 +44,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) events: &'a dyn EventSink,
     pub(crate) cancel: &'a Cancel,
     pub(crate) began: Instant,
-    spawner: Mutex<Option<Arc<Spawner>>>,
+    spawners: Spawners,
     groups: OnceLock<Result<Option<Groups>, Failure>>,
     idle_dirs: Mutex<Vec<BuildDirs>>,
     identity: Identity,
@@ -66,23 +67,16 @@ impl<'a> Shared<'a> {
             events,
             cancel,
             began: Instant::now(),
-            spawner: Mutex::new(None),
+            spawners: Spawners::default(),
             groups: OnceLock::new(),
             idle_dirs: Mutex::default(),
             identity: Identity::of_this_process(),
         }
     }
 
-    /// The process that makes sandboxes; started when the first is needed.
+    /// A process that makes sandboxes; started when the first is needed.
     pub(crate) fn spawner(&self) -> Result<Arc<Spawner>, Failure> {
-        let mut slot = self.spawner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(spawner) = &*slot {
-            return Ok(Arc::clone(spawner));
-        }
-        let spawner = Spawner::start(&self.options.spawner).map_err(|error| diagnose::machine(&error))?;
-        let spawner = Arc::new(spawner);
-        *slot = Some(Arc::clone(&spawner));
-        Ok(spawner)
+        self.spawners.take(&self.options.spawner, self.options.jobs)
     }
 
     /// A control group for one build, if it is to be limited.
@@ -528,9 +522,8 @@ impl Job<'_> {
         let build_dir = own_build_dir.as_ref().unwrap_or(&dirs.build);
         let store_dir = PathBuf::from(store.dir().as_str());
         let top = dirs.staging.path().to_path_buf();
-        let mut spec = SandboxSpec::new(top, store.root().objects(), store_dir);
+        let mut spec = SandboxSpec::new(top, store.root().objects(), store_dir, identity);
         spec.tier = options.tier;
-        spec.identity = identity;
         // A builder that writes its directory's name or a process's number into an output is found out.
         if self.activity == Activity::Check {
             spec.build_dir = PathBuf::from("/build-again");

@@ -64,7 +64,7 @@ pub(crate) fn supervise(
         cancel,
         began: now,
         heard: now,
-        buffer: vec![0; 64 << 10],
+        buffer: Vec::new(),
         ending: None,
         killed: false,
         uplink: None,
@@ -139,16 +139,21 @@ impl Watch<'_> {
 
     /// Gives a build that waits for it a way out of its network.
     fn connect(&mut self) {
-        match Uplink::connect(self.sandbox.pid()) {
+        match Uplink::connect(self.sandbox.pid().unwrap_or(0)) {
             Ok(uplink) => {
                 self.uplink = Some(uplink);
                 self.sandbox.go_on();
             }
             Err(failure) => {
                 self.ending.get_or_insert(Ending::Stopped(failure));
-                self.killed = self.sandbox.kill();
+                self.kill();
             }
         }
+    }
+
+    fn kill(&mut self) {
+        self.sandbox.kill();
+        self.killed = true;
     }
 
     fn wait_for(&self, now: Instant) -> Duration {
@@ -162,11 +167,17 @@ impl Watch<'_> {
 
     fn read_log(&mut self, logger: &mut Logger) {
         let Some(log) = &mut self.log else { return };
-        match log.read(&mut self.buffer) {
+        // Most builds print little, and many nothing: a large buffer is made for what fills a small one.
+        let mut few = [0; 1 << 10];
+        let buffer = if self.buffer.is_empty() { few.as_mut_slice() } else { &mut self.buffer };
+        match log.read(buffer) {
             Ok(0) => self.log = None,
             Ok(length) => {
-                logger.take(&self.buffer[..length]);
+                logger.take(&buffer[..length]);
                 self.heard = Instant::now();
+                if length == buffer.len() {
+                    self.buffer.resize(64 << 10, 0);
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => self.log = None,
@@ -199,6 +210,6 @@ impl Watch<'_> {
         if self.ending.is_none() {
             self.ending = Some(Ending::Stopped(reason));
         }
-        self.killed = self.sandbox.kill();
+        self.kill();
     }
 }

@@ -71,8 +71,6 @@ const REPORT_FD: RawFd = 3;
 
 /// The child's whole life. Never returns.
 pub(crate) fn run(context: &Context) {
-    // Nobody else has our memory mapped then, and nothing has to be told to other processors when it goes.
-    sys::ignore(sys::stay_on_this_processor());
     let prepared = match context.plan.tier {
         Tier::Namespaces => enter_namespaces(context),
         Tier::Landlock | Tier::None => enter_without_namespaces(context),
@@ -545,10 +543,8 @@ fn start_and_reap(context: &Context) -> ! {
         wire::send_failure(REPORT_FD, Failure { step: Step::Execute, errno: errno.get(), index: 1 });
         sys::exit(1);
     }
-    // Neither reaper nor log: whoever reads the log sees its end when the builder's side is closed.
-    for fd in 0..REPORT_FD {
-        sys::close(fd);
-    }
+    sys::close(0);
+    sys::close(1);
     let is_sealed = context.plan.tier == Tier::Namespaces;
     let mut ended = None;
     loop {
@@ -565,6 +561,8 @@ fn start_and_reap(context: &Context) -> ! {
             Err(_) => break,
         }
     }
+    // Whoever reads the log sees its end now: when it has nothing more to wait for than the end itself.
+    sys::close(2);
     match ended {
         Some(status) => {
             wire::send_exited(REPORT_FD, status);

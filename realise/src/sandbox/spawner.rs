@@ -5,7 +5,7 @@
 //! program once more, as a process that stays small, and sends it what to make.
 //!
 //! ```text
-//! realiser ──request (memfd), report socket, log pipe──▶ spawner ──clone──▶ pid 1 of the sandbox ──▶ builder
+//! realiser ───────request, report socket, log pipe──────▶ spawner ──clone──▶ pid 1 of the sandbox ──▶ builder
 //!     ▲                                                     │                   │
 //!     └──────────────── report socket ◀── started, reaped ──┴── failed, exited ─┘
 //! ```
@@ -20,6 +20,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ampoule_store::Tier;
 
@@ -41,7 +43,8 @@ pub const SPAWNER_ARGUMENT: &str = "__sandbox";
 /// A running spawner. Dropping it ends every build that it started.
 #[derive(Debug)]
 pub struct Spawner {
-    control: Option<OwnedFd>,
+    control: Arc<OwnedFd>,
+    next_id: AtomicU32,
     process: Child,
 }
 
@@ -85,7 +88,7 @@ impl Spawner {
             .stderr(Stdio::inherit())
             .spawn()
             .map_err(failed)?;
-        Ok(Self { control: Some(ours), process })
+        Ok(Self { control: Arc::new(ours), next_id: AtomicU32::new(0), process })
     }
 
     /// The program that is running now, which [`serve_if_asked`] can turn into a spawner.
@@ -100,14 +103,27 @@ impl Spawner {
     /// If the request cannot be handed over. What goes wrong in the set-up comes as an event.
     pub fn spawn(&self, spec: &SandboxSpec, log: OwnedFd) -> Result<Sandbox, SandboxError> {
         let failed = |errno: Errno| SandboxError::at_step(Step::ReadRequest, errno.0, String::new());
-        let request = sys::memfd(c"sandbox request").map_err(failed)?;
-        let mut file = File::from(request);
-        file.write_all(&spec.encode())
-            .map_err(|error| failed(Errno(error.raw_os_error().unwrap_or(libc::EIO))))?;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let request = spec.encode(&wire::order(wire::START, id));
         let (ours, theirs) = sys::packet_pair().map_err(failed)?;
-        let control = self.control.as_ref().expect("there until dropped").as_raw_fd();
-        sys::send(control, &[1], &[file.as_fd(), theirs.as_fd(), log.as_fd()]).map_err(failed)?;
-        Ok(Sandbox { report: ours, pidfd: None, pid: 0, spec: spec.clone() })
+        let control = self.control.as_raw_fd();
+        if request.len() <= wire::LONGEST_ORDER {
+            sys::send(control, &request, &[theirs.as_fd(), log.as_fd()]).map_err(failed)?;
+        } else {
+            let (head, rest) = request.split_at(wire::ORDER_SIZE);
+            let mut file = File::from(sys::memfd(c"sandbox request").map_err(failed)?);
+            file.write_all(rest).map_err(|error| failed(Errno(error.raw_os_error().unwrap_or(libc::EIO))))?;
+            sys::send(control, head, &[theirs.as_fd(), log.as_fd(), file.as_fd()]).map_err(failed)?;
+        }
+        let control = Arc::clone(&self.control);
+        Ok(Sandbox { control, id, report: ours, pid: None, spec: spec.clone() })
+    }
+}
+
+impl Spawner {
+    /// Ends it, and every build that it started, without waiting for that.
+    pub fn end(&self) {
+        sys::shut_down(self.control.as_raw_fd());
     }
 }
 
@@ -122,7 +138,7 @@ fn sealed_copy(program: &std::path::Path) -> io::Result<File> {
 
 impl Drop for Spawner {
     fn drop(&mut self) {
-        self.control = None;
+        self.end();
         drop(self.process.wait());
     }
 }
@@ -130,16 +146,18 @@ impl Drop for Spawner {
 /// One sandbox, from its start to the moment when nothing of it lives.
 #[derive(Debug)]
 pub struct Sandbox {
+    control: Arc<OwnedFd>,
+    /// What the spawner knows it by.
+    id: u32,
     report: OwnedFd,
-    pidfd: Option<OwnedFd>,
-    pid: i32,
+    pid: Option<i32>,
     spec: SandboxSpec,
 }
 
 /// What is heard of a sandbox.
 #[derive(Debug)]
 pub enum SandboxEvent {
-    /// Its pid 1 exists; the number is ours, not its own.
+    /// Its pid 1 exists; the number is ours, not its own. Told only where a network is to be connected.
     Started(i32),
     /// Its network is made and leads nowhere; it waits for [`Sandbox::go_on`].
     WantsUplink,
@@ -177,9 +195,8 @@ impl Sandbox {
         let report = wire::receive_report(&self.report)
             .map_err(|error| SandboxError::lost(error.raw_os_error().unwrap_or(libc::EIO)))?;
         match report {
-            Report::Started { pid, pidfd } => {
-                self.pidfd = Some(pidfd);
-                self.pid = pid;
+            Report::Started { pid } => {
+                self.pid = Some(pid);
                 Ok(SandboxEvent::Started(pid))
             }
             Report::WantsUplink => Ok(SandboxEvent::WantsUplink),
@@ -194,9 +211,9 @@ impl Sandbox {
         }
     }
 
-    /// Its pid 1, as this machine counts; 0 until it has begun.
+    /// Its pid 1, as this machine counts; nothing until it is told.
     #[must_use]
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> Option<i32> {
         self.pid
     }
 
@@ -214,13 +231,10 @@ impl Sandbox {
         wire::send_uplink(&self.report);
     }
 
-    /// Kills every process of the sandbox; the `Gone` event still comes. False if it has not begun
-    /// yet, as far as we have heard.
-    pub fn kill(&self) -> bool {
-        if let Some(pidfd) = &self.pidfd {
-            sys::ignore(sys::pidfd_kill(pidfd.as_raw_fd(), libc::SIGKILL));
-        }
-        self.pidfd.is_some()
+    /// Kills every process of the sandbox; the `Gone` event still comes.
+    pub fn kill(&self) {
+        // If the spawner is gone, so is the sandbox.
+        sys::ignore(sys::send(self.control.as_raw_fd(), &wire::order(wire::KILL, self.id), &[]));
     }
 }
 
@@ -246,6 +260,8 @@ pub fn serve_if_asked() {
 }
 
 struct Running {
+    /// What the realiser calls it.
+    id: u32,
     pid: i32,
     pidfd: OwnedFd,
     report: OwnedFd,
@@ -267,6 +283,12 @@ struct Server {
     stack: Stack,
     child_stack: Stack,
     running: Vec<Running>,
+    /// How many were asked for.
+    builds: u32,
+    /// Whether we stay on one processor for now.
+    is_placed: bool,
+    /// Where orders are received.
+    buffer: Vec<u8>,
     /// Stores that root has mounted for the builds' user, or has tried to.
     mapped_stores: Vec<CString>,
     networks: Networks,
@@ -279,7 +301,6 @@ fn serve() -> Result<(), Errno> {
     sys::reset_signals();
     limits::set_inherited();
     sys::become_subreaper()?;
-    sys::ignore(sys::stay_on_this_processor());
     sys::dup_to(CONTROL, CONTROL, true)?;
     let mut server = Server {
         filter: seccomp::filter(seccomp::OWN_NETWORK),
@@ -288,6 +309,9 @@ fn serve() -> Result<(), Errno> {
         stack: Stack::new()?,
         child_stack: Stack::new()?,
         running: Vec::new(),
+        builds: 0,
+        is_placed: false,
+        buffer: vec![0; wire::LONGEST_ORDER],
         mapped_stores: Vec::new(),
         networks: Networks::default(),
         roots: Roots::default(),
@@ -341,7 +365,7 @@ impl Server {
     /// Takes one request; false when the realiser is gone.
     fn take_request(&mut self) -> Result<bool, Errno> {
         let mut fds = Vec::new();
-        let length = match sys::receive(CONTROL, &mut [0; 8], &mut fds) {
+        let length = match sys::receive(CONTROL, &mut self.buffer, &mut fds) {
             Err(Errno(libc::ECONNRESET)) => 0,
             other => other?,
         };
@@ -355,8 +379,18 @@ impl Server {
             }
             return Ok(false);
         }
-        let Ok([request, report, log]) = <[OwnedFd; 3]>::try_from(fds) else { return Ok(true) };
-        match self.start(request, &report, &log) {
+        let Some((kind, id)) = wire::read_order(&self.buffer[..length]) else { return Ok(true) };
+        if kind == wire::KILL {
+            // One that has ended meanwhile is not ours to kill: nobody has its number any more.
+            for running in self.running.iter().filter(|running| running.id == id) {
+                sys::ignore(sys::pidfd_kill(running.pidfd.as_raw_fd(), libc::SIGKILL));
+            }
+            return Ok(true);
+        }
+        let mut fds = fds.into_iter();
+        let (Some(report), Some(log)) = (fds.next(), fds.next()) else { return Ok(true) };
+        self.choose_processor();
+        match self.start(id, length, fds.next(), &report, &log) {
             Ok(running) => self.running.push(running.of(report)),
             Err(failure) => {
                 wire::send_failure(report.as_raw_fd(), failure);
@@ -364,6 +398,19 @@ impl Server {
             }
         }
         Ok(true)
+    }
+
+    /// Stays on one processor for a while, and what it clones too, until it is another program: what changes
+    /// in our memory need not be told to the others. Whichever is free when an order comes is the one.
+    fn choose_processor(&mut self) {
+        const BUILDS: u32 = 32;
+        if self.builds.is_multiple_of(BUILDS) {
+            sys::ignore(sys::use_all_processors());
+            self.is_placed = false;
+        } else if !self.is_placed {
+            self.is_placed = sys::stay_on_this_processor().is_ok();
+        }
+        self.builds = self.builds.wrapping_add(1);
     }
 
     /// Whether builds like `plan` are given what we made beforehand; false where each makes all of it.
@@ -411,11 +458,23 @@ impl Server {
         }
     }
 
-    fn start(&mut self, request: OwnedFd, report: &OwnedFd, log: &OwnedFd) -> Result<Started, Failure> {
+    /// Starts what is asked for by the order in the buffer, of `length` bytes, or by the file `request`.
+    fn start(
+        &mut self,
+        id: u32,
+        length: usize,
+        request: Option<OwnedFd>,
+        report: &OwnedFd,
+        log: &OwnedFd,
+    ) -> Result<Started, Failure> {
         let fail = |step, errno| Failure { step, errno, index: 0 };
         let unreadable =
             |error: io::Error| fail(Step::ReadRequest, Errno(error.raw_os_error().unwrap_or(libc::EINVAL)));
-        let mut plan = read_request(request).map_err(unreadable)?;
+        let plan = match request {
+            None => Prepared::decode(&self.buffer[wire::ORDER_SIZE..length]),
+            Some(file) => read_request(file),
+        };
+        let mut plan = plan.map_err(unreadable)?;
         let args = StringArray::new(std::mem::take(&mut plan.args));
         let env = StringArray::new(std::mem::take(&mut plan.env));
         let (release_read, release_write) = sys::pipe().map_err(|errno| fail(Step::ReadRequest, errno))?;
@@ -457,13 +516,16 @@ impl Server {
             sys::ignore(sys::reap(pid));
             return Err(fail(step, errno));
         }
-        wire::send_started(report, pid, &pidfd);
-        Ok(Started { pid, pidfd, is_sealed: namespaces, release: release_write, network })
+        if plan.has_uplink {
+            wire::send_started(report, pid);
+        }
+        Ok(Started { id, pid, pidfd, is_sealed: namespaces, release: release_write, network })
     }
 }
 
 /// A child that was cloned.
 struct Started {
+    id: u32,
     pid: i32,
     pidfd: OwnedFd,
     is_sealed: bool,
@@ -473,8 +535,8 @@ struct Started {
 
 impl Started {
     fn of(self, report: OwnedFd) -> Running {
-        let Self { pid, pidfd, is_sealed, release, network } = self;
-        Running { pid, pidfd, report, is_sealed, _release: release, network }
+        let Self { id, pid, pidfd, is_sealed, release, network } = self;
+        Running { id, pid, pidfd, report, is_sealed, _release: release, network }
     }
 }
 

@@ -148,9 +148,9 @@ pub struct SandboxSpec {
 }
 
 impl SandboxSpec {
-    /// A sandbox with nothing in it.
+    /// A sandbox with nothing in it, for builds that are `identity`.
     #[must_use]
-    pub fn new(top_dir: PathBuf, store_root: PathBuf, store_dir: PathBuf) -> Self {
+    pub fn new(top_dir: PathBuf, store_root: PathBuf, store_dir: PathBuf, identity: Identity) -> Self {
         Self {
             tier: Tier::Namespaces,
             builder: Vec::new(),
@@ -163,7 +163,7 @@ impl SandboxSpec {
             binds: Vec::new(),
             files: identity_files("/build"),
             symlinks: Vec::new(),
-            identity: Identity::of_this_process(),
+            identity,
             has_uplink: false,
             has_high_pids: false,
             linux32: false,
@@ -249,7 +249,6 @@ pub fn host_bind(declared: &str) -> Result<Bind, String> {
 
 // ---- as bytes ---------------------------------------------------------------------------------
 
-#[derive(Default)]
 pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {
@@ -364,8 +363,10 @@ fn relative(path: &Path) -> &Path {
 }
 
 impl SandboxSpec {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::default();
+    /// As bytes, behind `head`.
+    pub(crate) fn encode(&self, head: &[u8]) -> Vec<u8> {
+        let mut out = Writer(Vec::with_capacity(4096));
+        out.0.extend(head);
         out.number(self.tier as u32);
         out.bytes(&self.builder);
         out.list(&self.args, |out, arg| out.bytes(arg));
@@ -486,7 +487,8 @@ mod tests {
 
     #[test]
     fn parents_come_before_children() {
-        let mut spec = SandboxSpec::new("/t".into(), "/s".into(), "/nix/store".into());
+        let mut spec =
+            SandboxSpec::new("/t".into(), "/s".into(), "/nix/store".into(), Identity::of_this_process());
         spec.files.push(("/usr/share/a/b".into(), Vec::new()));
         let dirs = spec.directories();
         for (index, dir) in dirs.iter().enumerate() {
@@ -497,16 +499,17 @@ mod tests {
 
     #[test]
     fn a_spec_survives_its_bytes() {
-        let mut spec = SandboxSpec::new("/t".into(), "/s".into(), "/nix/store".into());
+        let mut spec =
+            SandboxSpec::new("/t".into(), "/s".into(), "/nix/store".into(), Identity::of_this_process());
         spec.builder = b"/nix/store/x/bin/sh".to_vec();
         spec.args = vec![b"sh".to_vec(), b"-c".to_vec(), vec![0xff]];
         spec.env = vec![(b"A".to_vec(), b"b=c".to_vec())];
-        let prepared = Prepared::decode(&spec.encode()).expect("our own bytes");
+        let prepared = Prepared::decode(&spec.encode(&[])).expect("our own bytes");
         assert_eq!(prepared.store_dir.as_c_str(), c"nix/store");
         assert_eq!(prepared.env[0].as_c_str(), c"A=b=c");
         assert_eq!(prepared.args.len(), 3);
         assert_eq!(prepared.identity, spec.identity);
-        let bytes = spec.encode();
+        let bytes = spec.encode(&[]);
         for cut in 0..bytes.len() {
             assert!(Prepared::decode(&bytes[..cut]).is_err(), "cut at {cut}");
         }

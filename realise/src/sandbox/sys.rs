@@ -750,6 +750,11 @@ pub(crate) fn receive(socket: RawFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) 
     Ok(length as usize)
 }
 
+/// Lets the other end of a socket see its end, whoever else has this one.
+pub(crate) fn shut_down(socket: RawFd) {
+    ignore(sys!(libc::SYS_shutdown, socket, libc::SHUT_RDWR));
+}
+
 /// What is waited for on one descriptor, and what came of it.
 pub(crate) type PollFd = libc::pollfd;
 

@@ -1,13 +1,16 @@
 //! The packets between realiser, spawner and child.
 //!
 //! The realiser opens a packet socket for each build and gives one end away with the request. On it
-//! it hears, in this order: `Started` with a pidfd (from the spawner), `Failed` or `Exited` (from the
-//! child's pid 1), `Reaped` (from the spawner, when every process of the build is dead). A build that
-//! needs a way out of its network says `WantsUplink` first, and waits for the one packet that is sent
-//! the other way.
+//! it hears, in this order: `Failed` or `Exited` (from the child's pid 1), `Reaped` (from the spawner,
+//! when every process of the build is dead). Of a build that needs a way out of its network it hears
+//! `Started` first (from the spawner, with its pid) and `WantsUplink` (from the child, which waits for the
+//! one packet that is sent the other way).
+//!
+//! Orders to the spawner go over one socket: to start a build, with what it is and two descriptors, or
+//! to kill one.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::child::Failure;
 use super::step::Step;
@@ -30,6 +33,33 @@ fn packet(kind: u8, step: u8, a: i32, b: u32) -> [u8; SIZE] {
     bytes
 }
 
+// ---- orders -----------------------------------------------------------------------------------
+
+/// Starts the build that the rest of the packet describes, or a file that comes along.
+pub(crate) const START: u8 = 1;
+/// Kills the build of this number.
+pub(crate) const KILL: u8 = 2;
+/// How many bytes stand before a description.
+pub(crate) const ORDER_SIZE: usize = 8;
+/// What is longer than this is sent as a file: a packet lies in the kernel's memory.
+pub(crate) const LONGEST_ORDER: usize = 32 << 10;
+
+pub(crate) fn order(kind: u8, id: u32) -> [u8; ORDER_SIZE] {
+    let mut bytes = [0; ORDER_SIZE];
+    bytes[0] = kind;
+    bytes[4..].copy_from_slice(&id.to_le_bytes());
+    bytes
+}
+
+/// What is asked for, and of which build.
+pub(crate) fn read_order(packet: &[u8]) -> Option<(u8, u32)> {
+    let head: &[u8; ORDER_SIZE] = packet.first_chunk()?;
+    let id = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+    Some((head[0], id))
+}
+
+// ---- reports ----------------------------------------------------------------------------------
+
 pub(crate) fn send_failure(report: RawFd, failure: Failure) {
     sys::ignore(sys::send(report, &packet(FAILED, failure.step as u8, failure.errno.0, failure.index), &[]));
 }
@@ -38,8 +68,8 @@ pub(crate) fn send_exited(report: RawFd, status: i32) {
     sys::ignore(sys::send(report, &packet(EXITED, 0, status, 0), &[]));
 }
 
-pub(crate) fn send_started(report: &OwnedFd, pid: i32, pidfd: &OwnedFd) {
-    sys::ignore(sys::send(report.as_raw_fd(), &packet(STARTED, 0, pid, 0), &[pidfd.as_fd()]));
+pub(crate) fn send_started(report: &OwnedFd, pid: i32) {
+    sys::ignore(sys::send(report.as_raw_fd(), &packet(STARTED, 0, pid, 0), &[]));
 }
 
 pub(crate) fn send_reaped(report: &OwnedFd, status: i32, usage: Usage) {
@@ -71,7 +101,6 @@ pub(crate) fn send_uplink(report: &OwnedFd) {
 pub(crate) enum Report {
     Started {
         pid: i32,
-        pidfd: OwnedFd,
     },
     /// Its network is made, and leads nowhere.
     WantsUplink,
@@ -88,8 +117,7 @@ pub(crate) enum Report {
 
 pub(crate) fn receive_report(socket: &OwnedFd) -> io::Result<Report> {
     let mut bytes = [0; SIZE];
-    let mut fds = Vec::new();
-    let length = match sys::receive(socket.as_raw_fd(), &mut bytes, &mut fds) {
+    let length = match sys::receive(socket.as_raw_fd(), &mut bytes, &mut Vec::new()) {
         Err(Errno(libc::ECONNRESET)) => 0,
         other => other?,
     };
@@ -101,7 +129,7 @@ pub(crate) fn receive_report(socket: &OwnedFd) -> io::Result<Report> {
     let unknown = || io::Error::new(io::ErrorKind::InvalidData, "unknown packet from the sandbox");
     let status = word(4) as i32;
     match bytes[0] {
-        STARTED => Ok(Report::Started { pid: status, pidfd: fds.pop().ok_or_else(unknown)? }),
+        STARTED => Ok(Report::Started { pid: status }),
         FAILED => {
             let step = Step::from_byte(bytes[1]).ok_or_else(unknown)?;
             Ok(Report::Failed(Failure { step, errno: Errno(status), index: word(8) }))

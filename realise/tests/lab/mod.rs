@@ -247,6 +247,13 @@ impl Lab {
         use std::os::unix::fs::PermissionsExt;
         std::fs::set_permissions(&tree, std::fs::Permissions::from_mode(0o755)).expect("made executable");
         let path = self.store.add_path(&tree, &AddOptions::source("probe"), None).expect("added").path;
+        // A child that another test has cloned in this moment, and that is no other program yet, has it open
+        // for writing: then a shell says that it is busy.
+        let is_busy = |error: std::io::Error| error.kind() == std::io::ErrorKind::ExecutableFileBusy;
+        let run = || std::process::Command::new(self.store.real_path(&path)).output().map(drop);
+        while run().is_err_and(is_busy) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         let mut draft = self.draft(name, script);
         draft.environment.insert("probe".into(), self.store.dir().print(&path).into());
         draft.input_sources.insert(path);
