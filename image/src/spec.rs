@@ -31,6 +31,10 @@ macro_rules! attributes {
         impl $name {
             /// The attributes as this page names them.
             const NAMES: &[&str] = &[$($(stringify!($its),)+)? $(stringify!($field),)*];
+
+            /// Their other names.
+            #[allow(dead_code, reason = "asked of the tables that the library checks")]
+            const OTHERS: &[&str] = &[$($($($($its_other,)+)?)+)? $($($($other,)+)?)*];
         }
     };
 }
@@ -613,7 +617,10 @@ mod tests {
             // The library gives the names of packages itself.
             assert!(is_word(&page) || name == "named", "`{name}` is not on docs/image-format.md");
         }
-        for name in ImageSpec::NAMES.iter().map(|name| camel(name)).filter(|name| name != "named") {
+        let of_config = ConfigSpec::NAMES.iter().map(|name| camel(name));
+        let others = ConfigSpec::OTHERS.iter().map(|name| (*name).to_owned());
+        let of_image = ImageSpec::NAMES.iter().map(|name| camel(name)).filter(|name| name != "named");
+        for name in of_image.chain(of_config).chain(others) {
             assert!(library.contains(&format!("\"{name}\"")), "`{name}` is not in stdlib/image.img");
         }
     }

@@ -65,15 +65,16 @@ pub(super) struct Target<'a> {
 impl Page {
     /// Returns the addresses of the wheels that fit, the best first.
     ///
-    /// A wheel for every machine comes before one for this machine: the same choice as for `uv.lock`.
+    /// A wheel for every machine comes before one for this machine: the same choice as for `uv.lock`. Of several that fit
+    /// alike their names decide, which are the same on every mirror, and not where they lie.
     pub(super) fn fitting(&self, hashes: &[String], target: &Target<'_>) -> Vec<String> {
-        let mut found: Vec<(u8, String)> = self
+        let mut found: Vec<(u8, String, String)> = self
             .links()
             .filter(|link| hashes.iter().any(|hash| hash.eq_ignore_ascii_case(&link.sha256)))
-            .filter_map(|link| Some((target.fit(link.file())?, self.address(&link)?)))
+            .filter_map(|link| Some((target.fit(link.file())?, link.file().to_owned(), self.address(&link)?)))
             .collect();
         found.sort();
-        found.into_iter().map(|(_, url)| url).collect()
+        found.into_iter().map(|(_, _, url)| url).collect()
     }
 
     /// Returns where the file `name` lies. Names are written in several ways: `Flask-3.0.tar.gz`
@@ -209,6 +210,19 @@ mod tests {
             "<a href='a-1-py3-none-any.whl#sha256=cd'>x</a><a href='a-1-py3-none-any.whl'>x</a><a href=x>";
         let target = Target { python: "3.11", cpu: "x86_64" };
         assert!(on("https://index.example/", page).fitting(&["ab".to_owned()], &target).is_empty());
+    }
+
+    #[test]
+    fn of_wheels_that_fit_alike_the_same_is_first_on_every_mirror() {
+        let target = Target { python: "3.11", cpu: "x86_64" };
+        let (old, new) =
+            ("a-1-cp311-cp311-manylinux_2_17_x86_64.whl", "a-1-cp311-cp311-manylinux_2_28_x86_64.whl");
+        for (first, second) in [("x", "y"), ("y", "x")] {
+            let page =
+                format!("<a href='/{first}/{new}#sha256=ab'></a><a href='/{second}/{old}#sha256=ab'></a>");
+            let found = on("https://i.example/", &page).fitting(&["ab".to_owned()], &target);
+            assert_eq!(found[0], format!("https://i.example/{second}/{old}"));
+        }
     }
 
     #[test]
