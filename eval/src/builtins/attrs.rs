@@ -163,15 +163,13 @@ pub(super) const TABLE: &[Builtin] = &[
 ];
 
 impl Evaluator {
-    /// Forces an attribute that has to be there.
+    /// Returns an attribute that has to be there, as it is; `missing` is for the trace if it is not.
     ///
     /// # Errors
-    /// If it is not, or fails.
-    pub(crate) fn required_attr(&mut self, attrs: Attrs, name: Symbol) -> EvalResult<Value> {
-        match self.force_attr(attrs, name)? {
-            Some(value) => Ok(value),
-            None => Err(EvalError::missing_attribute(name)),
-        }
+    /// If it is not.
+    pub(super) fn required_attr(&self, attrs: Attrs, name: &str, missing: &str) -> EvalResult<Value> {
+        let name = Symbol::intern(name);
+        attrs.get(name).ok_or_else(|| EvalError::missing_attribute(name)).part(missing)
     }
 }
 

@@ -650,6 +650,7 @@ fn is_less(ev: &mut Evaluator, args: &Args, less: Value, a: Value, b: Value) -> 
 fn generic_closure(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let attrs = args.attrs(ev, 0)?;
     let start = of_argument(ev, attrs, "startSet")?;
+    let start = ev.force(start)?;
     let list = ev.force_list(start);
     let list =
         list.part("while evaluating the 'startSet' attribute passed as argument to builtins.genericClosure")?;
@@ -698,8 +699,7 @@ fn generic_closure(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 
 /// What the argument of `genericClosure` has to have.
 fn of_argument(ev: &mut Evaluator, attrs: crate::heap::Attrs, name: &str) -> EvalResult<Value> {
-    let value = ev.required_attr(attrs, Symbol::intern(name));
-    value.part("in the attrset passed as argument to builtins.genericClosure")
+    ev.required_attr(attrs, name, "in the attrset passed as argument to builtins.genericClosure")
 }
 
 /// The keys that were seen.

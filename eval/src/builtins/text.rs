@@ -131,7 +131,7 @@ fn hash_string(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
 
 fn convert_hash(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
     let set = args.attrs(ev, 0)?;
-    let hash = ev.required_attr(set, Symbol::intern("hash")).part("while locating the attribute 'hash'")?;
+    let hash = ev.required_attr(set, "hash", "while locating the attribute 'hash'")?;
     let hash = ev.force_string_no_context(hash).part("while evaluating the attribute 'hash'")?;
     let algo = match ev.force_attr(set, Symbol::intern("hashAlgo"))? {
         Some(name) => {
@@ -140,8 +140,7 @@ fn convert_hash(ev: &mut Evaluator, args: &Args) -> EvalResult<Value> {
         }
         None => None,
     };
-    let format = ev.required_attr(set, Symbol::intern("toHashFormat"));
-    let format = format.part("while locating the attribute 'toHashFormat'")?;
+    let format = ev.required_attr(set, "toHashFormat", "while locating the attribute 'toHashFormat'")?;
     let format = ev.force_string_no_context(format).part("while evaluating the attribute 'toHashFormat'")?;
     let format = match format.as_bytes() {
         b"base16" => HashFormat::Base16,
