@@ -98,10 +98,10 @@ impl Options {
         }
     }
 
-    /// Whether builders for `system` run here.
+    /// Whether programs for `system` run here. (`builtin` is for builders that are no programs.)
     #[must_use]
     pub fn runs(&self, system: &str) -> bool {
-        system == self.system || system == "builtin" || self.extra_systems.contains(system)
+        system == self.system || self.extra_systems.contains(system)
     }
 }
 

@@ -6,6 +6,22 @@ use ampoule_realise::{Event, FailureKind};
 use ampoule_store::{HashAlgo, Method, Outputs, StorePath};
 use lab::Lab;
 
+#[test]
+fn all_hold_as_an_ordinary_user() {
+    lab::again_as_an_ordinary_user("all_hold_as_an_ordinary_user");
+}
+
+#[test]
+fn a_program_is_for_a_machine() {
+    let lab = lab!();
+    for system in ["builtin", "m68k-linux"] {
+        let mut draft = lab.draft("case", "echo > $out");
+        draft.system = system.into();
+        let failure = lab.fails(&lab.write(draft));
+        assert!(failure.message.contains(&format!("a `{system}` is required")), "{failure}");
+    }
+}
+
 fn with_variables(lab: &Lab, name: &str, script: &str, variables: &[(&str, &str)]) -> StorePath {
     let mut draft = lab.draft(name, script);
     for (name, value) in variables {
