@@ -7,7 +7,7 @@
 //!
 //! Nothing has to be written to find garbage, so it works on a full disk.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CString;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -19,7 +19,7 @@ use crate::error::{StoreError, StoreResult, is_absent};
 use crate::layout::{TEMPORARY_PREFIX, read_small, write_over};
 use crate::lock::{GcLock, OutputLock, read_leases};
 use crate::tree::{self, list_names};
-use crate::{ObjectInfo, Root, RootKind, Store, StorePath};
+use crate::{Root, RootKind, Store, StorePath};
 
 /// What to collect.
 #[derive(Clone, Debug)]
@@ -75,8 +75,7 @@ impl Store {
         let mut freed = 0;
         {
             let _alone = GcLock::alone(self.layout())?;
-            let infos = self.all_infos()?;
-            let mut plan = self.plan(infos, options)?;
+            let mut plan = self.plan(self.graph(options.keep_derivations)?, options)?;
             report = std::mem::take(&mut plan.report);
             if !options.dry_run {
                 for path in &report.dead {
@@ -92,42 +91,69 @@ impl Store {
         Ok(report)
     }
 
-    fn plan(&self, infos: Vec<ObjectInfo>, options: &GcOptions) -> StoreResult<Plan> {
+    /// Reads what refers to what, on all cores. A damaged info file is none.
+    fn graph(&self, keep_derivations: bool) -> StoreResult<Graph> {
+        use rayon::prelude::*;
+        let paths = self.all_valid()?;
+        let number = |path: &StorePath| paths.binary_search(path).ok().map(|at| at as u32);
+        let read = |(at, path): (usize, &StorePath)| -> StoreResult<Option<(u64, Box<[u32]>)>> {
+            let Some((info, _)) = self.read_info(path)? else { return Ok(None) };
+            let deriver = info.deriver.iter().filter(|_| keep_derivations);
+            let to = info.references.iter().chain(deriver).filter_map(number);
+            Ok(Some((info.nar_size_bytes, to.filter(|to| *to as usize != at).collect())))
+        };
+        let found: StoreResult<Vec<_>> = paths.par_iter().enumerate().with_min_len(64).map(read).collect();
+        let mut graph = Graph { paths: Vec::new(), sizes: Vec::new(), starts: vec![0], edges: Vec::new() };
+        let found = found?;
+        // Without the damaged ones the numbers are others.
+        let mut numbers = Vec::with_capacity(found.len());
+        let mut next = 0;
+        for one in &found {
+            numbers.push(one.as_ref().map(|_| next));
+            next += u32::from(one.is_some());
+        }
+        for (path, one) in paths.into_iter().zip(found) {
+            let Some((size, to)) = one else { continue };
+            graph.edges.extend(to.iter().filter_map(|to| numbers[*to as usize]));
+            graph.starts.push(graph.edges.len());
+            graph.sizes.push(size);
+            graph.paths.push(path);
+        }
+        Ok(graph)
+    }
+
+    fn plan(&self, graph: Graph, options: &GcOptions) -> StoreResult<Plan> {
         let links = self.link_roots()?;
         let leases = read_leases(self.layout())?;
         let mut roots = links.roots;
         roots.extend(leases.needed.iter().map(|path| Root { path: path.clone(), kind: RootKind::Lease }));
         roots.extend(self.process_roots());
-        let graph = Graph::new(&infos, options.keep_derivations);
-        let mut live = graph.reach(roots.iter().filter_map(|root| graph.index.get(&root.path).copied()));
+        let mut live = graph.reach(roots.iter().filter_map(|root| graph.number(&root.path)));
         if let Some(age) = options.older_than {
             let limit = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-            let young = (0..infos.len()).filter(|at| !live[*at] && self.last_use(&infos[*at].path) > limit);
+            let young = (0..graph.len()).filter(|at| !live[*at] && self.last_use(&graph.paths[*at]) > limit);
             let young: Vec<_> = young.collect();
             let kept = graph.reach(young);
             live.iter_mut().zip(kept).for_each(|(live, kept)| *live |= kept);
         }
         let mut dead: Vec<usize> = graph.referrers_first().into_iter().filter(|at| !live[*at]).collect();
         if let Some(only) = &options.only {
-            dead = choose(&infos, &graph, &dead, only, &roots)?;
+            dead = self.choose(&graph, &dead, only, &roots)?;
         }
         if let Some(limit) = options.max_size_bytes {
-            dead = self.least_recent(&infos, &graph, dead, limit);
+            dead = self.least_recent(&graph, dead, limit);
         }
-        let gone: HashSet<usize> = dead.iter().copied().collect();
-        let sum = |pick: &dyn Fn(&usize) -> bool| {
-            (0..infos.len()).filter(pick).map(|at| infos[at].nar_size_bytes).sum::<u64>()
-        };
+        let all_bytes: u64 = graph.sizes.iter().sum();
+        let dead_nar_bytes = dead.iter().map(|at| graph.sizes[*at]).sum();
         let report = GcReport {
-            dead_nar_bytes: sum(&|at| gone.contains(at)),
-            kept_nar_bytes: sum(&|at| !gone.contains(at)),
-            kept: infos.len() - dead.len(),
-            dead: dead.iter().map(|at| infos[*at].path.clone()).collect(),
+            dead_nar_bytes,
+            kept_nar_bytes: all_bytes - dead_nar_bytes,
+            kept: graph.len() - dead.len(),
+            dead: dead.iter().map(|at| graph.paths[*at].clone()).collect(),
             stale_roots: links.stale,
             ..GcReport::default()
         };
-        let valid = infos.into_iter().map(|info| info.path).collect();
-        Ok(Plan { report, valid, living: leases.living })
+        Ok(Plan { report, valid: graph.paths, living: leases.living })
     }
 
     /// Returns when an object was last used.
@@ -138,26 +164,58 @@ impl Store {
     }
 
     /// Of the dead, referrers first, those that must go until the rest fits.
-    fn least_recent(&self, infos: &[ObjectInfo], graph: &Graph, dead: Vec<usize>, limit: u64) -> Vec<usize> {
+    fn least_recent(&self, graph: &Graph, dead: Vec<usize>, limit: u64) -> Vec<usize> {
         // An object is used whenever one is that refers to it.
         let mut used: HashMap<usize, SystemTime> = HashMap::new();
         for at in &dead {
-            let own = self.last_use(&infos[*at].path);
+            let own = self.last_use(&graph.paths[*at]);
             let used_at = *used.entry(*at).and_modify(|t| *t = own.max(*t)).or_insert(own);
-            for to in &graph.edges[*at] {
-                used.entry(*to).and_modify(|t| *t = used_at.max(*t)).or_insert(used_at);
+            for to in graph.edges_of(*at) {
+                used.entry(to).and_modify(|t| *t = used_at.max(*t)).or_insert(used_at);
             }
         }
         let mut order = dead;
         order.sort_by_key(|at| used[at]);
-        let mut size: u64 = infos.iter().map(|info| info.nar_size_bytes).sum();
+        let mut size: u64 = graph.sizes.iter().sum();
         let fits = order.iter().position(|at| {
             let enough = size <= limit;
-            size = size.saturating_sub(infos[*at].nar_size_bytes);
+            size = size.saturating_sub(graph.sizes[*at]);
             enough
         });
         order.truncate(fits.unwrap_or(order.len()));
         order
+    }
+
+    /// Of the dead, those that were asked for. One that is needed is an error that says by what.
+    fn choose(
+        &self,
+        graph: &Graph,
+        dead: &[usize],
+        only: &[StorePath],
+        roots: &[Root],
+    ) -> StoreResult<Vec<usize>> {
+        let wanted: HashSet<usize> = only.iter().filter_map(|path| graph.number(path)).collect();
+        let dead_set: HashSet<usize> = dead.iter().copied().collect();
+        for path in only {
+            let still = |reason| StoreError::StillAlive { path: path.clone(), reason };
+            let Some(at) = graph.number(path) else { return Err(StoreError::NotValid(path.clone())) };
+            if let Some(root) = roots.iter().find(|root| root.path == *path) {
+                return Err(still(format!("{} keeps it", root.kind)));
+            }
+            let leads_here =
+                |from: &usize| !wanted.contains(from) && graph.edges_of(*from).any(|to| to == at);
+            for from in (0..graph.len()).filter(leads_here) {
+                // It may lead here as to what made it.
+                let from = &graph.paths[from];
+                if self.read_info(from)?.is_some_and(|(info, _)| info.references.contains(path)) {
+                    return Err(still(format!("'{from}' refers to it")));
+                }
+            }
+            if !dead_set.contains(&at) {
+                return Err(still("a root leads to it".to_owned()));
+            }
+        }
+        Ok(dead.iter().copied().filter(|at| wanted.contains(at)).collect())
     }
 
     /// Takes an object away, and what is known about it. `gc.lock` is held alone.
@@ -207,7 +265,7 @@ impl Store {
         let mut notes = String::new();
         for (name, _) in list_names(&layout.store).map_err(|e| StoreError::io("list", b"store", e))? {
             let path = StorePath::from_file_name(name.as_bytes()).ok();
-            if path.as_ref().is_some_and(|path| plan.valid.contains(path)) {
+            if path.as_ref().is_some_and(|path| plan.valid.binary_search(path).is_ok()) {
                 continue;
             }
             // Somebody is just making it.
@@ -327,39 +385,42 @@ fn sweep_temporaries(dir: &std::os::fd::OwnedFd) -> StoreResult<()> {
 
 struct Plan {
     report: GcReport,
-    valid: BTreeSet<StorePath>,
+    /// Sorted.
+    valid: Vec<StorePath>,
     living: BTreeSet<Vec<u8>>,
 }
 
-/// Who refers to whom, by number.
+/// Who refers to whom, by number. There may be hundreds of thousands.
 struct Graph {
-    index: BTreeMap<StorePath, usize>,
-    edges: Vec<Vec<usize>>,
+    /// All valid objects, sorted.
+    paths: Vec<StorePath>,
+    /// Sizes of their NARs.
+    sizes: Vec<u64>,
+    /// Where their edges begin, and where the last ones end.
+    starts: Vec<usize>,
+    edges: Vec<u32>,
 }
 
 impl Graph {
-    fn new(infos: &[ObjectInfo], keep_derivations: bool) -> Self {
-        let index: BTreeMap<_, _> =
-            infos.iter().enumerate().map(|(at, info)| (info.path.clone(), at)).collect();
-        let edges = infos
-            .iter()
-            .enumerate()
-            .map(|(at, info)| {
-                let deriver = info.deriver.iter().filter(|_| keep_derivations);
-                let to = info.references.iter().chain(deriver).filter_map(|p| index.get(p).copied());
-                to.filter(|to| *to != at).collect()
-            })
-            .collect();
-        Self { index, edges }
+    fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    fn number(&self, path: &StorePath) -> Option<usize> {
+        self.paths.binary_search(path).ok()
+    }
+
+    fn edges_of(&self, at: usize) -> impl Iterator<Item = usize> + '_ {
+        self.edges[self.starts[at]..self.starts[at + 1]].iter().map(|to| *to as usize)
     }
 
     /// Everything that these lead to.
     fn reach(&self, from: impl IntoIterator<Item = usize>) -> Vec<bool> {
-        let mut seen = vec![false; self.edges.len()];
+        let mut seen = vec![false; self.len()];
         let mut todo: Vec<usize> = from.into_iter().collect();
         while let Some(at) = todo.pop() {
             if !std::mem::replace(&mut seen[at], true) {
-                todo.extend(&self.edges[at]);
+                todo.extend(self.edges_of(at));
             }
         }
         seen
@@ -367,48 +428,20 @@ impl Graph {
 
     /// All, each before what it leads to. (A cycle, which no right store has, comes last.)
     fn referrers_first(&self) -> Vec<usize> {
-        let mut incoming = vec![0usize; self.edges.len()];
-        self.edges.iter().flatten().for_each(|to| incoming[*to] += 1);
-        let mut order: Vec<usize> = (0..self.edges.len()).filter(|at| incoming[*at] == 0).collect();
+        let mut incoming = vec![0usize; self.len()];
+        self.edges.iter().for_each(|to| incoming[*to as usize] += 1);
+        let mut order: Vec<usize> = (0..self.len()).filter(|at| incoming[*at] == 0).collect();
         let mut next = 0;
         while let Some(at) = order.get(next).copied() {
             next += 1;
-            for to in &self.edges[at] {
-                incoming[*to] -= 1;
-                if incoming[*to] == 0 {
-                    order.push(*to);
+            for to in self.edges_of(at) {
+                incoming[to] -= 1;
+                if incoming[to] == 0 {
+                    order.push(to);
                 }
             }
         }
-        order.extend((0..self.edges.len()).filter(|at| incoming[*at] > 0));
+        order.extend((0..self.len()).filter(|at| incoming[*at] > 0));
         order
     }
-}
-
-/// Of the dead, those that were asked for. One that is needed is an error that says by what.
-fn choose(
-    infos: &[ObjectInfo],
-    graph: &Graph,
-    dead: &[usize],
-    only: &[StorePath],
-    roots: &[Root],
-) -> StoreResult<Vec<usize>> {
-    let wanted: HashSet<usize> = only.iter().filter_map(|p| graph.index.get(p).copied()).collect();
-    let dead_set: HashSet<usize> = dead.iter().copied().collect();
-    for path in only {
-        let still = |reason| StoreError::StillAlive { path: path.clone(), reason };
-        let Some(at) = graph.index.get(path) else { return Err(StoreError::NotValid(path.clone())) };
-        let referrer = (0..infos.len())
-            .find(|from| !wanted.contains(from) && infos[*from].references.contains(path) && from != at);
-        if let Some(root) = roots.iter().find(|root| root.path == *path) {
-            return Err(still(format!("{} keeps it", root.kind)));
-        }
-        if let Some(from) = referrer {
-            return Err(still(format!("'{}' refers to it", infos[from].path)));
-        }
-        if !dead_set.contains(at) {
-            return Err(still("a root leads to it".to_owned()));
-        }
-    }
-    Ok(dead.iter().copied().filter(|at| wanted.contains(at)).collect())
 }

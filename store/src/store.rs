@@ -322,7 +322,24 @@ impl Store {
     /// # Errors
     /// As [`Self::closure_infos`].
     pub fn closure_of(&self, paths: impl IntoIterator<Item = StorePath>) -> StoreResult<BTreeSet<StorePath>> {
-        Ok(self.closure_infos(paths)?.into_keys().collect())
+        use rayon::prelude::*;
+        let mut seen: BTreeSet<StorePath> = BTreeSet::new();
+        let mut level: Vec<StorePath> = paths.into_iter().filter(|path| seen.insert(path.clone())).collect();
+        while !level.is_empty() {
+            let mut next = Vec::new();
+            // A level may be all of the closure, and what is known of an object is much more than its path.
+            for part in level.chunks(4096) {
+                let infos: StoreResult<Vec<_>> = if part.len() < 64 {
+                    part.iter().map(|path| self.expect_info(path)).collect()
+                } else {
+                    part.par_iter().with_min_len(32).map(|path| self.expect_info(path)).collect()
+                };
+                let references = infos?.into_iter().flat_map(|info| info.references);
+                next.extend(references.filter(|path| seen.insert(path.clone())));
+            }
+            level = next;
+        }
+        Ok(seen)
     }
 
     /// Returns the valid objects that refer to this one, by one scan over all.
