@@ -191,6 +191,9 @@ impl Client {
 
 impl Engine {
     fn new(config: &ClientConfig) -> Result<Self, String> {
+        // Where a limit of processes forbids threads, the runtime panics: this one is asked first.
+        let started = std::thread::Builder::new().spawn(|| {});
+        started.map_err(|error| format!("cannot start a thread to work on: {error}"))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("ampoule-net")

@@ -110,7 +110,7 @@ impl Client {
             };
             // Thirty is for servers that cut after every few bytes: each try is progress.
             let again = error.passes() && attempts < 30 && download.request.retries;
-            let is_stuck = state.received_bytes == before
+            let is_stuck = state.received_bytes <= before
                 && download.max_fruitless.is_some_and(|most| fruitless >= most);
             let Some(time) = pause(self.config(), fruitless, asked).filter(|_| again && !is_stuck) else {
                 return Err(error);
@@ -180,7 +180,12 @@ impl Client {
         if let Some(total) = total {
             sink.announced(total);
         }
-        let limit = download.limit_bytes.or(download.unannounced_limit_bytes.filter(|_| total.is_none()));
+        // What a range says of the whole file is not kept to by anybody; a length is, by the protocol.
+        let unannounced = || match announced {
+            Some(_) => None,
+            None => whole_bytes.or(download.unannounced_limit_bytes),
+        };
+        let limit = download.limit_bytes.or_else(unannounced);
         if let Some(limit_bytes) = limit.filter(|limit| total.is_some_and(|total| total > *limit)) {
             return Err(response.error(NetErrorKind::TooLarge { limit_bytes }));
         }

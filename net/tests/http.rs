@@ -597,11 +597,15 @@ fn case_113_offline_asks_nobody() {
 fn a_limit_ends_a_download() {
     let server = Server::start(|asked| match asked.path.as_str() {
         "/announced" => Answer::ok(letters(1000)),
-        _ => Answer::ok("").header("Transfer-Encoding", "chunked").piece(Piece::Repeat(
-            [b"3e8\r\n".as_slice(), &letters(1000), b"\r\n"].concat(),
-            1_000_000,
-            Duration::ZERO,
-        )),
+        path => Answer::status(if path == "/range" { 206 } else { 200 })
+            // Says nothing outside of a 206.
+            .header("Content-Range", "bytes 0-0/1")
+            .header("Transfer-Encoding", "chunked")
+            .piece(Piece::Repeat(
+                [b"3e8\r\n".as_slice(), &letters(1000), b"\r\n"].concat(),
+                1_000_000,
+                Duration::ZERO,
+            )),
     });
     for path in ["/announced", "/endless"] {
         let request = Request::get(&server.url(path)).expect("valid");
@@ -613,7 +617,7 @@ fn a_limit_ends_a_download() {
         assert!(sink.bytes.len() <= 999);
     }
     // Where the server says how much comes, that much may come.
-    for (path, ends_early) in [("/announced", false), ("/endless", true)] {
+    for (path, ends_early) in [("/announced", false), ("/endless", true), ("/range", true)] {
         let request = Request::get(&server.url(path)).expect("valid");
         let mut sink = Collected::default();
         let download =
