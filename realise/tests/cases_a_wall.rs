@@ -701,8 +701,17 @@ fn a_build_may_have_a_thousand_inputs() {
         let options = ampoule_store::AddOptions::source(format!("input-{index}"));
         draft.input_sources.insert(lab.store.add_path(&source, &options, None).expect("added").path);
     }
+    let mut all = draft.input_sources.clone();
+    all.retain(|source| source.name().starts_with("input-"));
     let seen = std::fs::read_to_string(lab.build(&lab.write(draft))).expect("a file");
     assert_eq!(seen, "1100\ngroup\nhosts\npasswd\n");
+    // Nor any number near that of the files that may be open.
+    for count in 985..=1024 {
+        let mut draft = lab.draft(&format!("many-{count}"), "cat $(dirname $out)/*-input-* | wc -l > $out");
+        draft.input_sources.extend(all.iter().take(count).cloned());
+        let seen = std::fs::read_to_string(lab.build(&lab.write(draft))).expect("a file");
+        assert_eq!(seen, format!("{count}\n"));
+    }
 }
 
 /// Another shape of root, in the same command, is another root.

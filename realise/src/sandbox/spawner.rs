@@ -373,10 +373,11 @@ impl Server {
             for running in &self.running {
                 sys::ignore(sys::pidfd_kill(running.pidfd.as_raw_fd(), libc::SIGKILL));
             }
-            // Who waits for us has waited for them.
-            for running in &self.running {
+            // Who waits for us has waited for them, and for what builds without namespaces left to us.
+            for running in std::mem::take(&mut self.running) {
                 sys::ignore(sys::reap(running.pid));
             }
+            self.kill_orphans();
             return Ok(false);
         }
         let Some((kind, id)) = wire::read_order(&self.buffer[..length]) else { return Ok(true) };
@@ -450,7 +451,15 @@ impl Server {
         }
         let lost = |errno| Failure { step: Step::MountNamespace, errno, index: 0 };
         let Some(root) = self.roots.find(&self.stack, plan).map_err(lost)? else { return Ok(None) };
-        match Trees::open(plan) {
+        // What is opened after the trees, by us and by the child, needs room too.
+        const SPARE: usize = 16;
+        let spare: Result<Vec<_>, Errno> =
+            (0..SPARE).map(|_| sys::openat(sys::CWD, c"/", libc::O_PATH, 0)).collect();
+        let opened = match spare {
+            Ok(_spare) => Trees::open(plan),
+            Err(errno) => Err(Failure { step: Step::MountInput, errno, index: 0 }),
+        };
+        match opened {
             Ok(trees) => Ok(Some((root, trees))),
             // So many inputs that they cannot all be open at once: the build opens one after the other.
             Err(Failure { errno: Errno(libc::EMFILE), .. }) => Ok(None),
