@@ -128,4 +128,14 @@ fn a_source_is_found_by_the_index() {
     assert!(found.status.success(), "{}", told(&found));
     let path = String::from_utf8(found.stdout).expect("a path");
     assert_eq!(fs::read_to_string(path.trim()).expect("a file"), "alpha");
+    // What lies at the usual address is what was asked for, right or wrong.
+    write("pypi/packages/source/B/Beta/Beta-1.0.tar.gz", "changed");
+    write("pypi/simple/beta/index.html", "<a href=\"../../files/Beta-1.0.tar.gz\">Beta-1.0.tar.gz</a>");
+    write("pypi/files/Beta-1.0.tar.gz", "alpha");
+    let file = format!(
+        "{{ fetchPypi }}: fetchPypi {{ pname = \"Beta\"; version = \"1.0\"; sha256 = \"{ALPHA}\"; }}\n"
+    );
+    write("project/default.img", &file);
+    let changed = run(home.path(), &home.path().join("project"));
+    assert_eq!(changed.status.code(), Some(102), "{}", told(&changed));
 }

@@ -16,7 +16,7 @@ use ampoule_store::{ContentAddress, Method, hash_at};
 
 use super::unpack::unpack_options;
 use super::{Attributes, BuiltinBuilder, BuiltinContext, BuiltinError, Mismatch, Place, Wanted, wheel_index};
-use crate::fetch::{Failure, FetchRequest, Fetched, Fetcher, ReadAt};
+use crate::fetch::{Failure, FetchError, FetchRequest, Fetched, Fetcher, ReadAt};
 use crate::unpack::{Codec, Limited, Limits, Options, RelPath, Tree, UnpackError, unpack};
 
 /// The builder.
@@ -44,17 +44,30 @@ impl FetchUrl {
         })
     }
 
-    /// Asks Python's index where a file of the project `pypiProject` lies: not every index keeps
-    /// files at the addresses that can be told beforehand.
-    fn indexed(
+    /// Fetches what no place had from where Python's index says that the file of the project `pypiProject` lies: not
+    /// every index keeps files at the addresses that can be told beforehand. Other bytes than promised are not asked
+    /// for a second time.
+    fn fetch_indexed(
         &self,
         cx: &BuiltinContext<'_>,
-        request: &FetchRequest,
-    ) -> Result<Option<String>, BuiltinError> {
-        let Some(project) = cx.attrs.text("pypiProject")? else { return Ok(None) };
+        request: &mut FetchRequest,
+        mut first: FetchError,
+    ) -> Result<Fetched, BuiltinError> {
+        let is_missing =
+            |failure: &Failure| matches!(failure, Failure::Net(_) | Failure::Local(_) | Failure::Name(_));
+        let project = cx.attrs.text("pypiProject")?;
+        let Some(project) = project.filter(|_| first.attempts.iter().all(|(_, failure)| is_missing(failure)))
+        else {
+            return Err(first.into());
+        };
         let file = request.urls.first().and_then(|url| url.rsplit('/').next()).unwrap_or_default();
         let page = wheel_index::fetch(&self.fetcher, cx, project)?;
-        Ok(page.and_then(|page| page.address_of(file)))
+        let Some(url) = page.and_then(|page| page.address_of(file)) else { return Err(first.into()) };
+        request.urls = vec![url];
+        self.fetcher.fetch(request, cx.output("out")?.dir.as_fd(), cx.events).map_err(|second| {
+            first.attempts.extend(second.attempts);
+            first.into()
+        })
     }
 }
 
@@ -93,14 +106,8 @@ impl BuiltinBuilder for FetchUrl {
         };
         if expected.method == Method::Flat && !unpacks && !executable {
             request.expected = Some(expected.hash);
-            let fetched = match self.fetcher.fetch(&request, out.dir.as_fd(), cx.events) {
-                Ok(fetched) => fetched,
-                Err(error) => {
-                    let Some(url) = self.indexed(cx, &request)? else { return Err(error.into()) };
-                    request.urls = vec![url];
-                    self.fetcher.fetch(&request, out.dir.as_fd(), cx.events)?
-                }
-            };
+            let fetched = self.fetcher.fetch(&request, out.dir.as_fd(), cx.events);
+            let fetched = fetched.or_else(|first| self.fetch_indexed(cx, &mut request, first))?;
             return link(&fetched, out, 0o444);
         }
         if expected.method == Method::Flat {
