@@ -86,11 +86,13 @@ pub(crate) struct Top {
 /// image for several platforms, side by side without an index of their own, are one.
 fn find_top(what: &Path, bytes: Vec<u8>, name: Option<&str>) -> Result<Top> {
     let index = base::read_top_index(&bytes)?;
-    let called = |d: &&Descriptor, name: &str| {
-        d.annotations.get(REF_NAME).is_some_and(|n| is_called(n, name)) || d.digest.to_string() == name
+    let found: Vec<&Descriptor> = match name {
+        None => index.manifests.iter().collect(),
+        Some(name) => called(&index.manifests, name, |d, fits| {
+            d.annotations.get(REF_NAME).is_some_and(|reference| fits(reference))
+                || d.digest.to_string() == name
+        }),
     };
-    let found: Vec<&Descriptor> =
-        index.manifests.iter().filter(|d| name.is_none_or(|name| called(d, name))).collect();
     // `oras` lists what the image is made of beside it, without names.
     let named: Vec<&Descriptor> =
         found.iter().copied().filter(|d| d.annotations.contains_key(REF_NAME)).collect();
@@ -113,11 +115,20 @@ fn find_top(what: &Path, bytes: Vec<u8>, name: Option<&str>) -> Result<Top> {
     Err(not_one(what, name, found.len(), names.into_iter().map(String::as_str)))
 }
 
-/// Whether an image that a layout or archive calls `reference` is meant by `name`: by all of
-/// it, however much of the registry is left away, or by its tag.
-fn is_called(reference: &str, name: &str) -> bool {
-    let tag = reference.rsplit_once(':').map(|(_, tag)| tag);
-    reference == name || tag == Some(name) || canonical_name(reference) == canonical_name(name)
+/// Those of `images` that are meant by `name`, where `has` says whether one of an image's references fits: those that
+/// are called just that, or else those whose reference is `name` however much of the registry is left away, or has it
+/// for its tag.
+fn called<'a, T>(images: &'a [T], name: &str, has: impl Fn(&T, &dyn Fn(&str) -> bool) -> bool) -> Vec<&'a T> {
+    let all =
+        |fits: &dyn Fn(&str) -> bool| images.iter().filter(|image| has(image, fits)).collect::<Vec<_>>();
+    let exact = all(&|reference| reference == name);
+    if !exact.is_empty() {
+        return exact;
+    }
+    all(&|reference| {
+        let tag = reference.rsplit_once(':').map(|(_, tag)| tag);
+        tag == Some(name) || canonical_name(reference) == canonical_name(name)
+    })
 }
 
 /// The error for a file of which not just one image is meant.
@@ -419,10 +430,12 @@ fn read_docker(mut archive: Archive, name: Option<&str>) -> Result<OpenImage> {
     }
     let lines: Vec<Line> =
         oci::from_json("manifest.json", &archive.member("manifest.json", MAX_DOCUMENT_BYTES)?)?;
-    let fits = |line: &&Line| {
-        name.is_none_or(|name| line.repo_tags.iter().flatten().any(|reference| is_called(reference, name)))
+    let found: Vec<&Line> = match name {
+        None => lines.iter().collect(),
+        Some(name) => called(&lines, name, |line, fits| {
+            line.repo_tags.iter().flatten().any(|reference| fits(reference))
+        }),
     };
-    let found: Vec<&Line> = lines.iter().filter(fits).collect();
     let [line] = found[..] else {
         let names = lines.iter().flat_map(|line| line.repo_tags.iter().flatten()).map(String::as_str);
         return Err(not_one(&archive.path, name, found.len(), names));

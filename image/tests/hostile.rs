@@ -617,6 +617,22 @@ fn a_whole_reference_is_a_name_and_a_tag() {
     }
 }
 
+/// What is called just so is meant before what has that for its tag.
+#[test]
+fn a_whole_name_goes_before_a_tag() {
+    let yard = Yard::new();
+    let named = |written: &str| {
+        let mut image = yard.image(&[good()]);
+        image["annotations"] = json!({ "org.opencontainers.image.ref.name": written });
+        image
+    };
+    yard.index(&[named("app:v1"), named("v1"), named("app:v2")]);
+    for (asked, name, tag) in [("v1", "image", "v1"), ("app:v1", "app", "v1"), ("v2", "app", "v2")] {
+        let opened = open::open(&yard.layout(), Some(asked)).unwrap();
+        assert_eq!((&*opened.image.name, &*opened.image.tag), (name, tag), "{asked}");
+    }
+}
+
 /// A layout as an archive, under the names that `tar -C DIR .` gives.
 #[test]
 fn archives_by_any_name() {
