@@ -411,50 +411,47 @@ impl Session {
     /// Computes the values with these numbers, one after another.
     ///
     /// What is cheap is computed early. That can be seen in two places: in messages that show values, and in lists
-    /// that are printed as `«repeated»`. Then it is done again, everything as late as in Nix.
+    /// that are printed as `«repeated»`. Then it is done again from the first number, everything as late as in Nix:
+    /// what was handed on or said is not handed on or said again.
     fn each_in_turn<R: Send>(
         &self,
         ui: &Ui,
-        mut numbers: Range<usize>,
+        numbers: Range<usize>,
         each: Each<'_, R>,
         deliver: Deliver<'_, R>,
     ) -> Result<(), CliError> {
+        let mut delivered = numbers.start;
+        self.world.forget_said();
         let mut settings = self.settings.clone();
         settings.stops_at_traces = !settings.shows_unforced;
         loop {
             let is_early = !settings.shows_unforced;
-            let mut stopped_at_trace = false;
             let done = ampoule_eval::run(settings.clone(), self.world.clone(), |ev| {
                 let mut rest = numbers.clone();
+                let mut computed = numbers.start;
                 let mut hand_on = |_, result| {
-                    self.world.silence(false);
-                    self.world.forget_said();
-                    numbers.start += 1;
-                    Ok(deliver(result)?)
+                    computed += 1;
+                    if computed > delivered {
+                        delivered = computed;
+                        deliver(result)?;
+                    }
+                    Ok(())
                 };
                 let outcome = self.tasks(ev, 1, &mut || rest.next(), each, &mut hand_on);
                 outcome.map_err(|problem| match problem {
                     Problem::Cli(error) => Some(error),
                     Problem::TooEarly => None,
-                    Problem::Eval(error) if error.is_too_early() => {
-                        stopped_at_trace = true;
-                        None
-                    }
+                    Problem::Eval(error) if error.is_too_early() => None,
                     Problem::Eval(error) if is_early && error.shows_values() => None,
                     Problem::Eval(error) => Some(self.show(ev, &error, ui)),
                 })
             });
             let Err(problem) = done.map_err(|error| CliError::failed(error.to_string()))? else { break };
-            if stopped_at_trace {
-                // What was said before is not said again; what comes is.
-                self.world.skip_said();
-            } else {
-                self.world.silence(problem.is_none());
+            if let Some(error) = problem {
+                return Err(error);
             }
-            match problem {
-                Some(error) => return Err(error),
-                None => settings.shows_unforced = true,
-            }
+            self.world.skip_said();
+            settings.shows_unforced = true;
             settings.stops_at_traces = false;
         }
         Ok(())

@@ -127,9 +127,7 @@ pub struct ProjectWorld {
     is_asleep: AtomicBool,
     /// Whether a program reads what is said.
     speaks_json: AtomicBool,
-    /// Whether what programs say was said before.
-    is_silent: AtomicBool,
-    /// How much programs said since the last value, and how much of what they say next was said before.
+    /// How much programs said, and how much of what they say next was said before.
     said: AtomicUsize,
     to_skip: AtomicUsize,
 }
@@ -168,7 +166,6 @@ impl ProjectWorld {
             named_roots: Mutex::default(),
             is_asleep: AtomicBool::new(false),
             speaks_json: AtomicBool::new(false),
-            is_silent: AtomicBool::new(false),
             said: AtomicUsize::new(0),
             to_skip: AtomicUsize::new(0),
         }
@@ -216,24 +213,20 @@ impl ProjectWorld {
         Sleep(&self.is_asleep)
     }
 
-    /// Says nothing of what programs say, for as long as they say again what they said; or says it.
-    pub fn silence(&self, is_silent: bool) {
-        self.is_silent.store(is_silent, Ordering::SeqCst);
-    }
-
-    /// Says nothing of as much as was said since the last value: it is said again.
+    /// Programs begin again from where [`ProjectWorld::forget_said`] was called: says nothing of as much as they said since.
     pub fn skip_said(&self) {
-        self.to_skip.store(self.said.swap(0, Ordering::SeqCst), Ordering::SeqCst);
+        self.to_skip.store(self.said.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
-    /// A value is done, and what was said on the way to it is not said again.
+    /// What programs said is not said again from here on.
     pub fn forget_said(&self) {
         self.said.store(0, Ordering::SeqCst);
+        self.to_skip.store(0, Ordering::SeqCst);
     }
 
     /// Whether the next thing that programs say is not to be told. Asked once for each.
     fn is_quiet(&self) -> bool {
-        if self.stay_awake().is_err() || self.is_silent.load(Ordering::SeqCst) {
+        if self.stay_awake().is_err() {
             return true;
         }
         let less = |left: usize| left.checked_sub(1);
