@@ -227,20 +227,23 @@ fn without_threads_it_says_so() {
     for path in [dir.path(), &program] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("to be reached by all");
     }
+    fs::write(dir.path().join("ampoule.toml"), "[debian]\nsuite = \"bookworm\"\npackages = [\"toy\"]\n")
+        .expect("a project");
     let is_root = rustix::process::geteuid().is_root();
     let other_user = if is_root { "--reuid=65534 --clear-groups" } else { "--no-new-privs" };
     let run = Command::new("setpriv")
         .args(other_user.split(' '))
         .args(["prlimit", "--nproc=1"])
         .arg(&program)
-        .args(["lock", "--check"])
+        .arg("lock")
         .env("HOME", dir.path())
+        .env("AMPOULE_MIRROR_DEBIAN", "http://127.0.0.1:9/")
         .current_dir(dir.path())
         .output();
     match run {
         Ok(output) if !matches!(output.status.code(), Some(126 | 127)) => {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert_eq!(output.status.code(), Some(3), "{said}");
             assert!(
                 said.contains("cannot start a thread to work on: Resource temporarily unavailable"),
                 "{said}"

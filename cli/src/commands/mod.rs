@@ -56,11 +56,16 @@ pub enum Command {
 }
 
 /// Starts the threads that indexes, layers and objects are worked on with. They would start by themselves, and end in
-/// a panic where a limit of processes forbids them.
+/// a panic where a limit of processes forbids them: there, this one does the work alone.
 fn start_workers() -> Result<(), CliError> {
-    rayon::ThreadPoolBuilder::new()
-        .build_global()
-        .map_err(|error| CliError::failed(format!("cannot start a thread to work on: {error}")))
+    let builder = rayon::ThreadPoolBuilder::new;
+    // The global ones can be started once only, with success or not: others show whether they will.
+    let pool = match builder().build() {
+        Ok(_) => builder(),
+        Err(_) => builder().num_threads(1).use_current_thread(),
+    };
+    let started = pool.build_global();
+    started.map_err(|error| CliError::failed(format!("cannot start a thread to work on: {error}")))
 }
 
 /// Runs the command; an error comes back with the `Ui` to print it.
