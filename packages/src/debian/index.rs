@@ -613,7 +613,7 @@ fn is_below(path: &str) -> bool {
 fn scan_piece(piece: &str) -> Result<Piece<'_>, BadStanza> {
     let mut text = Vec::with_capacity(piece.len() / 3);
     let mut starts = Vec::new();
-    let mut mentions = FxHashMap::with_capacity_and_hasher(1 << 14, Default::default());
+    let mut mentions = FxHashMap::with_capacity_and_hasher(piece.len() / 512, Default::default());
     for (number, stanza) in stanzas(piece).enumerate() {
         // A control file has no such bytes; we end fields with them.
         let has_ends = memchr::memchr2(FIELD_END, RECORD_END, stanza.as_bytes()).is_some();
